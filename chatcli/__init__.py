@@ -1,0 +1,3 @@
+"""chatcli: talk to any Hugging Face checkpoint from a terminal."""
+
+__version__ = "0.1.0"

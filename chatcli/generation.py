@@ -1,0 +1,136 @@
+"""What goes into an engine and what comes out: settings, events, the `Engine` protocol.
+
+The one seam of chatcli. This module knows no model, no tensor, no terminal; everything above it
+is written against `Engine.stream` and cannot tell a local model from a server.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, fields, replace
+from typing import Literal, Protocol, TypeAlias
+
+from chatcli.conversation import Conversation
+
+Overflow = Literal["drop-oldest", "stop"]
+FinishReason = Literal["stop", "length", "cancelled", "error"]
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationSettings:
+    """How to sample and when to stop. `None` (or no stop strings) means "not said here".
+
+    Settings are layered with `over`: flags over config over checkpoint over adapter row over
+    `DEFAULTS`. A temperature of 0 is greedy decoding. `top_k` 0, `top_p` 1, `min_p` 0 and
+    `repetition_penalty` 1 switch the respective filter off.
+    """
+
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    min_p: float | None = None
+    repetition_penalty: float | None = None
+    max_new_tokens: int | None = None
+    stop: tuple[str, ...] | None = None
+    seed: int | None = None
+    overflow: Overflow | None = None
+
+    def over(self, below: GenerationSettings) -> GenerationSettings:
+        """These settings, with what they leave open taken from `below`."""
+        said = {f.name: v for f in fields(self) if (v := getattr(self, f.name)) is not None}
+        return replace(below, **said)
+
+
+DEFAULTS = GenerationSettings(
+    temperature=0.7,
+    top_p=1.0,
+    top_k=0,
+    min_p=0.0,
+    repetition_penalty=1.0,
+    stop=(),
+    overflow="drop-oldest",
+)
+"""What holds where nobody says otherwise. `max_new_tokens` stays open: the context is the limit."""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Something is under way that makes no text yet.
+
+    `stage` is a gerund shown to people ("downloading", "loading", "reading", "thinking");
+    `done` of `total` counts `unit`s, a total of 0 means unknown. `note` is one sentence that the
+    person must see, such as that old exchanges were dropped; most have none.
+    """
+
+    stage: str
+    done: int = 0
+    total: int = 0
+    unit: str = ""
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """A piece of the answer: never empty, never half a character, free of control codes."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reasoning:
+    """A piece of what the model thinks before it answers, as clean as `Text`."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The last event of every stream that was read to its end.
+
+    Counts are tokens; `cached_tokens` of the `prompt_tokens` were not read again.
+    `seconds_to_first` runs from the call to the first token, `seconds` from there to the last.
+    """
+
+    reason: FinishReason
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cached_tokens: int = 0
+    seconds_to_first: float = 0.0
+    seconds: float = 0.0
+
+    @property
+    def tokens_per_second(self) -> float:
+        """Decode rate without the first token; 0 where it cannot be told."""
+        return (self.completion_tokens - 1) / self.seconds if self.completion_tokens > 1 and self.seconds > 0 else 0.0
+
+
+Event: TypeAlias = Progress | Text | Reasoning | Finished
+
+
+@dataclass(frozen=True, slots=True)
+class EngineFacts:
+    """What a toolbar or a stored conversation says of an engine. Empty or 0 where unknown."""
+
+    model: str
+    revision: str = ""
+    device: str = ""
+    precision: str = ""
+    context: int = 0
+    adapter: str = ""
+
+
+class Engine(Protocol):
+    """Anything that answers a conversation."""
+
+    @property
+    def facts(self) -> EngineFacts:
+        """What is known of the model now; never blocks."""
+        ...
+
+    def stream(self, conversation: Conversation, settings: GenerationSettings) -> Iterator[Event]:
+        """Answer the last user message. Closing the iterator cancels; errors are `ChatcliError`s."""
+        ...
+
+    def close(self) -> None:
+        """Free what the engine holds. May be called twice."""
+        ...

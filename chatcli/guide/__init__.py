@@ -1,0 +1,1 @@
+"""The built-in model: a small Llama that answers questions about chatcli itself."""

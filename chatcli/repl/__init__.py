@@ -1,0 +1,1 @@
+"""The chat in a terminal: keys in, commands, the loop. prompt_toolkit lives here."""

@@ -1,0 +1,1 @@
+"""Where torch lives: loading weights, the KV cache, the decode loop, sampling."""
