@@ -27,7 +27,7 @@ class Conversation:
     messages: tuple[Message, ...] = ()
 
     def add(self, message: Message) -> Conversation:
-        """This conversation with one more message at its end."""
+        """The conversation with one more message at its end."""
         return Conversation((*self.messages, message))
 
     @property
@@ -36,7 +36,7 @@ class Conversation:
         return self.messages[0].text if self.messages and self.messages[0].role == "system" else ""
 
     def with_system(self, text: str) -> Conversation:
-        """This conversation under another system message; an empty text removes it."""
+        """The conversation under another system message; an empty text removes it."""
         head = (Message("system", text),) if text else ()
         return Conversation(head + self.spoken)
 

@@ -6,7 +6,7 @@ is written against `Engine.stream` and cannot tell a local model from a server.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import dataclass, fields, replace
 from typing import Literal, Protocol, TypeAlias
 
@@ -127,7 +127,7 @@ class Engine(Protocol):
         """What is known of the model now; never blocks."""
         ...
 
-    def stream(self, conversation: Conversation, settings: GenerationSettings) -> Iterator[Event]:
+    def stream(self, conversation: Conversation, settings: GenerationSettings) -> Generator[Event]:
         """Answer the last user message. Closing the iterator cancels; errors are `ChatcliError`s."""
         ...
 

@@ -1,0 +1,64 @@
+"""An engine that says what it was told to: for tests, demonstrations and bug reports.
+
+It honours the protocol to the letter (cancellation, errors, counts) and knows no model.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Generator, Sequence
+
+from chatcli.conversation import Conversation
+from chatcli.errors import EngineError
+from chatcli.generation import EngineFacts, Event, Finished, GenerationSettings, Progress, Text
+
+Step = Event | BaseException
+
+
+class ScriptedEngine:
+    """Answers the n-th question with the n-th script, then begins again.
+
+    A script is a text, streamed word by word with `seconds_per_piece` between, or a sequence of events
+    and exceptions, passed on and raised as they stand. `asked` keeps every conversation that came in.
+    """
+
+    def __init__(self, scripts: Sequence[str | Sequence[Step]], *, seconds_per_piece: float = 0.0) -> None:
+        self.asked: list[Conversation] = []
+        self.cancelled = 0
+        self._scripts = scripts
+        self._pause = seconds_per_piece
+
+    @property
+    def facts(self) -> EngineFacts:
+        """A model named "scripted" with a context of 4096 tokens."""
+        return EngineFacts("scripted", device="none", precision="text", context=4096)
+
+    def stream(self, conversation: Conversation, settings: GenerationSettings) -> Generator[Event]:
+        """Play the next script."""
+        script = self._scripts[len(self.asked) % len(self._scripts)]
+        self.asked.append(conversation)
+        steps = _spoken(script) if isinstance(script, str) else script
+        try:
+            for step in steps:
+                if isinstance(step, BaseException):
+                    raise step
+                yield step
+                time.sleep(self._pause)
+        except GeneratorExit:
+            self.cancelled += 1
+            raise
+
+    def close(self) -> None:
+        """Nothing to free."""
+
+
+def _spoken(text: str) -> list[Event]:
+    pieces = text.split(" ")
+    words = [f"{word} " for word in pieces[:-1]] + pieces[-1:]
+    shown: list[Event] = [Text(word) for word in words if word]
+    return [Progress("reading", 1, 1, "tokens"), *shown, Finished("stop", 8, len(shown), 0, 0.01, 0.01)]
+
+
+def failing_after(events: int, reply: str) -> list[Step]:
+    """A script that breaks with an `EngineError` after `events` events of `reply`."""
+    return [*_spoken(reply)[:events], EngineError("The scripted engine was told to fail here.")]
