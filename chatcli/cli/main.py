@@ -1,1 +1,137 @@
-"""placeholder"""
+"""The program: the table of its commands, and the one place where errors become exit codes.
+
+It knows which commands there are; what they do is in their files, imported when they run.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+from chatcli import __version__
+from chatcli.cli.ask import ask
+from chatcli.cli.config import config_path, config_set, config_show
+from chatcli.cli.history import history_list, history_show
+from chatcli.cli.run import run
+from chatcli.cli.tokens import tokens
+from chatcli.errors import INTERRUPTED, ChatcliError
+
+CLOSED_PIPE = 141
+"""Exit code when the reader of our output has gone, as shells count it: 128 + SIGPIPE."""
+
+app = typer.Typer(
+    name="chatcli",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Talk to any Hugging Face checkpoint from your terminal.",
+)
+_history = typer.Typer(help="List and show stored conversations.", rich_markup_mode=None)
+_config = typer.Typer(help="Show and change settings.", no_args_is_help=True, rich_markup_mode=None)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        print(f"chatcli {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _program(
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks of errors.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version and leave.", callback=_show_version, is_eager=True)
+    ] = False,
+) -> None:
+    if debug:
+        os.environ["CHATCLI_DEBUG"] = "1"
+
+
+def _guarded(command: Callable[..., int | None]) -> Callable[..., None]:
+    """A command whose errors are explained, and which ends the program with a documented exit code."""
+
+    @functools.wraps(command)
+    def guarded(*args: Any, **options: Any) -> None:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        try:
+            code = command(*args, **options) or 0
+            sys.stdout.flush()
+        except ChatcliError as error:
+            code = _explain(error)
+        except KeyboardInterrupt:
+            code = INTERRUPTED
+        except BrokenPipeError:
+            code = CLOSED_PIPE
+            # What is still buffered has no reader; without this the interpreter complains at exit.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise typer.Exit(code)
+
+    return guarded
+
+
+def _explain(error: ChatcliError) -> int:
+    from chatcli.streaming.sanitize import sanitize
+
+    if os.environ.get("CHATCLI_DEBUG"):
+        traceback.print_exception(error)
+    print(f"chatcli: {sanitize(str(error), single_line=True)}", file=sys.stderr)
+    return error.exit_code
+
+
+app.command("run")(_guarded(run))
+app.command("ask")(_guarded(ask))
+app.command("tokens")(_guarded(tokens))
+_history.callback(invoke_without_command=True)(_guarded(history_list))
+_history.command("show")(_guarded(history_show))
+_config.command("path")(_guarded(config_path))
+_config.command("show")(_guarded(config_show))
+_config.command("set")(_guarded(config_set))
+app.add_typer(_history, name="history")
+app.add_typer(_config, name="config")
+
+
+def run_program() -> NoReturn:
+    """Run with the process's arguments; leaves without the interpreter's clean-up, which costs torch a second."""
+    try:
+        app()
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else 1
+    except Exception as error:  # a defect of ours: still no traceback for a person
+        if os.environ.get("CHATCLI_DEBUG"):
+            traceback.print_exc()
+        print(
+            f"chatcli: unexpected {type(error).__name__}: {error}. This is a defect of chatcli; "
+            "`chatcli --debug ...` shows where.",
+            file=sys.stderr,
+        )
+        code = 5
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError):
+            code = code or CLOSED_PIPE
+    os._exit(code)
+
+
+def surface() -> frozenset[str]:
+    """Every command and long option there is, such as "chatcli history show" and "chatcli run --top-p"."""
+    names: set[str] = set()
+
+    def walk(command: Any, path: str) -> None:
+        names.add(path)
+        for parameter in command.params:
+            names.update(f"{path} {option}" for option in parameter.opts if option.startswith("--"))
+        for name, child in getattr(command, "commands", {}).items():
+            walk(child, f"{path} {name}")
+
+    walk(typer.main.get_command(app), "chatcli")
+    return frozenset(names)

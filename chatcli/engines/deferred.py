@@ -8,6 +8,7 @@ nothing of what is opened. The wait is on an Event and in short steps: Ctrl-C ge
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Callable, Generator
 
 from chatcli.conversation import Conversation
@@ -32,7 +33,8 @@ class DeferredEngine:
         self._engine: Engine | None = None
         self._error: BaseException | None = None
         self._closed = False
-        self._progress: Progress | None = Progress("starting")
+        self._progress = Progress("starting")
+        self._notes: deque[Progress] = deque()
         threading.Thread(target=self._run, name="open-engine", daemon=True).start()
 
     @property
@@ -51,10 +53,14 @@ class DeferredEngine:
         return self._error
 
     def wait(self) -> Generator[Progress, None, Engine]:
-        """Yield what is under way until the engine is there; returns it, raises what opening it raised."""
+        """Yield what is under way until the engine is there, then what people must know of it, once.
+
+        Returns the engine, or raises what opening it raised.
+        """
         while not self._done.wait(POLL_SECONDS):
-            if self._progress:
-                yield self._progress
+            yield self._progress
+        while self._notes:
+            yield self._notes.popleft()
         if self._error:
             raise self._error
         assert self._engine is not None
@@ -83,4 +89,7 @@ class DeferredEngine:
             self._done.set()
 
     def _report(self, progress: Progress) -> None:
-        self._progress = progress
+        if progress.note:
+            self._notes.append(progress)
+        else:
+            self._progress = progress

@@ -1,0 +1,98 @@
+"""A prompt's token ids: template tokens as control ids, people's words never, the model's own ids untouched.
+
+The ids a model really made for a reply can differ from those its text encodes to; putting them back
+keeps a KV cache valid from turn to turn. This module knows no templates and no files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+from chatcli.adapters.prompt import Prompt
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+_ANCHOR = "\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Spoken:
+    """A reply the model made: its text, exactly as the ids decode, and the ids."""
+
+    text: str
+    ids: tuple[int, ...]
+
+
+def encode(
+    tokenizer: Tokenizer, prompt: Prompt, spoken: Sequence[Spoken] = (), control: Collection[str] = ()
+) -> list[int]:
+    """The ids of a whole prompt, without anything that the template did not write.
+
+    A prompt without cuts or known replies gives `tokenizer.encode(text, add_special_tokens=False)`.
+    `spoken` are earlier replies, oldest first; those found in the prompt, from the latest back, are put
+    in by their ids. `control` are the texts the prompt was built with: tokenizers that change letters
+    before they look for special tokens can find one where none was typed, and those are cut, too.
+    """
+    ids: list[int] = []
+    position = 0
+    for start, end, reply in [*_replies(tokenizer, prompt, spoken), (len(prompt.text), len(prompt.text), ())]:
+        edges = [position, *(c for c in prompt.cuts if position < c < start), start]
+        for a, b in pairwise(edges):
+            ids += _encode_piece(tokenizer, prompt.text[a:b], a > 0, control)
+        ids += reply
+        position = end
+    return ids
+
+
+def _replies(tokenizer: Tokenizer, prompt: Prompt, spoken: Sequence[Spoken]) -> list[tuple[int, int, tuple[int, ...]]]:
+    """Spans of the prompt with the ids that stand for them; matched backwards, as old replies may have no ids."""
+    found: list[tuple[int, int, tuple[int, ...]]] = []
+    left = list(spoken)
+    for start, end in reversed(prompt.replies):
+        index = next((i for i in range(len(left) - 1, -1, -1) if left[i].text == prompt.text[start:end]), -1)
+        if index < 0:
+            continue
+        ids = left[index].ids
+        del left[index:]
+        # SentencePiece keeps the space before a word in its token and drops it when it decodes.
+        spaced = bool(ids) and (tokenizer.id_to_token(ids[0]) or "").startswith("▁")
+        inner = spaced and prompt.text[start - 1 : start] == " " and not prompt.text[start].isspace()
+        found.append((start - inner, end, ids))
+    return found[::-1]
+
+
+def _encode_piece(tokenizer: Tokenizer, text: str, continues: bool, control: Collection[str]) -> list[int]:
+    """One stretch without cuts; `continues` when other text stands before it."""
+    if not text:
+        return []
+    ids, tokens, offsets = _encode(tokenizer, text, continues)
+    for token, (start, end) in zip(tokens, offsets, strict=True):
+        # `normalized` added tokens are looked for in changed text: "＜s＞" can become <s> on the way.
+        if token in control and end - start > 1 and token not in text[start:end]:
+            return [
+                *_encode_piece(tokenizer, text[: start + 1], continues, control),
+                *_encode_piece(tokenizer, text[start + 1 :], True, control),
+            ]
+    return ids
+
+
+def _encode(tokenizer: Tokenizer, text: str, continues: bool) -> tuple[list[int], list[str], list[tuple[int, int]]]:
+    """Ids, tokens and offsets; a continuation must not gain the space that SentencePiece puts before a text."""
+    if continues and _adds_space(tokenizer):
+        anchor = tokenizer.encode(_ANCHOR, add_special_tokens=False).ids
+        whole = tokenizer.encode(_ANCHOR + text, add_special_tokens=False)
+        n = len(anchor)
+        if anchor and whole.ids[:n] == anchor and whole.offsets[n - 1][1] <= len(_ANCHOR):
+            offsets = [(max(a - 1, 0), max(b - 1, 0)) for a, b in whole.offsets[n:]]
+            return whole.ids[n:], whole.tokens[n:], offsets
+    plain = tokenizer.encode(text, add_special_tokens=False)
+    return plain.ids, plain.tokens, plain.offsets
+
+
+def _adds_space(tokenizer: Tokenizer) -> bool:
+    tokens = tokenizer.encode("x", add_special_tokens=False).tokens
+    return bool(tokens) and tokens[0][0] in "▁Ġ"

@@ -1,0 +1,109 @@
+"""How one checkpoint is talked to: its row, template and tokenizer brought together.
+
+The whole way from a conversation to token ids, and what tells that a reply has ended. It loads no
+weights and no torch, so that `chatcli tokens` can count what a model would read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from chatcli.adapters.encode import Spoken, encode
+from chatcli.adapters.prompt import build, choose_template
+from chatcli.adapters.table import Adapter, match
+from chatcli.conversation import Conversation
+from chatcli.generation import GenerationSettings
+from chatcli.models.checkpoint import Checkpoint
+from chatcli.models.vocabulary import special_tokens
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+
+@dataclass(frozen=True)
+class ChatFormat:
+    """A checkpoint's chat format.
+
+    `end` are the ids that end a reply, `stop` the texts; `tags` open and close a reasoning part, and
+    `kept` are their ids, shown though a tokenizer may call them special.
+    """
+
+    adapter: Adapter
+    template: str
+    tokenizer: Tokenizer
+    control: frozenset[str]
+    variables: dict[str, Any]
+    end: frozenset[int]
+    stop: tuple[str, ...]
+    tags: tuple[str, str]
+    kept: frozenset[int]
+    defaults: GenerationSettings
+
+    def encode(self, conversation: Conversation, spoken: Sequence[Spoken] = ()) -> list[int]:
+        """The prompt's ids; the ids of replies that the model itself `spoken` are used as they were made."""
+        prompt = build(self.template, conversation, control=self.control, **self.variables)
+        return encode(self.tokenizer, prompt, spoken, self.control)
+
+    def begins_inside_reasoning(self, ids: Sequence[int]) -> bool:
+        """Whether the prompt itself has opened the reasoning, as some families' templates do."""
+        tail = self.tokenizer.decode(list(ids[-16:]), skip_special_tokens=False)
+        return tail.rstrip().endswith(self.tags[0])
+
+
+def chat_format(checkpoint: Checkpoint, tokenizer: Tokenizer) -> ChatFormat:
+    """How to talk to `checkpoint`.
+
+    Raises:
+        NotAChatModel: it has no chat format, and no row knows one.
+        BrokenCheckpoint: its tokenizer files are damaged.
+    """
+    found = match(checkpoint.name, checkpoint.model_type)
+    template, _ = choose_template(checkpoint, found)
+    adapter = found.adapter if found else Adapter("own")
+    tokens = special_tokens(checkpoint)
+    tags = (adapter.reasoning[0], adapter.reasoning[1])
+    ends = (*adapter.stop_tokens, tokens.named.get("eos_token", ""))
+    return ChatFormat(
+        adapter=adapter,
+        template=template,
+        tokenizer=tokenizer,
+        control=tokens.control(template),
+        variables=dict(tokens.named),
+        end=_ids(tokenizer, ends) | _declared_ends(checkpoint),
+        stop=adapter.stop,
+        tags=tags,
+        kept=_ids(tokenizer, tags),
+        defaults=_sampling(checkpoint).over(adapter.defaults),
+    )
+
+
+def _ids(tokenizer: Tokenizer, texts: Sequence[str]) -> frozenset[int]:
+    """The ids of those `texts` that are one token each."""
+    return frozenset(found for text in texts if text and (found := tokenizer.token_to_id(text)) is not None)
+
+
+def _declared_ends(checkpoint: Checkpoint) -> frozenset[int]:
+    """`eos_token_id` of generation_config.json, else of config.json: an id or a list of them."""
+    declared = checkpoint.generation_config.get("eos_token_id", checkpoint.config.get("eos_token_id"))
+    listed = declared if isinstance(declared, list) else [declared]
+    return frozenset(each for each in listed if isinstance(each, int))
+
+
+def _sampling(checkpoint: Checkpoint) -> GenerationSettings:
+    """What generation_config.json says of sampling; `do_sample: false` is a temperature of 0."""
+    said = checkpoint.generation_config
+
+    def number(key: str) -> float | None:
+        value = said.get(key)
+        return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
+
+    top_k = number("top_k")
+    return GenerationSettings(
+        temperature=0.0 if said.get("do_sample") is False else number("temperature"),
+        top_p=number("top_p"),
+        top_k=None if top_k is None else int(top_k),
+        min_p=number("min_p"),
+        repetition_penalty=number("repetition_penalty"),
+    )

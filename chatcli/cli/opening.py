@@ -1,0 +1,80 @@
+"""From what the command line says to a session that can be talked to.
+
+The wiring of configuration, history, engine and session; it knows no key and no output format.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from chatcli import guide
+from chatcli.config import Config, load
+from chatcli.engines.deferred import DeferredEngine, Report
+from chatcli.environment import Environment
+from chatcli.generation import Engine
+from chatcli.history.store import Store
+from chatcli.session import Session
+
+if TYPE_CHECKING:
+    from chatcli.models.checkpoint import Checkpoint
+
+GUIDE_NOTE = (
+    "Answering with the built-in guide, which knows chatcli only; choose a real model with a name, such as "
+    "Qwen/Qwen3-0.6B, or for good with `chatcli config set model NAME`."
+)
+
+
+def open_session(
+    environment: Environment, flags: Mapping[str, object], *, resume: str = ""
+) -> tuple[Session, DeferredEngine]:
+    """A session whose model begins to load now.
+
+    `flags` are what the command line says, by the names of the configuration; `resume` is the id of a
+    stored conversation, which goes on with its own model unless a flag names another.
+
+    Raises:
+        ConfigError: a setting is wrong.
+        UsageError: `resume` names no conversation.
+    """
+    config = load(environment, flags)
+    store = Store.open_or_memory(environment.data_folder / "history.db")
+    if store.notice:
+        environment.note(f"chatcli: {store.notice}")
+    stored_id = store.find(resume) if resume else ""
+    stored_model = store.load(stored_id).model if stored_id else ""
+    name = str(flags.get("model") or stored_model or config.value("model") or guide.NAME)
+    if name == guide.NAME:
+        environment.note(GUIDE_NOTE)
+    engine = DeferredEngine(lambda report: _open_local(name, config, environment, report), name=name)
+    system = "" if stored_id and "system" not in flags else str(config.value("system") or "")
+    session = Session(
+        engine,
+        config.generation_settings(),
+        store,
+        system=system,
+        resume=stored_id,
+        monotonic=environment.monotonic,
+    )
+    return session, engine
+
+
+def _open_local(name: str, config: Config, environment: Environment, report: Report) -> Engine:
+    from chatcli.engines.local import open_local
+
+    return open_local(find_checkpoint(name, config, environment, report), report)
+
+
+def find_checkpoint(name: str, config: Config, environment: Environment, report: Report) -> Checkpoint:
+    """The files of the model that a person calls `name`: the guide, an alias, a folder, a Hub id.
+
+    Raises:
+        ModelError: there are none, or they cannot be had.
+    """
+    from chatcli.models.checkpoint import open_checkpoint
+    from chatcli.models.hub import resolve
+
+    if name == guide.NAME:
+        return open_checkpoint(guide.folder(), guide.NAME)
+    offline = environment.variables.get("HF_HUB_OFFLINE", "").lower() in ("1", "true", "yes", "on")
+    return resolve(name, aliases=config.aliases, offline=offline, progress=report)

@@ -1,0 +1,37 @@
+"""Options that several commands share, and what they mean together.
+
+It knows flags and the configuration; it opens no model.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from chatcli.config import Config
+from chatcli.generation import GenerationSettings
+
+Model = Annotated[str, typer.Option("--model", "-m", help="Hub id, alias or folder; default: the configured model.")]
+System = Annotated[str, typer.Option("--system", "-s", help="System message to answer under.")]
+Temperature = Annotated[float | None, typer.Option(help="Randomness; 0 always takes the likeliest token.")]
+TopP = Annotated[float | None, typer.Option(help="Sample among the likeliest tokens of this total probability.")]
+TopK = Annotated[int | None, typer.Option(help="Sample among this many likeliest tokens; 0 is all.")]
+MinP = Annotated[float | None, typer.Option(help="Leave out tokens less likely than this share of the likeliest.")]
+RepetitionPenalty = Annotated[float | None, typer.Option(help="Above 1 makes repeated tokens less likely.")]
+Seed = Annotated[int | None, typer.Option(help="Repeat the same random choices.")]
+MaxTokens = Annotated[int | None, typer.Option(help="Longest answer, in tokens; default: what the context holds.")]
+Stop = Annotated[list[str] | None, typer.Option(help="Text that ends the answer; may be given several times.")]
+Overflow = Annotated[
+    str | None, typer.Option(help="When the context is full: drop-oldest exchanges (and say so), or stop.")
+]
+
+
+def said(**flags: object) -> dict[str, object]:
+    """The flags that were given, by the names that the configuration knows them under."""
+    return {name: value for name, value in flags.items() if value not in (None, "", [])}
+
+
+def settings(config: Config) -> GenerationSettings:
+    """What flags, variables and config.toml say of generation; the rest is open."""
+    return config.generation_settings()

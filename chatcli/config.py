@@ -1,0 +1,298 @@
+"""The settings of a person: defaults < config.toml < CHATCLI_* < flags, every value checked.
+
+Knows names, types and ranges; knows no model and no command, and cannot tell what a setting does.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import math
+import os
+import re
+import sys
+import tempfile
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Literal
+
+from chatcli.environment import Environment
+from chatcli.errors import ConfigError, UsageError
+from chatcli.generation import GenerationSettings
+
+if TYPE_CHECKING:
+    from tomlkit import TOMLDocument
+
+Value = str | float | int | tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """What a setting may be. `above` is a lower end that is itself not allowed; ends are inclusive else."""
+
+    type: Literal["text", "number", "integer", "texts"]
+    low: float = -math.inf
+    high: float = math.inf
+    above: float = -math.inf
+    choices: tuple[str, ...] = ()
+    empty: bool = False
+
+    @property
+    def allowed(self) -> str:
+        """The end of a sentence that begins "it must be"."""
+        if self.choices:
+            return " or ".join(self.choices)
+        if self.type == "texts":
+            return "a list of texts that are not empty"
+        if self.type == "text":
+            return "a text" if self.empty else "a text that is not empty"
+        noun = "a whole number" if self.type == "integer" else "a number"
+        low = f" above {self.above:g}" if self.above > -math.inf else f" from {self.low:g}"
+        if self.high == math.inf:
+            return noun + low + ("" if self.above > -math.inf else " up")
+        return f"{noun}{low}{' and at most' if self.above > -math.inf else ' to'} {self.high:.20g}"
+
+
+KINDS: Mapping[str, Kind] = MappingProxyType(
+    {
+        "model": Kind("text"),
+        "system": Kind("text", empty=True),
+        "temperature": Kind("number", low=0),
+        "top_p": Kind("number", above=0, high=1),
+        "top_k": Kind("integer", low=0),
+        "min_p": Kind("number", low=0, high=1),
+        "repetition_penalty": Kind("number", above=0),
+        "seed": Kind("integer", low=0, high=2**63 - 1),
+        "max_tokens": Kind("integer", low=1),
+        "stop": Kind("texts"),
+        "overflow": Kind("text", choices=("stop", "drop-oldest")),
+    }
+)
+"""Every setting, in the order in which people see them."""
+
+_FIELDS = {"max_tokens": "max_new_tokens"}
+_ALIAS = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """A value, None where nobody said one, and who said it: "default", a file's name, a variable or a flag."""
+
+    value: Value | None
+    origin: str
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """All settings by name, in the order of `KINDS`, and the short names of models."""
+
+    values: Mapping[str, Setting]
+    aliases: Mapping[str, str]
+
+    def value(self, key: str) -> Value | None:
+        """The value of a setting, None where nobody said one."""
+        return self.values[key].value
+
+    def origin(self, key: str) -> str:
+        """Where a setting comes from."""
+        return self.values[key].origin
+
+    def generation_settings(self) -> GenerationSettings:
+        """What was said of generation; the rest stays open for the checkpoint and the defaults."""
+        said: dict[str, Any] = {
+            _FIELDS.get(key, key): setting.value
+            for key, setting in self.values.items()
+            if key not in ("model", "system") and setting.value is not None
+        }
+        return GenerationSettings(**said)
+
+
+def path(environment: Environment) -> Path:
+    """Where config.toml is, or would be."""
+    return environment.config_folder / "config.toml"
+
+
+def load(environment: Environment, flags: Mapping[str, object] = MappingProxyType({})) -> Config:
+    """Everything that was said, the nearest last: config.toml, CHATCLI_* variables, `flags` by setting.
+
+    Empty variables and flags that are None say nothing. Variables of other names are left alone.
+
+    Raises:
+        ConfigError: config.toml or a variable is wrong.
+        UsageError: a flag is wrong.
+
+    """
+    values = {key: Setting(None, "default") for key in KINDS}
+    stored, aliases = _read(path(environment))
+    for key, value in stored.items():
+        values[key] = Setting(value, "config.toml")
+    for key in KINDS:
+        name = f"CHATCLI_{key.upper()}"
+        if text := environment.variables.get(name):
+            values[key] = Setting(_found_in(name, key, parse, text), name)
+    for key, said in flags.items():
+        if said is not None:
+            values[key] = Setting(check(key, said), f"--{key.replace('_', '-')}")
+    return Config(MappingProxyType(values), MappingProxyType(aliases))
+
+
+def check(key: str, value: object) -> Value:
+    """The value of a setting in its proper type; lists become tuples.
+
+    Raises:
+        UsageError: there is no such setting, or it cannot have this value.
+
+    """
+    kind = _kind(key)
+    checked: Value | None = None
+    if kind.type == "texts":
+        if isinstance(value, list | tuple) and all(isinstance(text, str) and text for text in value):
+            checked = tuple(value)
+    elif kind.type == "text":
+        if isinstance(value, str) and (value.strip() or kind.empty) and value in (kind.choices or (value,)):
+            checked = value
+    elif isinstance(value, int | float) and not isinstance(value, bool) and _in_range(kind, value):
+        if kind.type == "number":
+            checked = float(value)
+        elif isinstance(value, int):
+            checked = value
+    if checked is None:
+        raise UsageError(f"{key} cannot be {_shown(value)}: it must be {kind.allowed}.")
+    return checked
+
+
+def parse(key: str, text: str) -> Value:
+    """The value that `text`, typed or from a variable, gives a setting.
+
+    Several stop strings are written as a JSON list; any other text is one stop string.
+
+    Raises:
+        UsageError: there is no such setting, or it cannot have this value.
+
+    """
+    kind = _kind(key)
+    value: object = text
+    with suppress(ValueError):
+        if kind.type == "texts":
+            value = json.loads(text) if text.startswith("[") else [text]
+        elif kind.type == "integer":
+            value = int(text)
+        elif kind.type == "number":
+            value = float(text)
+    return check(key, value)
+
+
+def set_value(environment: Environment, key: str, text: str) -> None:
+    """Write a setting, or `alias.NAME`, to config.toml; the rest of the file stays as it is.
+
+    Raises:
+        ConfigError: the file is wrong already, or cannot be written.
+        UsageError: there is no such setting, or it cannot have this value.
+
+    """
+    import tomlkit
+    from tomlkit.exceptions import ParseError
+
+    file = path(environment)
+    _read(file)
+    try:
+        # Bytes: reading as text would turn the \r\n of an editor into \n.
+        document = tomlkit.parse(file.read_bytes() if file.exists() else b"")
+    except (OSError, ParseError) as error:
+        raise ConfigError(f"{file} cannot be read: {error}; correct it by hand.") from error
+    _put(document, key, text)
+    _replace(file, tomlkit.dumps(document))
+
+
+def _put(document: TOMLDocument, key: str, text: str) -> None:
+    if key.startswith("alias."):
+        name = key[len("alias.") :]
+        _check_alias(name, text)
+        document.setdefault("alias", {})[name] = text
+    else:
+        value = parse(key, text)
+        document[key] = list(value) if isinstance(value, tuple) else value
+
+
+def _kind(key: str) -> Kind:
+    if key in KINDS:
+        return KINDS[key]
+    near = difflib.get_close_matches(key.replace("-", "_"), KINDS, n=1)
+    hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(KINDS)} and alias.NAME."
+    raise UsageError(f'There is no setting "{key}"; {hint}')
+
+
+def _check_alias(name: str, target: object) -> None:
+    if not _ALIAS.fullmatch(name):
+        raise UsageError(f'An alias cannot be named "{name}": use letters, digits, dots, dashes and underscores.')
+    if not isinstance(target, str) or not target.strip():
+        raise UsageError(f"alias.{name} cannot be {_shown(target)}: it must be a model's name or folder.")
+
+
+def _in_range(kind: Kind, value: float) -> bool:
+    return math.isfinite(value) and kind.low <= value <= kind.high and value > kind.above
+
+
+def _shown(value: object) -> str:
+    try:
+        text = json.dumps(value, ensure_ascii=False)
+    except (TypeError, ValueError):
+        text = str(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _read(file: Path) -> tuple[dict[str, Value], dict[str, str]]:
+    """The settings and aliases of a config.toml; a missing file has none."""
+    if sys.version_info >= (3, 11):
+        import tomllib
+    else:
+        import tomli as tomllib
+
+    try:
+        table = tomllib.loads(file.read_bytes().decode("utf-8-sig"))
+    except (FileNotFoundError, NotADirectoryError):
+        return {}, {}
+    except OSError as error:
+        raise ConfigError(f"{file} cannot be read ({error.strerror}); see that it is a file that you own.") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{file} is not UTF-8 at byte {error.start}; save it as UTF-8.") from error
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{file} is not TOML: {error}.") from error
+    aliases = table.pop("alias", {})
+    if not isinstance(aliases, dict):
+        raise ConfigError(f'{file}: alias must be a table, [alias], of lines such as name = "owner/model".')
+    for name, target in aliases.items():
+        _found_in(str(file), name, _check_alias, target)
+    return {key: _found_in(str(file), key, check, value) for key, value in table.items()}, aliases
+
+
+def _found_in(place: str, key: str, judge: Any, value: object) -> Any:
+    """What `judge(key, value)` says, blaming the file or variable that the value stands in."""
+    try:
+        return judge(key, value)
+    except UsageError as error:
+        raise ConfigError(f"{place}: {error}") from error
+
+
+def _replace(file: Path, text: str) -> None:
+    """Write the file in one step, so that a crash leaves the old or the new one; its mode is kept."""
+    target = file.resolve()  # a symbolic link to a person's dotfiles stays one
+    try:
+        target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=target.parent, prefix=".config-")
+        try:
+            with os.fdopen(handle, "wb") as temporary:
+                temporary.write(text.encode())
+                temporary.flush()
+                os.fsync(temporary.fileno())
+            if target.exists():
+                Path(name).chmod(target.stat().st_mode & 0o7777)
+            Path(name).replace(target)
+        except BaseException:
+            Path(name).unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise ConfigError(f"{file} cannot be written ({error.strerror}); see that its folder is yours.") from error

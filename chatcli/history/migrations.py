@@ -1,0 +1,79 @@
+"""How the database came to its present shape: an append-only list of SQL scripts.
+
+The length of the list is the version, kept in `PRAGMA user_version`. A script that was released is never
+edited; a change is one more script at the end. Knows tables, no conversation.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+
+from chatcli.errors import HistoryError
+
+MIGRATIONS: tuple[tuple[str, ...], ...] = (
+    (
+        # Messages are a tree: an undone question and every answer to a retried one stay, off the path
+        # that leads from `head` to the root. AUTOINCREMENT, so that a child is younger than its parent.
+        """
+        CREATE TABLE conversations (
+            id TEXT PRIMARY KEY,
+            title TEXT NOT NULL,
+            model TEXT NOT NULL,
+            revision TEXT NOT NULL,
+            system TEXT NOT NULL,
+            created_at REAL NOT NULL,
+            updated_at REAL NOT NULL,
+            head INTEGER REFERENCES messages (id)
+        )
+        """,
+        """
+        CREATE TABLE messages (
+            id INTEGER PRIMARY KEY AUTOINCREMENT,
+            conversation_id TEXT NOT NULL REFERENCES conversations (id),
+            parent_id INTEGER REFERENCES messages (id),
+            role TEXT NOT NULL CHECK (role IN ('user', 'assistant')),
+            text TEXT NOT NULL,
+            reasoning TEXT NOT NULL DEFAULT '',
+            finish_reason TEXT,
+            prompt_tokens INTEGER,
+            completion_tokens INTEGER,
+            model TEXT NOT NULL DEFAULT '',
+            created_at REAL NOT NULL
+        )
+        """,
+        "CREATE INDEX messages_of_conversation ON messages (conversation_id)",
+        "CREATE INDEX conversations_by_time ON conversations (updated_at)",
+    ),
+)
+
+
+def migrate(database: sqlite3.Connection) -> None:
+    """Bring a database up to date in one transaction; `database` is in autocommit mode.
+
+    Raises:
+        HistoryError: a later chatcli wrote the database.
+
+    """
+    if _version(database) == len(MIGRATIONS):
+        return
+    database.execute("BEGIN IMMEDIATE")
+    try:
+        version = _version(database)  # again: another process may have just done it
+        if version > len(MIGRATIONS):
+            raise HistoryError(
+                f"The history has version {version} and this chatcli knows versions up to {len(MIGRATIONS)}; "
+                "upgrade chatcli."
+            )
+        for script in MIGRATIONS[version:]:
+            for statement in script:
+                database.execute(statement)
+        database.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
+    except BaseException:
+        database.execute("ROLLBACK")
+        raise
+    database.execute("COMMIT")
+
+
+def _version(database: sqlite3.Connection) -> int:
+    version: int = database.execute("PRAGMA user_version").fetchone()[0]
+    return version

@@ -1,0 +1,208 @@
+"""A checkpoint on disk: its folder and what its config.json says.
+
+It reads JSON and judges it before anything heavy is loaded: what kind of model this is, how much it
+can read, whether it chats, whether it wants code of its own. It knows no Hub, no tensor and no torch.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from chatcli.errors import BrokenCheckpoint, ModelNotFound, NotAChatModel, RemoteCodeRefused
+
+Kind = Literal["causal", "seq2seq", "masked", "encoder", "classifier", "image", "audio", "unknown"]
+
+_KINDS: tuple[tuple[str, Kind], ...] = (
+    ("ForCausalLM", "causal"),
+    ("LMHeadModel", "causal"),
+    ("ForConditionalGeneration", "seq2seq"),
+    ("ForMaskedLM", "masked"),
+    ("ForPreTraining", "masked"),
+    ("ForSequenceClassification", "classifier"),
+    ("ForTokenClassification", "classifier"),
+    ("ForQuestionAnswering", "classifier"),
+    ("ForImageClassification", "image"),
+    ("ForCTC", "audio"),
+)
+_ENCODERS = frozenset(
+    {"albert", "bert", "camembert", "deberta", "deberta-v2", "distilbert", "electra", "ernie", "longformer", "mpnet"}
+    | {"modernbert", "nomic_bert", "roberta", "roformer", "xlm-roberta"}
+)
+_SEQ2SEQ = frozenset({"bart", "fsmt", "led", "m2m_100", "marian", "mbart", "mt5", "pegasus", "t5", "umt5", "whisper"})
+_PURPOSES: Mapping[Kind, str] = {
+    "masked": "an encoder (it fills in masked words)",
+    "encoder": "an encoder (it turns text into vectors)",
+    "classifier": "a classifier (it labels text)",
+    "seq2seq": "a sequence-to-sequence model (it translates or summarises)",
+    "image": "an image model",
+    "audio": "a speech model",
+}
+_LENGTH_KEYS = ("max_position_embeddings", "n_positions", "seq_length", "max_sequence_length", "max_seq_len", "n_ctx")
+_COUNT_KEYS = (
+    "num_hidden_layers",
+    "num_layers",
+    "n_layer",
+    "hidden_size",
+    "n_embd",
+    "num_attention_heads",
+    "vocab_size",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """One model's files: `name` is what the person said, `revision` a commit or empty for a plain folder."""
+
+    name: str
+    folder: Path
+    revision: str
+    config: Mapping[str, Any]
+    generation_config: Mapping[str, Any]
+
+    @property
+    def model_type(self) -> str:
+        """The family as config.json names it."""
+        return str(self.config["model_type"])
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object from a file.
+
+    Raises:
+        BrokenCheckpoint: the file is not UTF-8, not JSON, not an object, or cannot be read.
+    """
+    try:
+        data = json.loads(path.read_text(encoding="utf-8-sig"))
+    except RecursionError as error:
+        raise BrokenCheckpoint(f"{path} is nested too deeply to be read: download the model again.") from error
+    except (OSError, ValueError) as error:
+        hint = "it may be cut off: download the model again"
+        raise BrokenCheckpoint(f"{path} cannot be read as JSON ({_brief(error)}); {hint}.") from error
+    if not isinstance(data, dict):
+        raise BrokenCheckpoint(f"{path} holds a JSON {type(data).__name__} where an object belongs.")
+    return data
+
+
+def _brief(error: Exception) -> str:
+    text = str(error).partition("\n")[0]
+    return text if len(text) < 120 else text[:117] + "..."
+
+
+def open_checkpoint(folder: Path, name: str = "", revision: str = "") -> Checkpoint:
+    """Read a folder's config.json and generation_config.json.
+
+    Keys that choose an attention kernel are dropped: transformers would fetch the code they name,
+    whatever `attn_implementation` says.
+
+    Raises:
+        ModelNotFound: there is no such folder.
+        BrokenCheckpoint: config.json is missing, damaged or contradicts itself.
+    """
+    folder = folder.expanduser()
+    name = name or folder.name
+    if not folder.is_dir():
+        raise ModelNotFound(f"There is no folder {folder}: check the path.")
+    path = folder / "config.json"
+    if not path.is_file():
+        raise BrokenCheckpoint(f"{folder} has no config.json, so it is no Hugging Face checkpoint.{_instead(folder)}")
+    config = _without_kernels(read_json(path))
+    _check(config, path)
+    generation = folder / "generation_config.json"
+    return Checkpoint(name, folder, revision, config, read_json(generation) if generation.is_file() else {})
+
+
+def _instead(folder: Path) -> str:
+    if any(folder.glob("*.gguf")):
+        return " It holds GGUF files, which this version cannot run: use the original safetensors checkpoint."
+    if (folder / "adapter_config.json").is_file():
+        return " It holds a LoRA adapter: name the base model instead."
+    return ""
+
+
+def _without_kernels(config: dict[str, Any]) -> dict[str, Any]:
+    """The same configuration, at every depth, without `attn_implementation` and `_attn_implementation*`."""
+    return {
+        key: _without_kernels(value) if isinstance(value, dict) else value
+        for key, value in config.items()
+        if not key.lstrip("_").startswith("attn_implementation")
+    }
+
+
+def _check(config: Mapping[str, Any], path: Path) -> None:
+    kind = config.get("model_type")
+    if not isinstance(kind, str) or not kind:
+        raise BrokenCheckpoint(f"{path} names no model_type, so nobody can tell what model this is.")
+    for part in (config, text_config(config)):
+        for key in _COUNT_KEYS:
+            value = part.get(key)
+            if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value <= 0):
+                raise BrokenCheckpoint(f"{path} says {key} = {value!r}, which must be a whole number above 0.")
+
+
+def text_config(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The part of a configuration that describes the language model: its own, or a nested one."""
+    for key in ("text_config", "llm_config", "language_config"):
+        nested = config.get(key)
+        if isinstance(nested, Mapping):
+            return nested
+    return config
+
+
+def context_length(config: Mapping[str, Any]) -> int:
+    """How many tokens the model can read, as trained: `rope_scaling` is contained in it. 0 where unknown."""
+    for part in (text_config(config), config):
+        for key in _LENGTH_KEYS:
+            value = part.get(key)
+            if isinstance(value, int) and not isinstance(value, bool) and value > 0:
+                return value
+    return 0
+
+
+def kind(config: Mapping[str, Any]) -> Kind:
+    """What sort of model this is, from `architectures`, else from the family."""
+    family = str(config.get("model_type", ""))
+    architectures = config.get("architectures")
+    for name in architectures if isinstance(architectures, list) else ():
+        for suffix, found in _KINDS:
+            if not str(name).endswith(suffix):
+                continue
+            # Models that also see and hear, and ChatGLM, carry the translators' suffix.
+            speaks = found == "seq2seq" and family not in _SEQ2SEQ and not config.get("is_encoder_decoder")
+            return "causal" if speaks else found
+    if family in _ENCODERS:
+        return "encoder"
+    return "seq2seq" if family in _SEQ2SEQ else "unknown"
+
+
+def require_chat_model(checkpoint: Checkpoint) -> None:
+    """Pass over what may chat; say of all else what it is for.
+
+    Raises:
+        NotAChatModel: an encoder, a classifier, a translator, an image or speech model.
+    """
+    purpose = _PURPOSES.get(kind(checkpoint.config))
+    if purpose:
+        raise NotAChatModel(f"{checkpoint.name} is {purpose}; it does not chat: try Qwen/Qwen3-0.6B, for one.")
+
+
+def require_no_remote_code(checkpoint: Checkpoint, native: frozenset[str] | set[str]) -> None:
+    """Refuse a checkpoint that only runs with Python code from its repository; chatcli never runs such code.
+
+    `native` are the model types that run without: those that transformers or a port of ours implements.
+
+    Raises:
+        RemoteCodeRefused: naming the files.
+    """
+    auto_map = checkpoint.config.get("auto_map")
+    if not isinstance(auto_map, Mapping) or not auto_map or checkpoint.model_type in native:
+        return
+    targets = [t for value in auto_map.values() for t in (value if isinstance(value, list) else [value])]
+    modules = {t.rpartition("--")[2].partition(".")[0] + ".py" for t in targets if isinstance(t, str)}
+    raise RemoteCodeRefused(
+        f"{checkpoint.name} ({checkpoint.model_type}) runs only with the repository's own Python code "
+        f"({', '.join(sorted(modules))}), which chatcli does not run: look for a version converted to a native family."
+    )

@@ -1,0 +1,126 @@
+"""From a name to a checkpoint on disk: an alias, a folder, what was downloaded before, at last the Hub.
+
+What is on disk is used without asking anybody. All that can go wrong on the way becomes one sentence
+here. It knows nothing of what is in the files beyond which ones a chat needs.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
+
+from chatcli.errors import ModelNotFound, ModelUnreachable
+from chatcli.generation import Progress
+from chatcli.models.cache import cache_folder, cached_names, snapshot
+from chatcli.models.checkpoint import Checkpoint, open_checkpoint, require_chat_model
+
+Report = Callable[[Progress], None]
+
+# As huggingface_hub validates them: at most one slash, letters, digits, - _ . and no double -- or ..
+_HUB_ID = re.compile(r"(?!.*(--|\.\.))(?:[A-Za-z0-9][\w.-]*/)?[A-Za-z0-9_][\w.-]{0,95}(?<![.-])", re.ASCII)
+
+
+def resolve(
+    name: str,
+    *,
+    aliases: Mapping[str, str] | None = None,
+    revision: str | None = None,
+    offline: bool = False,
+    progress: Report | None = None,
+    variables: Mapping[str, str] | None = None,
+    known: Collection[str] = (),
+    check: Callable[[Checkpoint], None] = require_chat_model,
+) -> Checkpoint:
+    """The checkpoint that a person means by `name`.
+
+    An alias is looked up first; a folder is opened as it is; any other name is a Hub id, taken from the
+    cache if its files are all there and downloaded otherwise. `variables` (default: the process's own)
+    say where the cache and the Hub are; `known` are further ids to offer when a name is mistyped. `check` may refuse
+    a model by its small files, before gigabytes of weights are fetched.
+
+    Raises:
+        ModelNotFound: nothing has that name; nearest ones are offered.
+        ModelUnreachable: it is not on disk, and the Hub may not or cannot be asked.
+        ModelGated: the Hub wants a token or an accepted licence.
+        BrokenCheckpoint: the files are there, but damaged.
+    """
+    variables = os.environ if variables is None else variables
+    aliases = aliases or {}
+    meant = aliases.get(name, name).strip()
+    if not meant:
+        raise ModelNotFound("The model's name is empty: give a Hub id such as Qwen/Qwen3-0.6B, or a folder.")
+    folder = _as_folder(meant)
+    if folder:
+        return open_checkpoint(folder, name=_folder_name(folder))
+
+    cache = cache_folder(variables)
+    suggest = _Suggestions(name, (*aliases, *cached_names(cache), *known))
+    if len(meant) > 96 or not _HUB_ID.fullmatch(meant):
+        raise ModelNotFound(
+            f"{meant} is neither a folder here nor a name that the Hub could have "
+            f"(ORGANISATION/MODEL).{suggest.sentence}"
+        )
+    found = snapshot(cache, meant, revision or "main")
+    if found is None:
+        if offline:
+            raise ModelUnreachable(
+                f"{meant} is not on this machine, and HF_HUB_OFFLINE forbids to download it: "
+                f"unset it, or name a model that is here{suggest.here(cache)}."
+            )
+        from chatcli.models.download import download
+
+        try:
+            found = download(meant, revision or "main", cache, variables, progress or (lambda _: None), check)
+        except ModelNotFound as error:
+            raise ModelNotFound(f"{error}{suggest.sentence}") from error
+    return open_checkpoint(found, name=meant, revision=found.name)
+
+
+def _as_folder(name: str) -> Path | None:
+    """The folder a name means; None for a Hub id. A name that can only be a path must exist."""
+    path = Path(name).expanduser()
+    looks = name.startswith((".", "~", os.sep)) or (os.altsep and os.altsep != "/" and os.altsep in name)
+    looks = looks or bool(path.drive) or (os.sep == "\\" and "\\" in name) or name.endswith(("/", os.sep))
+    try:
+        if path.is_dir():
+            return path
+        if path.is_file():
+            raise ModelNotFound(f"{name} is a file: name the folder that holds config.json and the weights.")
+    except (OSError, ValueError):  # too long, or holding a null character
+        return None
+    if looks:
+        raise ModelNotFound(f"There is no folder {name}: check the path.")
+    return None
+
+
+def _folder_name(folder: Path) -> str:
+    """What to call a folder's model: a snapshot in the Hub's cache by its id, any other by its last part."""
+    folder = folder.resolve()
+    if folder.parent.name == "snapshots" and folder.parent.parent.name.startswith("models--"):
+        return folder.parent.parent.name.removeprefix("models--").replace("--", "/")
+    return folder.name
+
+
+class _Suggestions:
+    """Names close to a wrong one, from what exists for certain."""
+
+    def __init__(self, name: str, candidates: Collection[str]) -> None:
+        self._names = sorted(set(candidates))
+        lowered = {n.lower(): n for n in self._names}
+        tails = {n.rpartition("/")[2].lower(): n for n in self._names}
+        near = difflib.get_close_matches(name.lower(), lowered, n=2, cutoff=0.6)
+        near_tails = difflib.get_close_matches(name.rpartition("/")[2].lower(), tails, n=2, cutoff=0.75)
+        self._near = list(dict.fromkeys([*(lowered[n] for n in near), *(tails[n] for n in near_tails)]))[:3]
+
+    @property
+    def sentence(self) -> str:
+        """A clause to end an error with; empty where nothing is near."""
+        return f" Did you mean {' or '.join(self._near)}?" if self._near else ""
+
+    def here(self, cache: Path) -> str:
+        """The models that could be used without the Hub."""
+        whole = [n for n in cached_names(cache) if snapshot(cache, n)]
+        return f" ({', '.join(whole[:5])})" if whole else ""

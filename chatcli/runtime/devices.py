@@ -1,0 +1,31 @@
+"""The devices of this machine and what is free on them, as torch sees them.
+
+It knows torch's back ends; it decides nothing: that is `models.plan`.
+"""
+
+from __future__ import annotations
+
+import psutil
+import torch
+
+from chatcli.models.plan import Device
+
+
+def devices() -> tuple[Device, ...]:
+    """Every usable device, in the order of preference: CUDA, XPU, MPS, and the CPU last."""
+    memory = psutil.virtual_memory()
+    found: list[Device] = []
+    if torch.cuda.is_available():
+        for index in range(torch.cuda.device_count()):
+            with torch.cuda.device(index):
+                bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
+            found.append(Device("cuda", index, torch.cuda.mem_get_info(index)[0], bf16))
+    if torch.xpu.is_available():
+        for index in range(torch.xpu.device_count()):
+            free = torch.xpu.mem_get_info(index)[0]
+            found.append(Device("xpu", index, free, torch.xpu.is_bf16_supported()))
+    if torch.backends.mps.is_available():
+        # Its memory is the machine's; Metal lets a process have about three quarters of it.
+        found.append(Device("mps", 0, memory.available * 3 // 4, bf16=True))
+    found.append(Device("cpu", 0, memory.available, bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())))
+    return tuple(found)

@@ -1,0 +1,85 @@
+"""A loaded causal model with the cache of the talk it is in: ids in, ids out.
+
+What tensors and torch's errors are ends here; it knows no text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Generator, Sequence
+from typing import Any
+
+import torch
+
+from chatcli.errors import ChatcliError, EngineError, OutOfMemory
+from chatcli.generation import GenerationSettings, Progress
+from chatcli.models.checkpoint import Checkpoint
+from chatcli.models.plan import plan
+from chatcli.models.weights import Weights
+from chatcli.runtime.decode import decode, prefill
+from chatcli.runtime.devices import devices
+from chatcli.runtime.kv import PrefixCache
+from chatcli.runtime.load import Report, load_model
+from chatcli.runtime.sampling import Sampler
+
+
+class CausalModel:
+    """Generates ids; what was read stays cached from one call to the next.
+
+    Attributes:
+        device: where its first layer is, such as "cuda:0" or "cpu".
+        precision: the weights' type, such as "bfloat16".
+    """
+
+    def __init__(self, model: Any) -> None:
+        self._model = model
+        self._cache = PrefixCache(model.config)
+        self.device = str(model.device)
+        self.precision = str(model.dtype).removeprefix("torch.")
+
+    def generate(
+        self, ids: Sequence[int], settings: GenerationSettings, *, end: Collection[int], limit: int
+    ) -> Generator[Progress | int, None, bool]:
+        """Read the prompt `ids`, then yield up to `limit` new ids; returns whether one of `end` came.
+
+        The first item is a `Progress` that says how many of the prompt's tokens were still cached.
+        `settings` has nothing open but the seed.
+
+        Raises:
+            OutOfMemory: the device ran full; the cache has been freed.
+            EngineError: the model failed.
+        """
+        try:
+            logits = yield from prefill(self._model, self._cache, ids)
+            sampler = Sampler(settings, logits.device)
+            return (yield from decode(self._model, self._cache, ids, logits, sampler, end=end, limit=limit))
+        except ChatcliError:
+            raise
+        except (torch.OutOfMemoryError, MemoryError) as error:
+            self.forget()
+            raise OutOfMemory(
+                f"{self.device} ran out of memory while answering; the cache is freed: shorten the talk "
+                "(/undo, /clear), lower --max-tokens, or choose a smaller model."
+            ) from error
+        except (RuntimeError, ValueError, IndexError, TypeError) as error:
+            self.forget()
+            reason = " ".join(str(error).split())[:200]
+            raise EngineError(f"The model failed while answering: {reason} ({type(error).__name__}).") from error
+
+    def forget(self) -> None:
+        """Drop the cache and give its memory back to the device."""
+        self._cache.clear()
+        if self.device.startswith("cuda"):
+            torch.cuda.empty_cache()
+
+    def close(self) -> None:
+        """Drop model and cache."""
+        self._model = None
+        self.forget()
+
+
+def load(checkpoint: Checkpoint, weights: Weights, report: Report) -> CausalModel:
+    """Load `checkpoint` to the best place that this machine has for it."""
+    chosen = plan(checkpoint.config, weights.tensors, devices(), stored_bytes=weights.bytes)
+    for note in chosen.notes:
+        report(Progress("loading", note=note))
+    return CausalModel(load_model(checkpoint, weights, chosen, report))

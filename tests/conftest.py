@@ -1,0 +1,114 @@
+"""Fixtures that several parts share: tiny checkpoints with random weights, folders of one's own."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from chatcli.environment import Environment
+
+CHATML = (
+    "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' + m.content + '<|im_end|>\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+TEXT = [
+    "Hello there, how are you today? I am fine, thank you.",
+    "The quick brown fox jumps over the lazy dog. 0123456789",
+    "你好，请介绍一下北京。谢谢！再讲一个笑话吧。",
+    "def f(x):\n    return x + 1\n",
+]
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> Environment:
+    """Text streams that are no terminals, and folders below the test's own."""
+    return Environment(
+        io.StringIO(), io.StringIO(), io.StringIO(), {}, tmp_path / "config", tmp_path / "data", tmp_path / "state"
+    )
+
+
+def write_tokenizer(folder: Path, template: str | None = CHATML) -> int:
+    """A byte-level BPE tokenizer with ChatML's tokens; returns the size of its vocabulary."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.train_from_iterator(
+        TEXT,
+        trainers.BpeTrainer(
+            vocab_size=400,
+            special_tokens=SPECIAL,
+            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+            show_progress=False,
+        ),
+    )
+    tokenizer.save(str(folder / "tokenizer.json"))
+    settings: dict[str, Any] = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "eos_token": "<|im_end|>",
+        "pad_token": "<|endoftext|>",
+    }
+    if template:
+        settings["chat_template"] = template
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    return int(tokenizer.get_vocab_size())
+
+
+TINY: dict[str, Any] = {
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 512,
+    "initializer_range": 0.3,
+}
+
+
+@pytest.fixture(scope="session")
+def make_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Makes a folder with a tiny random model of a real architecture: `make_checkpoint("llama", seed=1, ...)`."""
+
+    def make(model_type: str = "llama", *, seed: int = 0, template: str | None = CHATML, **config: Any) -> Path:
+        import torch
+        from transformers import AutoConfig, AutoModelForCausalLM
+
+        folder = tmp_path_factory.mktemp(f"tiny-{model_type}-chat")
+        vocabulary = write_tokenizer(folder, template)
+        torch.manual_seed(seed)
+        settings = {**TINY, "vocab_size": vocabulary, "eos_token_id": 2, "pad_token_id": 0, **config}
+        model = AutoModelForCausalLM.from_config(AutoConfig.for_model(model_type, **settings), dtype=torch.float32)
+        if not model.config.tie_word_embeddings:
+            _make_readable(model, folder)
+        model.save_pretrained(folder)
+        return folder
+
+    return make
+
+
+def _make_readable(model: Any, folder: Path) -> None:
+    """Take the weights of tokens that are no printable text, so that replies read like text and encode back."""
+    import torch
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    unreadable = [
+        each
+        for each in range(tokenizer.get_vocab_size())
+        if not tokenizer.decode([each]).replace("\ufffd", "\0").isprintable() or each < len(SPECIAL)
+    ]
+    with torch.no_grad():
+        model.get_output_embeddings().weight[unreadable] = 0.0
+
+
+@pytest.fixture(scope="session")
+def tiny_llama(make_checkpoint: Callable[..., Path]) -> Path:
+    """A Llama of two layers that chats ChatML, in nonsense."""
+    return make_checkpoint()

@@ -1,0 +1,74 @@
+"""Sampling against transformers' own processors, and against its own promises."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from transformers.generation import logits_process as reference
+
+from chatcli.errors import EngineError
+from chatcli.generation import DEFAULTS, GenerationSettings
+from chatcli.runtime.sampling import Sampler, filter_logits, penalise_repetition
+
+CPU = torch.device("cpu")
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    seed=st.integers(0, 10_000),
+    temperature=st.floats(0.05, 3),
+    top_k=st.integers(0, 60),
+    top_p=st.floats(0.01, 1),
+    min_p=st.floats(0, 0.9),
+    penalty=st.floats(0.5, 2),
+)
+def test_the_filters_give_the_logits_of_transformers(
+    seed: int, temperature: float, top_k: int, top_p: float, min_p: float, penalty: float
+) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    logits = torch.randn(50, generator=generator) * 4
+    seen = torch.randint(50, (12,), generator=generator)
+    expected = reference.RepetitionPenaltyLogitsProcessor(penalty)(seen[None], logits[None].clone())
+    expected = reference.TemperatureLogitsWarper(temperature)(seen[None], expected)
+    if top_k:
+        expected = reference.TopKLogitsWarper(top_k)(seen[None], expected)
+    if top_p < 1:
+        expected = reference.TopPLogitsWarper(top_p)(seen[None], expected)
+    if min_p:
+        expected = reference.MinPLogitsWarper(min_p)(seen[None], expected)
+    ours = penalise_repetition(logits, seen.tolist(), penalty)
+    ours = filter_logits(ours, GenerationSettings(temperature, top_p, top_k, min_p))
+    torch.testing.assert_close(ours, expected[0], rtol=0, atol=0)
+
+
+def test_a_seed_repeats_the_draw_and_another_changes_it() -> None:
+    logits = torch.zeros(1000)
+
+    def drawn(seed: int) -> list[int]:
+        sampler = Sampler(GenerationSettings(temperature=1.0, seed=seed).over(DEFAULTS), CPU)
+        return [sampler.draw(logits, []) for _ in range(8)]
+
+    assert drawn(1) == drawn(1) != drawn(2)
+
+
+def test_samples_follow_the_distribution() -> None:
+    probabilities = torch.tensor([0.5, 0.3, 0.15, 0.05])
+    sampler = Sampler(GenerationSettings(temperature=1.0, seed=3).over(DEFAULTS), CPU)
+    drawn = torch.tensor([sampler.draw(probabilities.log(), []) for _ in range(4000)])
+    shares = torch.bincount(drawn, minlength=4) / len(drawn)
+    torch.testing.assert_close(shares, probabilities, atol=0.03, rtol=0)
+
+
+def test_temperature_zero_takes_the_likeliest() -> None:
+    sampler = Sampler(GenerationSettings(temperature=0.0).over(DEFAULTS), CPU)
+    assert sampler.draw(torch.tensor([0.1, 5.0, 0.2]), []) == 1
+
+
+@pytest.mark.parametrize("wrong", [torch.nan, torch.inf, -torch.inf])
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_logits_that_are_no_numbers_are_said_and_never_become_token_zero(wrong: float, temperature: float) -> None:
+    sampler = Sampler(GenerationSettings(temperature=temperature).over(DEFAULTS), CPU)
+    with pytest.raises(EngineError, match="NaN"):
+        sampler.draw(torch.full((5,), wrong), [])
