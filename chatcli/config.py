@@ -53,7 +53,7 @@ class Kind:
         low = f" above {self.above:g}" if self.above > -math.inf else f" from {self.low:g}"
         if self.high == math.inf:
             return noun + low + ("" if self.above > -math.inf else " up")
-        return f"{noun}{low}{' and at most' if self.above > -math.inf else ' to'} {self.high:.20g}"
+        return f"{noun}{low}{' and at most' if self.above > -math.inf else ' to'} {self.high}"
 
 
 KINDS: Mapping[str, Kind] = MappingProxyType(
@@ -62,11 +62,11 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
         "system": Kind("text", empty=True),
         "temperature": Kind("number", low=0),
         "top_p": Kind("number", above=0, high=1),
-        "top_k": Kind("integer", low=0),
+        "top_k": Kind("integer", low=0, high=2**31 - 1),
         "min_p": Kind("number", low=0, high=1),
         "repetition_penalty": Kind("number", above=0),
         "seed": Kind("integer", low=0, high=2**63 - 1),
-        "max_tokens": Kind("integer", low=1),
+        "max_tokens": Kind("integer", low=1, high=2**31 - 1),
         "stop": Kind("texts"),
         "overflow": Kind("text", choices=("stop", "drop-oldest")),
     }
@@ -175,7 +175,7 @@ def parse(key: str, text: str) -> Value:
     """
     kind = _kind(key)
     value: object = text
-    with suppress(ValueError):
+    with suppress(ValueError, RecursionError):
         if kind.type == "texts":
             value = json.loads(text) if text.startswith("[") else [text]
         elif kind.type == "integer":
@@ -233,7 +233,7 @@ def _check_alias(name: str, target: object) -> None:
 
 
 def _in_range(kind: Kind, value: float) -> bool:
-    return math.isfinite(value) and kind.low <= value <= kind.high and value > kind.above
+    return kind.low <= value <= kind.high and kind.above < value <= sys.float_info.max
 
 
 def _shown(value: object) -> str:

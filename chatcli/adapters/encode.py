@@ -1,7 +1,7 @@
 """A prompt's token ids: template tokens as control ids, people's words never, the model's own ids untouched.
 
 The ids a model really made for a reply can differ from those its text encodes to; putting them back
-keeps a KV cache valid from turn to turn. This module knows no templates and no files.
+keeps a KV cache valid from turn to turn. This module knows no templates.
 """
 
 from __future__ import annotations
@@ -12,11 +12,16 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from chatcli.adapters.prompt import Prompt
+from chatcli.errors import BrokenCheckpoint
+from chatcli.models.checkpoint import Checkpoint
+from chatcli.models.vocabulary import tokenizer as read_tokenizer
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-_ANCHOR = "\n"
+# Something to stand before a continuation and be taken off again; which one stays apart from the text
+# behind it depends on the vocabulary.
+_ANCHORS = ("\n", ".", "x", "，")
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,11 +87,11 @@ def _encode_piece(tokenizer: Tokenizer, text: str, continues: bool, control: Col
 
 def _encode(tokenizer: Tokenizer, text: str, continues: bool) -> tuple[list[int], list[str], list[tuple[int, int]]]:
     """Ids, tokens and offsets; a continuation must not gain the space that SentencePiece puts before a text."""
-    if continues and _adds_space(tokenizer):
-        anchor = tokenizer.encode(_ANCHOR, add_special_tokens=False).ids
-        whole = tokenizer.encode(_ANCHOR + text, add_special_tokens=False)
-        n = len(anchor)
-        if anchor and whole.ids[:n] == anchor and whole.offsets[n - 1][1] <= len(_ANCHOR):
+    for anchor in _ANCHORS if continues and _adds_space(tokenizer) else ():
+        alone = tokenizer.encode(anchor, add_special_tokens=False).ids
+        whole = tokenizer.encode(anchor + text, add_special_tokens=False)
+        n = len(alone)
+        if n and whole.ids[:n] == alone and whole.offsets[n - 1][1] <= 1:
             offsets = [(max(a - 1, 0), max(b - 1, 0)) for a, b in whole.offsets[n:]]
             return whole.ids[n:], whole.tokens[n:], offsets
     plain = tokenizer.encode(text, add_special_tokens=False)
@@ -96,3 +101,15 @@ def _encode(tokenizer: Tokenizer, text: str, continues: bool) -> tuple[list[int]
 def _adds_space(tokenizer: Tokenizer) -> bool:
     tokens = tokenizer.encode("x", add_special_tokens=False).tokens
     return bool(tokens) and tokens[0][0] in "▁Ġ"
+
+
+def encode_text(checkpoint: Checkpoint, text: str) -> list[int]:
+    """The ids of a text as such, outside any chat.
+
+    Raises:
+        BrokenCheckpoint: the checkpoint has no tokenizer.json, or a damaged one.
+    """
+    loaded = read_tokenizer(checkpoint)
+    if loaded is None:
+        raise BrokenCheckpoint(f"{checkpoint.name} has no tokenizer.json: its tokens cannot be counted without a load.")
+    return list(loaded.encode(text, add_special_tokens=False).ids)

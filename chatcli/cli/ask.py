@@ -36,7 +36,7 @@ def ask(
     Piped input comes first, then a blank line, then the prompt: git diff | chatcli ask "write the commit message"
     """
     from chatcli.cli.opening import open_session
-    from chatcli.render.plain import show_answer
+    from chatcli.render.answer import show_answer
 
     environment = real_environment()
     question = compose_question(prompt or [], environment)

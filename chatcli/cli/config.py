@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from typing import Annotated
 
 import typer
 
-from chatcli import config
+from chatcli import config, guide
 from chatcli.environment import real_environment
+from chatcli.generation import DEFAULTS
 from chatcli.streaming.sanitize import sanitize
+
+
+FROM_THE_MODEL = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty")
 
 
 def config_path() -> int:
@@ -20,9 +25,12 @@ def config_path() -> int:
 def config_show() -> int:
     """Print every setting, its value and where it comes from."""
     loaded = config.load(real_environment())
+    usual = {"model": guide.NAME, "system": "", "max_tokens": "what the context holds"}
     for key, setting in loaded.values.items():
-        shown = "" if setting.value is None else sanitize(str(setting.value), single_line=True)
-        print(f"{key:<20} {shown:<28} {setting.origin}")
+        value = usual.get(key, getattr(DEFAULTS, key, None)) if setting.value is None else setting.value
+        shown = sanitize("" if value is None else json.dumps(value, ensure_ascii=False), single_line=True)
+        origin = "default; the model's own comes first" if key in FROM_THE_MODEL and setting.value is None else setting.origin
+        print(f"{key:<20} {shown:<28} {origin}")
     for name, target in loaded.aliases.items():
         print(f"{'alias.' + name:<20} {sanitize(target, single_line=True):<28} config.toml")
     return 0

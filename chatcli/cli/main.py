@@ -47,13 +47,12 @@ def _show_version(wanted: bool) -> None:
 
 @app.callback()
 def _program(
-    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks of errors.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks of errors; may stand anywhere.")] = False,
     version: Annotated[
         bool, typer.Option("--version", help="Show the version and leave.", callback=_show_version, is_eager=True)
     ] = False,
 ) -> None:
-    if debug:
-        os.environ["CHATCLI_DEBUG"] = "1"
+    """`--debug` is listed here for its help; `run_program` has taken it already."""
 
 
 def _guarded(command: Callable[..., int | None]) -> Callable[..., None]:
@@ -73,7 +72,8 @@ def _guarded(command: Callable[..., int | None]) -> Callable[..., None]:
             code = CLOSED_PIPE
             # What is still buffered has no reader; without this the interpreter complains at exit.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise typer.Exit(code)
+        if code:
+            raise typer.Exit(code)
 
     return guarded
 
@@ -102,7 +102,7 @@ app.add_typer(_config, name="config")
 def run_program() -> NoReturn:
     """Run with the process's arguments; leaves without the interpreter's clean-up, which costs torch a second."""
     try:
-        app()
+        app(_without_debug(sys.argv[1:]), prog_name="chatcli")
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else 1
     except Exception as error:  # a defect of ours: still no traceback for a person
@@ -120,6 +120,14 @@ def run_program() -> NoReturn:
         except (OSError, ValueError):
             code = code or CLOSED_PIPE
     os._exit(code)
+
+
+def _without_debug(arguments: list[str]) -> list[str]:
+    """Take `--debug` from wherever it stands: people add it at the end of the line that failed."""
+    end = arguments.index("--") if "--" in arguments else len(arguments)
+    if "--debug" in arguments[:end]:
+        os.environ["CHATCLI_DEBUG"] = "1"
+    return [each for i, each in enumerate(arguments) if each != "--debug" or i >= end]
 
 
 def surface() -> frozenset[str]:

@@ -38,7 +38,7 @@ def orders(text: str) -> set[str]:
     return screen.given
 
 
-@pytest.mark.parametrize("attack", ["\x1b[2J", "\x1b]0;owned\x07", "\x9b31m", "\x1b[6n", "\x1bc", "\x08", "\x0e"])
+@pytest.mark.parametrize("attack", ["\x1b[2J", "\x1b]0;owned\x07", "\x9b31m", "\x1b[6n", "\x1bc", "\x08"])
 def test_the_parser_sees_attacks(attack: str) -> None:
     assert orders(attack) - {"draw"}
 

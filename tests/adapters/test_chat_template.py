@@ -1,0 +1,131 @@
+import json
+import time
+from pathlib import Path
+
+import pytest
+from tokenizers import Tokenizer
+
+from chatcli.adapters import template as template_module
+from chatcli.adapters.prompt import build
+from chatcli.adapters.table import rows
+from chatcli.adapters.template import TemplateRefusal, render
+from chatcli.conversation import Conversation, Message
+from chatcli.errors import BrokenCheckpoint
+
+ROWS = {row.name: row for row in rows()}
+GOLDEN = json.loads((Path(__file__).parent.parent / "golden" / "chat_prompts.json").read_text())
+
+TALK = [
+    {"role": "system", "content": "Answer in one sentence."},
+    {"role": "user", "content": "  What is <b>1 & 2</b>? \n"},
+    {"role": "assistant", "content": "\n3, of course. 🐼\n", "reasoning_content": "1 + 2"},
+    {"role": "user", "content": "谢谢！"},
+]
+
+TEMPLATES = {
+    "loopcontrols": "{% for m in messages %}{% if m.role == 'system' %}{% continue %}{% endif %}{{ m.content }}|{% endfor %}",
+    "tojson": "{{ messages | tojson }} {{ messages[0] | tojson(indent=2) }} {{ {'b': 1, 'a': '北<&>'} | tojson(sort_keys=true) }}",
+    "generation": "{% for m in messages %}{{ m.role }}:{% generation %}{{ m.content }}{% endgeneration %}\n{% endfor %}",
+    "trimmed blocks": "  {% for m in messages %}\n  {% if true %}\n{{ m.content.strip() }}\n    {% endif %}\n{% endfor %}\n end",
+    "tokens": "{{ bos_token }}{% for m in messages %}{{ m['role'] }}{{ eos_token }}{% endfor %}{{ pad_token }}",
+    "undefined": "{% if tools %}T{% endif %}{% if documents is not none %}D{% endif %}{{ nothing }}{{ messages[0].nothing }}",
+    "namespace": "{% set ns = namespace(n=0) %}{% for m in messages %}{% set ns.n = ns.n + loop.index %}{% endfor %}{{ ns.n }}{{ dict(a=1) }}",
+    "date": "{{ strftime_now('%Y-%m') }}",
+    "qwen-like thoughts": (
+        "{% for m in messages %}{{ '<|im_start|>' + m.role + '\\n' }}{% if m.reasoning_content is string %}"
+        "{{ '<think>\\n' + m.reasoning_content.strip('\\n') + '\\n</think>\\n\\n' }}{% endif %}"
+        "{{ m.content.lstrip('\\n') + '<|im_end|>\\n' }}{% endfor %}"
+        "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}"
+        "{% if enable_thinking is defined and enable_thinking is false %}{{ '<think>\\n\\n</think>\\n\\n' }}{% endif %}{% endif %}"
+    ),
+    **{f"row {name}": row.template_text for name, row in ROWS.items()},
+}
+
+
+@pytest.fixture(scope="module")
+def transformers_tokenizer():
+    from transformers import PreTrainedTokenizerFast
+
+    return PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer.from_str(Tokenizer.from_buffer(b'{"version":"1.0","truncation":null,"padding":null,'
+        b'"added_tokens":[],"normalizer":null,"pre_tokenizer":null,"post_processor":null,"decoder":null,'
+        b'"model":{"type":"WordLevel","vocab":{"<unk>":0},"unk_token":"<unk>"}}').to_str()),
+        bos_token="<s>", eos_token="</s>", pad_token="<pad>", unk_token="<unk>",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("name", TEMPLATES)
+@pytest.mark.parametrize("variables", [{}, {"enable_thinking": False}], ids=["plain", "no thinking"])
+@pytest.mark.parametrize("generation", [True, False])
+def test_renders_as_transformers_does(name: str, variables: dict, generation: bool, transformers_tokenizer) -> None:
+    expected = transformers_tokenizer.apply_chat_template(
+        TALK, chat_template=TEMPLATES[name], tokenize=False, add_generation_prompt=generation, **variables
+    )
+    messages = [Message(m["role"], m["content"], m.get("reasoning_content", "")) for m in TALK]
+    tokens = {"bos_token": "<s>", "eos_token": "</s>", "pad_token": "<pad>", "unk_token": "<unk>", **variables}
+    prompt = build(
+        TEMPLATES[name], Conversation(tuple(messages)), add_generation_prompt=generation,
+        control={"<s>", "</s>", "<|im_end|>"}, **tokens,
+    )  # fmt: skip
+    assert prompt.cuts == ()
+    if name == "tojson":  # thoughts go under two names, as transformers does; the order of keys is ours
+        assert sorted(prompt.text) == sorted(expected)
+    else:
+        assert prompt.text == expected
+
+
+@pytest.mark.parametrize("case", GOLDEN["cases"])
+@pytest.mark.parametrize("row", GOLDEN["renders"])
+def test_rows_render_the_recorded_prompts(row: str, case: str) -> None:
+    # Recorded from implementations that put the default system message in and leave the start token out.
+    system = {"qwen": "You are a helpful assistant.", "zephyr": ""}.get(row)
+    messages = [{"role": "system", "content": system}] if system is not None else []
+    messages += [
+        {"role": role, "content": text} for role, text in GOLDEN["cases"][case]["messages"] if text is not None
+    ]
+    text = render(ROWS[row].template_text, messages, eos_token="</s>" if row in ("mistral", "vicuna", "zephyr") else "")
+    expected = GOLDEN["renders"][row][case]
+    if row == "chatglm" and case == "i_single":
+        expected = "What is the capital of France?"  # the model's own code sends a first question bare
+    if row == "zephyr":
+        expected = expected.removeprefix("<|system|>\n</s>\n")
+        text = text.removeprefix("<|system|>\n</s>\n")
+    assert text == expected
+
+
+def test_a_templates_own_refusal_reaches_the_person() -> None:
+    with pytest.raises(TemplateRefusal, match="roles must alternate"):
+        render("{{ raise_exception('roles must alternate') }}", [])
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        "{% for m in messages %}",
+        "{{ 1 / 0 }}",
+        "{{ messages[0].content.nothing.more }}",
+        "{{ ''.__class__.__mro__[1].__subclasses__() }}",
+        "{% set ns = namespace(__class__=1) %}",
+        "{{ messages.append(1) }}",
+        "{{ 'a' * 1000000000 }}",
+        "{{ 10 ** 100000000 }}",
+        "{% for i in range(10**9) %}{% endfor %}",
+    ],
+)
+def test_a_broken_or_hostile_template_is_one_sentence(broken: str) -> None:
+    with pytest.raises(BrokenCheckpoint) as error:
+        render(broken, [{"role": "user", "content": "x"}])
+    assert "\n" not in str(error.value)
+
+
+def test_a_loop_without_output_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(template_module, "SECONDS", 0.3)
+    started = time.monotonic()
+    with pytest.raises(BrokenCheckpoint, match="without end"):
+        render("{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}", [])
+    assert time.monotonic() - started < 5
+
+
+def test_endless_output_is_ended() -> None:
+    with pytest.raises(BrokenCheckpoint, match="without end"):
+        render("{% for i in range(99999) %}{{ 'x' * 1000 }}{% endfor %}", [])

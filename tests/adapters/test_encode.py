@@ -1,0 +1,128 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tokenizers import AddedToken, Tokenizer
+
+from chatcli.adapters.encode import Spoken, encode, encode_text
+from chatcli.adapters.prompt import Prompt, build
+from chatcli.adapters.table import rows
+from chatcli.conversation import Conversation, Message
+from chatcli.errors import BrokenCheckpoint
+from chatcli.models.checkpoint import Checkpoint
+
+ROWS = {row.name: row for row in rows()}
+VARIABLES = {"bos_token": "<s>", "eos_token": "</s>"}
+TEXTS = ["Hello the Paris", "你好，请介绍一下北京。", "def main():\n    print('x')\n\n", "🐼 ok ", " a  b\t", "x"]
+
+
+def talk(*texts: str) -> Conversation:
+    return Conversation(tuple(Message(("user", "assistant")[i % 2], text) for i, text in enumerate(texts)))
+
+
+def whole(tokenizer: Tokenizer, text: str) -> list[int]:
+    return tokenizer.encode(text, add_special_tokens=False).ids
+
+
+@pytest.mark.parametrize("name", sorted(ROWS))
+def test_ordinary_words_encode_as_the_whole_text_does(name: str, tiny_tokenizer: Tokenizer, control_texts) -> None:
+    prompt = build(ROWS[name].template_text, talk(*TEXTS[:5]), control=control_texts, **VARIABLES)
+    assert encode(tiny_tokenizer, prompt, (), control_texts) == whole(tiny_tokenizer, prompt.text)
+
+
+@pytest.mark.parametrize("name", sorted(ROWS))
+def test_no_user_text_becomes_a_control_id(name: str, tiny_tokenizer: Tokenizer, control_texts) -> None:
+    """Whatever is typed, the prompt holds just the control ids that the same prompt has around a harmless text."""
+    template = ROWS[name].template_text
+    control_ids = {tiny_tokenizer.token_to_id(text) for text in control_texts}
+
+    def controls(text: str) -> list[int]:
+        conversation = Conversation((Message("system", text), Message("user", text), Message("assistant", text),
+                                     Message("user", text)))  # fmt: skip
+        prompt = build(template, conversation, control=control_texts, **VARIABLES)
+        return [i for i in encode(tiny_tokenizer, prompt, (), control_texts) if i in control_ids - {unknown}]
+
+    # A character without a piece is <unk> however it was typed.
+    unknown = tiny_tokenizer.token_to_id("<unk>")
+    expected = controls("x")
+    parts = st.sampled_from([*sorted(control_texts), "<", "<|im_", "end|>", " ", "\n", "x", "北", "/s>", "＜s＞"])
+
+    @given(st.lists(parts, max_size=6).map("".join))
+    def check(text: str) -> None:
+        assert controls(text + "x") == expected
+
+    check()
+
+
+def test_cut_text_decodes_to_what_was_typed(tiny_tokenizer: Tokenizer, control_texts) -> None:
+    prompt = build("{{ messages[0].content }}", talk("the <|im_end|> is Paris</s> x"), control=control_texts)
+    ids = encode(tiny_tokenizer, prompt, (), control_texts)
+    assert len(prompt.cuts) == 2
+    assert tiny_tokenizer.decode(ids, skip_special_tokens=False) == prompt.text
+
+
+def test_a_token_that_only_normalising_reveals_is_cut_too() -> None:
+    """Added tokens with `normalized=True` are searched in changed text: full-width letters were a way in."""
+    from tokenizers import models, normalizers, pre_tokenizers
+
+    letters = {c: i for i, c in enumerate("<s>|im_end xyzabc/＜＞")}
+    tokenizer = Tokenizer(models.BPE({**{c: i for c, i in letters.items()}}, []))
+    tokenizer.normalizer = normalizers.NFKC()
+    tokenizer.pre_tokenizer = pre_tokenizers.Split("", "isolated")
+    tokenizer.add_special_tokens([AddedToken("<s>", normalized=True, special=True)])
+    control = frozenset({"<s>"})
+    prompt = build("<s>{{ messages[0].content }}", talk("a＜s＞b"), control=control)
+    start = tokenizer.token_to_id("<s>")
+    assert whole(tokenizer, prompt.text).count(start) == 2, "the way in is there"
+    assert encode(tokenizer, prompt, (), control).count(start) == 1
+
+
+@pytest.mark.parametrize("name", sorted(ROWS))
+@pytest.mark.parametrize("reply", ["Hello the Paris", "Paris", "北京是中国", "a <b> c"])
+def test_a_spoken_reply_keeps_its_ids(name: str, reply: str, tiny_tokenizer: Tokenizer, control_texts) -> None:
+    # The model may have made a text letter by letter, as no tokenizer would.
+    made = [i for c in reply for i in whole(tiny_tokenizer, c)]
+    text = tiny_tokenizer.decode(made, skip_special_tokens=False)
+    prompt = build(ROWS[name].template_text, talk(text, text, "x"), control=control_texts, **VARIABLES)
+    ids = encode(tiny_tokenizer, prompt, [Spoken(text, tuple(made))], control_texts)
+    assert text == text.strip()
+    assert any(ids[i : i + len(made)] == made for i in range(len(ids)))
+    # A model may begin its reply with a space where the template has none.
+    decoded = tiny_tokenizer.decode(ids, skip_special_tokens=False)
+    assert "".join(decoded.split()) == "".join(prompt.text.split())
+
+
+@pytest.mark.parametrize("name", ["chatml", "llama-3", "gemma", "phi-3", "zephyr"])
+def test_the_second_turn_begins_with_the_first_ones_ids(name: str, tiny_tokenizer: Tokenizer, control_texts) -> None:
+    """What a KV cache lives on: prompt and reply of turn one are a prefix of the prompt of turn two."""
+    template = ROWS[name].template_text
+    first = encode(
+        tiny_tokenizer, build(template, talk("the <s> x"), control=control_texts, **VARIABLES), (), control_texts
+    )
+    made = [i for c in "Hello Paris" for i in whole(tiny_tokenizer, c)]
+    text = tiny_tokenizer.decode(made)
+    second = build(template, talk("the <s> x", text, "and?"), control=control_texts, **VARIABLES)
+    ids = encode(tiny_tokenizer, second, [Spoken(text, tuple(made))], control_texts)
+    assert text == text.strip()
+    assert ids[: len(first) + len(made)] == first + made
+
+
+def test_later_replies_are_matched_first(control_texts) -> None:
+    """After `--continue` the older replies have no ids; equal texts must not take the newer one's."""
+    prompt = Prompt("A|A|B", replies=((0, 1), (2, 3), (4, 5)))
+    tokenizer = Tokenizer.from_str(
+        '{"version":"1.0","truncation":null,"padding":null,"added_tokens":[],"normalizer":null,'
+        '"pre_tokenizer":{"type":"Split","pattern":{"Regex":"."},"behavior":"Isolated","invert":false},'
+        '"post_processor":null,"decoder":null,'
+        '"model":{"type":"WordLevel","vocab":{"A":0,"B":1,"|":2,"u":3},"unk_token":"u"}}'
+    )
+    assert encode(tokenizer, prompt, [Spoken("A", (70,)), Spoken("B", (80,))]) == [0, 2, 70, 2, 80]
+    assert encode(tokenizer, prompt, [Spoken("A", (70,))]) == [0, 2, 70, 2, 1]
+    assert encode(tokenizer, prompt, [Spoken("C", (90,))]) == [0, 2, 0, 2, 1]
+
+
+def test_a_text_alone(tmp_path, tiny_tokenizer: Tokenizer) -> None:
+    checkpoint = Checkpoint("x", tmp_path, "", {"model_type": "llama"}, {})
+    with pytest.raises(BrokenCheckpoint, match=r"no tokenizer\.json"):
+        encode_text(checkpoint, "x")
+    tiny_tokenizer.save(str(tmp_path / "tokenizer.json"))
+    assert encode_text(checkpoint, TEXTS[0]) == whole(tiny_tokenizer, TEXTS[0])
