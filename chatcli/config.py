@@ -73,7 +73,7 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
 )
 """Every setting, in the order in which people see them."""
 
-_FIELDS = {"max_tokens": "max_new_tokens"}
+FIELDS = {"max_tokens": "max_new_tokens"}
 _ALIAS = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
@@ -103,7 +103,7 @@ class Config:
     def generation_settings(self) -> GenerationSettings:
         """What was said of generation; the rest stays open for the checkpoint and the defaults."""
         said: dict[str, Any] = {
-            _FIELDS.get(key, key): setting.value
+            FIELDS.get(key, key): setting.value
             for key, setting in self.values.items()
             if key not in ("model", "system") and setting.value is not None
         }

@@ -145,8 +145,10 @@ class Session:
                 self.conversation = asked.add(Message("assistant", "".join(text), "".join(reasoning)))
                 self._path, self.unanswered = (*path, row), ""
             else:
+                # The stored talk ends with the question, so that it is offered when the talk is picked up.
                 self.unanswered = asked.messages[-1].text
-                self._recorder.set_head(self._head)
+                if path[-1] in self._path:
+                    self._recorder.set_head(self._head)
 
     def _lost_history(self) -> Generator[Event]:
         if self._recorder.notice:

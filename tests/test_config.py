@@ -215,6 +215,16 @@ def test_set_keeps_comments_order_and_mode(tmp_path: Path) -> None:
     assert [each.name for each in tmp_path.iterdir()] == ["config.toml"]
 
 
+def test_set_begins_the_alias_table(tmp_path: Path) -> None:
+    outside = environment(tmp_path)
+    config.set_value(outside, "alias.glm", "THUDM/chatglm-6b")
+    config.set_value(outside, "model", "glm")
+    config.set_value(outside, "alias.q", "Qwen/Qwen3-0.6B")
+    assert config.path(outside).read_text() == (
+        'model = "glm"\n\n[alias]\nglm = "THUDM/chatglm-6b"\nq = "Qwen/Qwen3-0.6B"\n'
+    )
+
+
 def test_set_keeps_the_line_ends_of_an_editor(tmp_path: Path) -> None:
     file = tmp_path / "config.toml"
     file.write_bytes(b"# mine\r\nseed = 1\r\n")

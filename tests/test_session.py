@@ -74,6 +74,7 @@ def test_an_engine_that_breaks_after_any_event_loses_nothing_that_was_shown(stor
     else:
         assert session.conversation == Conversation()
         assert session.unanswered == "go"
+        assert saved(store, session) == [("user", "go")]
     assert shown(session.say("again")) == "fine"
     assert session.unanswered == ""
     assert saved(store, session)[-2:] == [("user", "again"), ("assistant", "fine")]

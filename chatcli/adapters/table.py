@@ -64,6 +64,11 @@ def rows() -> tuple[Adapter, ...]:
     return tuple(_row(name, row) for name, row in tomllib.loads(text).items())
 
 
+def examples() -> tuple[str, ...]:
+    """Ids on the Hub that exist, for suggestions."""
+    return tuple(example for row in rows() for example in row.examples)
+
+
 def _row(name: str, row: Mapping[str, Any]) -> Adapter:
     known = {f.name for f in fields(Adapter)} - {"name"}
     if unknown := set(row) - known:

@@ -12,7 +12,6 @@ from chatcli.environment import real_environment
 from chatcli.generation import DEFAULTS
 from chatcli.streaming.sanitize import sanitize
 
-
 FROM_THE_MODEL = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty")
 
 
@@ -29,7 +28,11 @@ def config_show() -> int:
     for key, setting in loaded.values.items():
         value = usual.get(key, getattr(DEFAULTS, key, None)) if setting.value is None else setting.value
         shown = sanitize("" if value is None else json.dumps(value, ensure_ascii=False), single_line=True)
-        origin = "default; the model's own comes first" if key in FROM_THE_MODEL and setting.value is None else setting.origin
+        origin = (
+            "default; the model's own comes first"
+            if key in FROM_THE_MODEL and setting.value is None
+            else setting.origin
+        )
         print(f"{key:<20} {shown:<28} {origin}")
     for name, target in loaded.aliases.items():
         print(f"{'alias.' + name:<20} {sanitize(target, single_line=True):<28} config.toml")

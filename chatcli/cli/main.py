@@ -72,6 +72,8 @@ def _guarded(command: Callable[..., int | None]) -> Callable[..., None]:
             code = CLOSED_PIPE
             # What is still buffered has no reader; without this the interpreter complains at exit.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        except OSError as error:
+            code = _explain(ChatcliError(f"The output could not be written: {error.strerror or error}."))
         if code:
             raise typer.Exit(code)
 

@@ -12,7 +12,9 @@ from chatcli.errors import UsageError
 
 
 def run(
-    model: Annotated[str, typer.Argument(metavar="[MODEL]", help="Hub id, alias or folder; default: the configured model.")] = "",
+    model: Annotated[
+        str, typer.Argument(metavar="[MODEL]", help="Hub id, alias or folder; default: the configured model.")
+    ] = "",
     system: options.System = "",
     resume: Annotated[bool, typer.Option("--continue", "-c", help="Pick up the latest conversation.")] = False,
     conversation: Annotated[str, typer.Option("--id", help="Pick up the conversation with this id.")] = "",

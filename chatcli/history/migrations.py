@@ -56,8 +56,8 @@ def migrate(database: sqlite3.Connection) -> None:
     """
     if _version(database) == len(MIGRATIONS):
         return
-    database.execute("BEGIN IMMEDIATE")
     try:
+        database.execute("BEGIN IMMEDIATE")
         version = _version(database)  # again: another process may have just done it
         if version > len(MIGRATIONS):
             raise HistoryError(
@@ -68,10 +68,11 @@ def migrate(database: sqlite3.Connection) -> None:
             for statement in script:
                 database.execute(statement)
         database.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
+        database.execute("COMMIT")
     except BaseException:
-        database.execute("ROLLBACK")
+        if database.in_transaction:
+            database.execute("ROLLBACK")
         raise
-    database.execute("COMMIT")
 
 
 def _version(database: sqlite3.Connection) -> int:

@@ -5,7 +5,6 @@ Each method is one transaction. It knows rows and text; when to write what is th
 
 from __future__ import annotations
 
-import os
 import secrets
 import sqlite3
 import time
@@ -18,14 +17,12 @@ from unicodedata import combining, east_asian_width
 from chatcli.conversation import Role
 from chatcli.errors import HistoryError, UsageError
 from chatcli.generation import Finished, FinishReason
-from chatcli.history.migrations import migrate
+from chatcli.history.database import configured, connect, explained, is_damage, move_aside
 
-BUSY_SECONDS = 5.0
 ID_LENGTH = 12
 TITLE_COLUMNS = 60
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"  # no i, l, o, u: nothing to misread
-_SQLITE_FILES = ("", "-wal", "-shm")
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,15 +90,15 @@ class Store:
 
         """
         notice = ""
-        with _explained(path):
+        with explained(path):
             try:
-                database = _connect(path)
+                database = connect(path)
             except sqlite3.DatabaseError as error:
-                if not _is_damage(error):
+                if not is_damage(error):
                     raise
-                aside = _move_aside(path, now())
+                aside = move_aside(path, now())
                 notice = f"The history was damaged and is now at {aside}; a new one has begun."
-                database = _connect(path)
+                database = connect(path)
         store = cls(database, path, now)
         store.notice = notice
         return store
@@ -109,7 +106,7 @@ class Store:
     @classmethod
     def in_memory(cls, now: Callable[[], float] = time.time) -> Store:
         """A store that ends with the process."""
-        return cls(_configured(sqlite3.connect(":memory:", isolation_level=None)), Path(":memory:"), now)
+        return cls(configured(sqlite3.connect(":memory:", isolation_level=None)), Path(":memory:"), now)
 
     @classmethod
     def open_or_memory(cls, path: Path, now: Callable[[], float] = time.time) -> Store:
@@ -164,12 +161,26 @@ class Store:
                 (_clean(text), _clean(reasoning), message_id),
             )
 
-    def finish(self, message_id: int, finished: Finished) -> None:
-        """Note how a reply ended."""
+    def finish(
+        self, message_id: int, finished: Finished, *, text: str | None = None, reasoning: str | None = None
+    ) -> None:
+        """Note how a reply ended; like the question it then outlives a power cut.
+
+        `text` and `reasoning` are the whole reply, which then replaces the appended pieces: a Ctrl-C in the
+        middle of `append` leaves the caller not knowing whether the last of them was kept.
+        """
         with self._writing(durable=True) as database:
             database.execute(
-                "UPDATE messages SET finish_reason = ?, prompt_tokens = ?, completion_tokens = ? WHERE id = ?",
-                (finished.reason, finished.prompt_tokens, finished.completion_tokens, message_id),
+                "UPDATE messages SET finish_reason = ?, prompt_tokens = ?, completion_tokens = ?,"
+                " text = coalesce(?, text), reasoning = coalesce(?, reasoning) WHERE id = ?",
+                (
+                    finished.reason,
+                    finished.prompt_tokens,
+                    finished.completion_tokens,
+                    None if text is None else _clean(text),
+                    None if reasoning is None else _clean(reasoning),
+                    message_id,
+                ),
             )
             database.execute(
                 "UPDATE conversations SET updated_at = ?"
@@ -276,11 +287,11 @@ class Store:
     def _writing(self, *, durable: bool = False) -> Generator[sqlite3.Connection]:
         """One transaction. Not `durable`, it outlives the process but perhaps not a power cut; costs no fsync."""
         database = self._database
-        with _explained(self.path):
+        with explained(self.path):
             database.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
-            # IMMEDIATE: a transaction that first reads and then writes fails at once when another writes.
-            database.execute("BEGIN IMMEDIATE")
             try:
+                # IMMEDIATE: a transaction that first reads and then writes fails at once when another writes.
+                database.execute("BEGIN IMMEDIATE")
                 yield database
                 database.execute("COMMIT")
             except BaseException:
@@ -291,9 +302,9 @@ class Store:
     @contextmanager
     def _reading(self) -> Generator[sqlite3.Connection]:
         """One snapshot."""
-        with _explained(self.path):
-            self._database.execute("BEGIN")
+        with explained(self.path):
             try:
+                self._database.execute("BEGIN")
                 yield self._database
             finally:
                 with suppress(sqlite3.Error):
@@ -352,64 +363,3 @@ def _not_one(reference: str, rows: Sequence[tuple[str, str]]) -> str:
         return f'No conversation has an id that begins with "{reference}"; `chatcli history` lists them.'
     names = ", ".join(f"{row[0]} ({row[1]})" for row in rows[:5]) + (", ..." if len(rows) > 5 else "")
     return f'Several conversations have ids that begin with "{reference}", type more of it: {names}.'
-
-
-def _connect(path: Path) -> sqlite3.Connection:
-    _make_private(path)
-    database = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None)
-    try:
-        return _configured(database)
-    except BaseException:
-        database.close()
-        raise
-
-
-def _configured(database: sqlite3.Connection) -> sqlite3.Connection:
-    database.execute("PRAGMA journal_mode = WAL")
-    database.execute("PRAGMA foreign_keys = ON")
-    migrate(database)
-    return database
-
-
-def _make_private(path: Path) -> None:
-    """Make the folder 0700 and the file 0600; SQLite gives its -wal and -shm files the mode of the file."""
-    for folder in (*reversed(path.parent.parents), path.parent):
-        folder.mkdir(mode=0o700, exist_ok=True)
-    # Only a file that is not there: closing another handle of an open database would drop SQLite's locks.
-    with suppress(FileExistsError):
-        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
-
-
-def _is_damage(error: sqlite3.Error) -> bool:
-    """SQLITE_CORRUPT and SQLITE_NOTADB come as the base class itself, all else as a subclass."""
-    return type(error) is sqlite3.DatabaseError
-
-
-def _move_aside(path: Path, now: float) -> Path:
-    aside = path.with_name(f"{path.name}.corrupt-{time.strftime('%Y%m%d-%H%M%S', time.gmtime(now))}")
-    for suffix in _SQLITE_FILES:
-        with suppress(FileNotFoundError):
-            Path(f"{path}{suffix}").replace(f"{aside}{suffix}")
-    return aside
-
-
-@contextmanager
-def _explained(path: Path) -> Generator[None]:
-    """Turn what SQLite and the system raise into one sentence."""
-    try:
-        yield
-    except sqlite3.Error as error:
-        if _is_damage(error):
-            raise HistoryError(f"The history at {path} is damaged ({error}); move the file away.") from error
-        if "locked" in str(error):
-            raise HistoryError(
-                f"The history at {path} was locked by another program for {BUSY_SECONDS:.0f} seconds; close it."
-            ) from error
-        raise HistoryError(
-            f"The history at {path} cannot be read or written ({error}); see that the disk has room and allows it."
-        ) from error
-    except OSError as error:
-        raise HistoryError(
-            f"The history at {path} cannot be opened ({error.strerror}); set CHATCLI_HOME to a folder that can be "
-            "written to."
-        ) from error

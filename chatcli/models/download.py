@@ -6,27 +6,26 @@ work runs beside the caller, who watches for the next byte. This module judges n
 
 from __future__ import annotations
 
-import errno
 import os
 import queue
 import shutil
 import threading
 from collections import deque
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from chatcli.errors import BrokenCheckpoint, ChatcliError, ModelError, ModelGated, ModelNotFound, ModelUnreachable
+from chatcli.errors import BrokenCheckpoint, ModelError, ModelUnreachable
 from chatcli.generation import Progress
 from chatcli.models.cache import needed, repository_folder
 from chatcli.models.checkpoint import Checkpoint, open_checkpoint
+from chatcli.models.refusals import explained, nothing_to_run
 
 ANSWER_SECONDS = 10.0
 """How long the Hub may take to say what a repository holds."""
 STALL_SECONDS = 30.0
 """How long a download may go without a byte."""
 _STREAMS = 4
-_FULL = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
 
 
 def download(
@@ -56,7 +55,7 @@ def download(
             if isinstance(event, Path):
                 return event
             if isinstance(event, BaseException):
-                raise _explained(event, repository, revision, endpoint, cache) from event
+                raise explained(event, repository, revision, endpoint, cache) from event
             patience = STALL_SECONDS
             done += event
             progress(Progress("downloading", min(done, transfer.total), transfer.total, "B"))
@@ -111,13 +110,13 @@ class _Transfer:
         commit, sizes = str(info.sha), {s.rfilename: s.size or 0 for s in info.siblings or ()}
         small, weights = needed(sizes)
         if not weights or "config.json" not in small:
-            raise BrokenCheckpoint(_nothing_to_run(self._repository, sizes))
+            raise BrokenCheckpoint(nothing_to_run(self._repository, sizes))
         folder = repository_folder(self._cache, self._repository) / "snapshots" / commit
         self.total = sum(sizes[name] for name in (*small, *weights))
         self.events.put(0)
+        _require_space(self._cache, sum(sizes[n] for n in (*small, *weights) if not (folder / n).exists()))
         self._fetch_all(small, commit, sizes)
         self._check(open_checkpoint(folder, self._repository, commit))
-        _require_space(self._cache, sum(sizes[name] for name in weights if not (folder / name).exists()))
         self._fetch_all(weights, commit, sizes)
         # Written last, so that the cache never calls a half-fetched revision the current one.
         _point(repository_folder(self._cache, self._repository) / "refs" / self._revision, commit)
@@ -215,65 +214,10 @@ def _point(reference: Path, commit: str) -> None:
 
 
 def _require_space(cache: Path, size: int) -> None:
-    free = shutil.disk_usage(cache).free
+    existing = next(folder for folder in (cache, *cache.absolute().parents) if folder.exists())
+    free = shutil.disk_usage(existing).free
     if size > free:
         raise ModelError(
             f"The model's files take {size / 1e9:.1f} GB more, but the disk of {cache} has {free / 1e9:.1f} GB free: "
             "free some, or set HF_HOME to a folder on another disk."
         )
-
-
-def _nothing_to_run(repository: str, files: Collection[str]) -> str:
-    if "adapter_config.json" in files:
-        return f"{repository} is a LoRA adapter and no whole model: name its base model instead."
-    if any(name.endswith(".gguf") for name in files):
-        return f"{repository} holds GGUF files only, which this version cannot run: use the original safetensors."
-    return f"{repository} holds no model in Hugging Face format (config.json with safetensors or .bin weights)."
-
-
-def _explained(error: BaseException, repository: str, revision: str, endpoint: str, cache: Path) -> ChatcliError:
-    """One sentence for whatever the transfer ended with."""
-    from huggingface_hub import errors
-
-    chain: list[BaseException] = [error]
-    while (cause := chain[-1].__cause__ or chain[-1].__context__) is not None and cause not in chain:
-        chain.append(cause)
-    page = f"{endpoint}/{repository}"
-    for link in chain:
-        if isinstance(link, ChatcliError):
-            return link
-        if isinstance(link, errors.GatedRepoError):
-            return ModelGated(
-                f"{repository} is gated: accept its terms at {page} and set HF_TOKEN to a token of your account."
-            )
-        if isinstance(link, errors.RevisionNotFoundError):
-            return ModelNotFound(f"{repository} has no revision {revision}.")
-        if isinstance(link, errors.RepositoryNotFoundError):
-            return ModelNotFound(f"The Hub has no model {repository}, or it is private and HF_TOKEN is not set.")
-        if isinstance(link, errors.HfHubHTTPError):
-            return _refused(link.response.status_code, repository, endpoint)
-        if isinstance(link, OSError) and link.errno in _FULL:
-            return ModelError(f"The disk of {cache} is full: free some space, or set HF_HOME to another disk.")
-        if isinstance(link, PermissionError):
-            return ModelError(f"{cache} cannot be written to: set HF_HOME to a folder of yours.")
-    # httpx's errors by name: huggingface_hub 1 and 2 raise them from different packages.
-    names = {kind.__name__ for link in chain for kind in type(link).__mro__}
-    if names & {"ConnectError", "TransportError", "ConnectionError", "OfflineModeIsEnabled"}:
-        said = "did not answer in time" if "TimeoutException" in names else "cannot be reached"
-        return ModelUnreachable(
-            f"The Hub ({endpoint}) {said}, and {repository} is not on this machine: check the network and try again."
-        )
-    reason = (str(error) or type(error).__name__).strip().partition("\n")[0][:200]
-    return ModelUnreachable(f"The download of {repository} failed ({reason}): try again, it goes on where it stopped.")
-
-
-def _refused(status: int, repository: str, endpoint: str) -> ChatcliError:
-    if status == 401:
-        return ModelGated(f"The Hub does not accept the token in HF_TOKEN for {repository}: renew it.")
-    if status == 403:
-        return ModelGated(f"The Hub forbids to read {repository}: set HF_TOKEN to a token that may.")
-    if status == 404:
-        return ModelNotFound(f"The Hub has no model {repository}.")
-    if status == 429:
-        return ModelUnreachable(f"The Hub ({endpoint}) got too many requests from here: wait some minutes.")
-    return ModelUnreachable(f"The Hub ({endpoint}) has a fault of its own (HTTP {status}): try again later.")

@@ -78,7 +78,7 @@ def shards(index: Path) -> tuple[str, ...]:
         raise BrokenCheckpoint(f"{index} has no weight_map: download the model again.")
     names = sorted({str(name) for name in weight_map.values()})
     for name in names:
-        if Path(name).name != name:
+        if Path(name).name != name or name == ".." or "\\" in name:
             raise BrokenCheckpoint(f"{index} names {name}, which is not beside it: do not trust this checkpoint.")
     return tuple(names)
 

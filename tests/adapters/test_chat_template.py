@@ -23,20 +23,35 @@ TALK = [
 ]
 
 TEMPLATES = {
-    "loopcontrols": "{% for m in messages %}{% if m.role == 'system' %}{% continue %}{% endif %}{{ m.content }}|{% endfor %}",
-    "tojson": "{{ messages | tojson }} {{ messages[0] | tojson(indent=2) }} {{ {'b': 1, 'a': '北<&>'} | tojson(sort_keys=true) }}",
-    "generation": "{% for m in messages %}{{ m.role }}:{% generation %}{{ m.content }}{% endgeneration %}\n{% endfor %}",
-    "trimmed blocks": "  {% for m in messages %}\n  {% if true %}\n{{ m.content.strip() }}\n    {% endif %}\n{% endfor %}\n end",
+    "loopcontrols": (
+        "{% for m in messages %}{% if m.role == 'system' %}{% continue %}{% endif %}{{ m.content }}|{% endfor %}"
+    ),
+    "tojson": (
+        "{{ messages | tojson }} {{ messages[0] | tojson(indent=2) }}"
+        " {{ {'b': 1, 'a': '北<&>'} | tojson(sort_keys=true) }}"
+    ),
+    "generation": (
+        "{% for m in messages %}{{ m.role }}:{% generation %}{{ m.content }}{% endgeneration %}\n{% endfor %}"
+    ),
+    "trimmed blocks": (
+        "  {% for m in messages %}\n  {% if true %}\n{{ m.content.strip() }}\n    {% endif %}\n{% endfor %}\n end"
+    ),
     "tokens": "{{ bos_token }}{% for m in messages %}{{ m['role'] }}{{ eos_token }}{% endfor %}{{ pad_token }}",
-    "undefined": "{% if tools %}T{% endif %}{% if documents is not none %}D{% endif %}{{ nothing }}{{ messages[0].nothing }}",
-    "namespace": "{% set ns = namespace(n=0) %}{% for m in messages %}{% set ns.n = ns.n + loop.index %}{% endfor %}{{ ns.n }}{{ dict(a=1) }}",
+    "undefined": (
+        "{% if tools %}T{% endif %}{% if documents is not none %}D{% endif %}{{ nothing }}{{ messages[0].nothing }}"
+    ),
+    "namespace": (
+        "{% set ns = namespace(n=0) %}{% for m in messages %}{% set ns.n = ns.n + loop.index %}{% endfor %}"
+        "{{ ns.n }}{{ dict(a=1) }}"
+    ),
     "date": "{{ strftime_now('%Y-%m') }}",
     "qwen-like thoughts": (
         "{% for m in messages %}{{ '<|im_start|>' + m.role + '\\n' }}{% if m.reasoning_content is string %}"
         "{{ '<think>\\n' + m.reasoning_content.strip('\\n') + '\\n</think>\\n\\n' }}{% endif %}"
         "{{ m.content.lstrip('\\n') + '<|im_end|>\\n' }}{% endfor %}"
         "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}"
-        "{% if enable_thinking is defined and enable_thinking is false %}{{ '<think>\\n\\n</think>\\n\\n' }}{% endif %}{% endif %}"
+        "{% if enable_thinking is defined and enable_thinking is false %}"
+        "{{ '<think>\\n\\n</think>\\n\\n' }}{% endif %}{% endif %}"
     ),
     **{f"row {name}": row.template_text for name, row in ROWS.items()},
 }

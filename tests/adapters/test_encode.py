@@ -65,7 +65,7 @@ def test_a_token_that_only_normalising_reveals_is_cut_too() -> None:
     from tokenizers import models, normalizers, pre_tokenizers
 
     letters = {c: i for i, c in enumerate("<s>|im_end xyzabc/＜＞")}
-    tokenizer = Tokenizer(models.BPE({**{c: i for c, i in letters.items()}}, []))
+    tokenizer = Tokenizer(models.BPE(letters, []))
     tokenizer.normalizer = normalizers.NFKC()
     tokenizer.pre_tokenizer = pre_tokenizers.Split("", "isolated")
     tokenizer.add_special_tokens([AddedToken("<s>", normalized=True, special=True)])
@@ -88,7 +88,8 @@ def test_a_spoken_reply_keeps_its_ids(name: str, reply: str, tiny_tokenizer: Tok
     assert any(ids[i : i + len(made)] == made for i in range(len(ids)))
     # A model may begin its reply with a space where the template has none.
     decoded = tiny_tokenizer.decode(ids, skip_special_tokens=False)
-    assert "".join(decoded.split()) == "".join(prompt.text.split())
+    expected = tiny_tokenizer.decode(whole(tiny_tokenizer, prompt.text), skip_special_tokens=False)
+    assert "".join(decoded.split()) == "".join(expected.split())
 
 
 @pytest.mark.parametrize("name", ["chatml", "llama-3", "gemma", "phi-3", "zephyr"])

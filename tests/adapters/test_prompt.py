@@ -64,7 +64,10 @@ def test_lone_surrogates_become_replacement_characters() -> None:
 
 
 def test_a_refused_system_message_moves_into_the_first_question() -> None:
-    template = "{% for m in messages %}{% if m.role == 'system' %}{{ raise_exception('no') }}{% endif %}{{ m.content }};{% endfor %}"
+    template = (
+        "{% for m in messages %}{% if m.role == 'system' %}{{ raise_exception('no') }}{% endif %}"
+        "{{ m.content }};{% endfor %}"
+    )
     assert build(template, talk("q", "a", "r").with_system("S")).text == "S\n\nq;a;r;"
 
 

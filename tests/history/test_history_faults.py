@@ -13,7 +13,7 @@ import pytest
 
 from chatcli.errors import HistoryError
 from chatcli.generation import Finished
-from chatcli.history import store as store_module
+from chatcli.history import database
 from chatcli.history.store import Store
 
 WRITER = """
@@ -23,13 +23,13 @@ from chatcli.generation import Finished
 from chatcli.history.store import Store
 
 store = Store.open(Path(sys.argv[1]))
-id = store.start("m", "", "")
-print(id, flush=True)
+talk = store.start("m", "", "")
+print(talk, flush=True)
 parent = None
 for turn in range(int(sys.argv[2])):
-    asked = store.add_question(id, parent, f"question {turn}")
+    asked = store.add_question(talk, parent, f"question {turn}")
     print("asked", turn, flush=True)
-    parent = store.begin_reply(id, asked, "m")
+    parent = store.begin_reply(talk, asked, "m")
     for piece in range(20):
         store.append(parent, f"[{turn}.{piece}]", "")
         print("piece", turn, piece, flush=True)
@@ -44,9 +44,9 @@ from chatcli.errors import HistoryError
 from chatcli.history.store import Store
 
 store = Store.open(Path(sys.argv[1]))
-id = store.start("m", "", "")
-asked = store.add_question(id, None, "question")
-reply = store.begin_reply(id, asked, "m")
+talk = store.start("m", "", "")
+asked = store.add_question(talk, None, "question")
+reply = store.begin_reply(talk, asked, "m")
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (400_000, resource.RLIM_INFINITY))
 kept = 0
@@ -56,7 +56,7 @@ try:
         kept += 5000
 except HistoryError as error:
     print(error)
-assert len(store.load(id).messages[-1].text) == kept, "reading still works and shows what was kept"
+assert len(store.load(talk).messages[-1].text) == kept, "reading still works and shows what was kept"
 resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
 store.append(reply, "y", "")
 print(kept)
@@ -69,11 +69,11 @@ def start(script: str, *arguments: object) -> subprocess.Popen[str]:
 
 
 def intact(file: Path) -> bool:
-    database = sqlite3.connect(file)
+    connection = sqlite3.connect(file)
     try:
-        return database.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+        return connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
     finally:
-        database.close()
+        connection.close()
 
 
 @pytest.mark.slow
@@ -83,7 +83,7 @@ def test_after_kill_9_everything_acknowledged_is_there(tmp_path: Path) -> None:
     for _ in range(10):
         process = start(WRITER, file, 10_000)
         assert process.stdout
-        id = process.stdout.readline().strip()
+        talk = process.stdout.readline().strip()
         time.sleep(chance.uniform(0.0, 0.15))
         process.kill()
         lines = [line.split() for line in process.stdout.read().splitlines(keepends=True) if line.endswith("\n")]
@@ -91,7 +91,7 @@ def test_after_kill_9_everything_acknowledged_is_there(tmp_path: Path) -> None:
         assert intact(file)
         store = Store.open(file)
         assert store.notice == ""
-        said = "".join(message.text for message in store.load(id).messages)
+        said = "".join(message.text for message in store.load(talk).messages)
         for line in lines:
             expected = f"question {line[1]}" if line[0] == "asked" else f"[{line[1]}.{line[2]}]"
             assert expected in said
@@ -108,8 +108,8 @@ def test_two_processes_write_at_once(tmp_path: Path) -> None:
         assert lines[-1] == "done"
         ids.append(lines[0])
     store = Store.open(file)
-    for id in ids:
-        messages = store.load(id).messages
+    for talk in ids:
+        messages = store.load(talk).messages
         assert [m.text for m in messages if m.role == "user"] == [f"question {turn}" for turn in range(4)]
         assert messages[-1].text == "".join(f"[3.{piece}]" for piece in range(20))
     store.close()
@@ -147,8 +147,8 @@ def test_a_damaged_file_is_moved_aside(tmp_path: Path, damage: bytes) -> None:
 def test_damage_met_while_reading_is_one_sentence(tmp_path: Path) -> None:
     file = tmp_path / "history.db"
     store = Store.open(file)
-    id = store.start("m", "", "")
-    reply = store.begin_reply(id, store.add_question(id, None, "q"), "m")
+    talk = store.start("m", "", "")
+    reply = store.begin_reply(talk, store.add_question(talk, None, "q"), "m")
     store.append(reply, "x" * 100_000)
     store.finish(reply, Finished("stop"))
     store.close()
@@ -156,7 +156,7 @@ def test_damage_met_while_reading_is_one_sentence(tmp_path: Path) -> None:
     file.write_bytes(content[:8192] + b"\xff" * (len(content) - 8192))
     store = Store.open(file)
     with pytest.raises(HistoryError, match="damaged"):
-        store.load(id)
+        store.load(talk)
     store.close()
 
 
@@ -167,9 +167,9 @@ def test_a_place_that_cannot_be_falls_back_to_memory(tmp_path: Path, place: str)
         Store.open(tmp_path / place)
     store = Store.open_or_memory(tmp_path / place)
     assert store.notice.startswith("This chat is not saved")
-    id = store.start("m", "", "")
-    store.add_question(id, None, "q")
-    assert store.latest() == id
+    talk = store.start("m", "", "")
+    store.add_question(talk, None, "q")
+    assert store.latest() == talk
     store.close()
 
 
@@ -179,17 +179,17 @@ def test_a_folder_in_the_files_place(tmp_path: Path) -> None:
 
 
 def test_a_lock_that_does_not_end_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store_module, "BUSY_SECONDS", 0.1)
+    monkeypatch.setattr(database, "BUSY_SECONDS", 0.1)
     file = tmp_path / "history.db"
     store = Store.open(file)
-    id = store.start("m", "", "")
+    talk = store.start("m", "", "")
     other = sqlite3.connect(file, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
     with pytest.raises(HistoryError, match="locked"):
-        store.add_question(id, None, "q")
-    assert store.load(id).messages == ()
+        store.add_question(talk, None, "q")
+    assert store.load(talk).messages == ()
     other.execute("ROLLBACK")
-    store.add_question(id, None, "q")
-    assert [message.text for message in store.load(id).messages] == ["q"]
+    store.add_question(talk, None, "q")
+    assert [message.text for message in store.load(talk).messages] == ["q"]
     other.close()
     store.close()

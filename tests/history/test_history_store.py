@@ -28,30 +28,30 @@ def store(tmp_path: Path) -> Iterator[Store]:
     store.close()
 
 
-def say(store: Store, id: str, parent: int | None, question: str, answer: str) -> tuple[int, int]:
-    asked = store.add_question(id, parent, question)
-    reply = store.begin_reply(id, asked, "m/odel")
+def say(store: Store, talk: str, parent: int | None, question: str, answer: str) -> tuple[int, int]:
+    asked = store.add_question(talk, parent, question)
+    reply = store.begin_reply(talk, asked, "m/odel")
     for piece in answer:
         store.append(reply, piece, "")
     store.finish(reply, Finished("stop", prompt_tokens=3, completion_tokens=len(answer)))
     return asked, reply
 
 
-def texts(store: Store, id: str) -> list[str]:
-    return [message.text for message in store.load(id).messages]
+def texts(store: Store, talk: str) -> list[str]:
+    return [message.text for message in store.load(talk).messages]
 
 
 def test_what_was_said_is_loaded(store: Store) -> None:
-    id = store.start("m/odel", "abc123", "Be brief.")
-    asked = store.add_question(id, None, "你好\nsecond line")
-    reply = store.begin_reply(id, asked, "m/odel")
+    talk = store.start("m/odel", "abc123", "Be brief.")
+    asked = store.add_question(talk, None, "你好\nsecond line")
+    reply = store.begin_reply(talk, asked, "m/odel")
     store.append(reply, "", "hm")
     store.append(reply, "Hel", "m")
     store.append(reply, "lo")
     store.finish(reply, Finished("length", prompt_tokens=7, completion_tokens=2))
-    stored = store.load(id)
+    stored = store.load(talk)
     assert (stored.id, stored.title, stored.model, stored.revision, stored.system) == (
-        id, "你好", "m/odel", "abc123", "Be brief."
+        talk, "你好", "m/odel", "abc123", "Be brief."
     )  # fmt: skip
     assert stored.created_at < stored.updated_at
     question, answer = stored.messages
@@ -64,36 +64,45 @@ def test_what_was_said_is_loaded(store: Store) -> None:
 
 
 def test_undo_and_retry_leave_everything_in_the_file(store: Store) -> None:
-    id = store.start("m", "", "")
-    first = say(store, id, None, "one", "1")
-    second = say(store, id, first[1], "two", "2")
-    store.set_head(id, first[1])
-    assert texts(store, id) == ["one", "1"]
-    other = store.begin_reply(id, first[0], "m")
+    talk = store.start("m", "", "")
+    first = say(store, talk, None, "one", "1")
+    second = say(store, talk, first[1], "two", "2")
+    store.set_head(talk, first[1])
+    assert texts(store, talk) == ["one", "1"]
+    other = store.begin_reply(talk, first[0], "m")
     store.append(other, "uno")
     store.finish(other, Finished("stop"))
-    assert texts(store, id) == ["one", "uno"]
-    store.set_head(id, second[1])
-    assert texts(store, id) == ["one", "1", "two", "2"]
-    store.set_head(id, None)
-    assert texts(store, id) == []
+    assert texts(store, talk) == ["one", "uno"]
+    store.set_head(talk, second[1])
+    assert texts(store, talk) == ["one", "1", "two", "2"]
+    store.set_head(talk, None)
+    assert texts(store, talk) == []
 
 
 def test_a_reply_without_a_word_leaves_the_question_to_ask_again(store: Store) -> None:
-    id = store.start("m", "", "")
-    asked = store.add_question(id, None, "why?")
-    reply = store.begin_reply(id, asked, "m")
-    assert texts(store, id) == ["why?"]
+    talk = store.start("m", "", "")
+    asked = store.add_question(talk, None, "why?")
+    reply = store.begin_reply(talk, asked, "m")
+    assert texts(store, talk) == ["why?"]
     store.finish(reply, Finished("stop"))
-    assert texts(store, id) == ["why?", ""]
+    assert texts(store, talk) == ["why?", ""]
+
+
+def test_the_whole_reply_at_its_end_replaces_the_pieces(store: Store) -> None:
+    talk = store.start("m", "", "")
+    reply = store.begin_reply(talk, store.add_question(talk, None, "q"), "m")
+    store.append(reply, "one ", "hm")
+    store.finish(reply, Finished("cancelled"), text="one two\ud800", reasoning="hmm")
+    answer = store.load(talk).messages[-1]
+    assert (answer.text, answer.reasoning, answer.finish_reason) == ("one two\ufffd", "hmm", "cancelled")
 
 
 def test_system_and_title_can_change(store: Store) -> None:
-    id = store.start("m", "", "old")
-    say(store, id, None, "question", "answer")
-    store.set_system(id, "")
-    store.set_title(id, "a\x1b[31m title\nsecond")
-    assert (store.load(id).system, store.load(id).title) == ("", "a[31m title")
+    talk = store.start("m", "", "old")
+    say(store, talk, None, "question", "answer")
+    store.set_system(talk, "")
+    store.set_title(talk, "a\x1b[31m title\nsecond")
+    assert (store.load(talk).system, store.load(talk).title) == ("", "a[31m title")
 
 
 def test_the_list_is_newest_first(store: Store) -> None:
@@ -120,14 +129,14 @@ def test_an_empty_history(store: Store) -> None:
 
 def test_find(store: Store) -> None:
     ids = [store.start("m", "", "") for _ in range(40)]
-    for id in ids:
-        assert store.find(id) == store.find(id.upper()) == id
+    for talk in ids:
+        assert store.find(talk) == store.find(talk.upper()) == talk
     assert store.find("@1") == ids[-1]
     assert store.find("@40") == ids[0]
-    ambiguous = next(id[0] for id in ids if sum(other[0] == id[0] for other in ids) > 1)
+    ambiguous = next(talk[0] for talk in ids if sum(other[0] == talk[0] for other in ids) > 1)
     with pytest.raises(UsageError, match="Several") as raised:
         store.find(ambiguous)
-    assert any(id in str(raised.value) for id in ids)
+    assert any(talk in str(raised.value) for talk in ids)
     for wrong in ("u", "", "%", "_", "@41", "@0", "\ud800", "nothing"):
         with pytest.raises(UsageError):
             store.find(wrong)
@@ -136,8 +145,8 @@ def test_find(store: Store) -> None:
 
 
 def test_a_prefix_of_one_conversation_is_enough(store: Store) -> None:
-    id = store.start("m", "", "")
-    assert store.find(id[:1]) == id
+    talk = store.start("m", "", "")
+    assert store.find(talk[:1]) == talk
     with pytest.raises(UsageError):
         store.find("")
 
@@ -145,11 +154,11 @@ def test_a_prefix_of_one_conversation_is_enough(store: Store) -> None:
 @given(text=st.text(st.characters(exclude_categories=()), max_size=30))
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50, deadline=None)
 def test_any_text_comes_back_and_only_surrogates_are_replaced(store: Store, text: str) -> None:
-    id = store.start(text, text, text)
-    _, reply = say(store, id, None, text, "")
+    talk = store.start(text, text, text)
+    _, reply = say(store, talk, None, text, "")
     store.append(reply, text, text)
     valid = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    stored = store.load(id)
+    stored = store.load(talk)
     assert stored.messages[0].text == stored.messages[1].text == stored.messages[1].reasoning == valid
     assert stored.system == stored.model == stored.revision == valid
 
@@ -189,12 +198,12 @@ def test_nobody_else_can_read_it(tmp_path: Path) -> None:
 def test_it_opens_again(tmp_path: Path) -> None:
     file = tmp_path / "history.db"
     store = Store.open(file)
-    id = store.start("m", "", "")
-    say(store, id, None, "q", "a")
+    talk = store.start("m", "", "")
+    say(store, talk, None, "q", "a")
     store.close()
     store.close()
     again = Store.open(file)
-    assert (texts(again, id), again.notice) == (["q", "a"], "")
+    assert (texts(again, talk), again.notice) == (["q", "a"], "")
     again.close()
 
 
@@ -226,7 +235,7 @@ def test_a_migration_that_fails_leaves_nothing_behind(tmp_path: Path) -> None:
 
 def test_the_pieces_of_a_reply_in_memory() -> None:
     store = Store.in_memory()
-    id = store.start("m", "", "")
-    say(store, id, None, "q", "abc")
-    assert texts(store, id) == ["q", "abc"]
+    talk = store.start("m", "", "")
+    say(store, talk, None, "q", "abc")
+    assert texts(store, talk) == ["q", "abc"]
     store.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 
 import pytest
@@ -57,7 +58,7 @@ def words() -> Tokenizer:
 
 def pieces_of(tokenizer: Tokenizer, ids: list[int], keep: frozenset[int] = frozenset()) -> list[str]:
     detokenizer = Detokenizer(tokenizer, keep=keep)
-    return [*(detokenizer.push(id) for id in ids), detokenizer.flush()]
+    return [*(detokenizer.push(each) for each in ids), detokenizer.flush()]
 
 
 @given(TEXT)
@@ -84,7 +85,7 @@ def test_any_ids_byte_level(ids: list[int]) -> None:
 def test_any_ids_byte_fallback(ids: list[int]) -> None:
     """`decode` turns all bytes of a run into U+FFFD when one is wrong; the pieces keep the good ones."""
     tokenizer = byte_fallback()
-    words = [tokenizer.id_to_token(id) for id in ids if id not in (1, 2)]
+    words = [tokenizer.id_to_token(each) for each in ids if each not in (1, 2)]
     expected = b"".join(
         bytes.fromhex(word[3:5]) if word.startswith("<0x") else word.replace("▁", " ").encode() for word in words
     ).decode(errors="replace")
@@ -120,6 +121,39 @@ def test_endless_wrong_bytes_are_shown_as_they_come() -> None:
     pieces = pieces_of(byte_level(), [wrong] * 500)
     assert "".join(pieces) == "\ufffd" * 500
     assert max(map(len, pieces)) <= 2
+
+
+class Watched:
+    """A tokenizer that notes the longest list it had to decode."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self.tokenizer = tokenizer
+        self.longest = 0
+
+    def decode(self, ids: Sequence[int], skip_special_tokens: bool = True) -> str:
+        self.longest = max(self.longest, len(ids))
+        return self.tokenizer.decode(ids, skip_special_tokens=skip_special_tokens)
+
+    def id_to_token(self, id: int) -> str | None:  # noqa: A002 -- tokenizers names it so
+        return self.tokenizer.id_to_token(id)
+
+    def get_added_tokens_decoder(self) -> dict[int, AddedToken]:
+        return self.tokenizer.get_added_tokens_decoder()
+
+
+@pytest.mark.parametrize("text", ["a", "Ģ"], ids=["letters", "wrong bytes"])
+def test_a_token_costs_the_same_however_long_the_reply(text: str) -> None:
+    watched = Watched(byte_level())
+    detokenizer = Detokenizer(watched)
+    for _ in range(1000):
+        detokenizer.push(byte_level().token_to_id(text))
+    assert watched.longest <= 2 * (MAX_PENDING + 1)
+
+
+def test_nothing_is_lost_where_the_wait_for_a_character_was_given_up() -> None:
+    first, second, third, letter = (byte_level().token_to_id(token) for token in ("ä", "½", "ł", "a"))
+    ids = [*[first] * (MAX_PENDING + 1), second, third, letter]
+    assert "".join(pieces_of(byte_level(), ids)) == "\ufffd" * (MAX_PENDING + 3) + "a"
 
 
 def test_special_tokens_are_skipped_unless_kept() -> None:

@@ -1,0 +1,92 @@
+"""The database as a file: private, shared between processes, and what to say when it fails.
+
+Knows no table; the tables are in `migrations`, the rows in `store`.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import time
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from chatcli.errors import HistoryError
+from chatcli.history.migrations import migrate
+
+BUSY_SECONDS = 5.0
+"""How long to wait for another process to end its transaction."""
+
+_SQLITE_FILES = ("", "-wal", "-shm")
+
+
+def connect(path: Path) -> sqlite3.Connection:
+    """Open the file in its present shape, made if need be, readable by nobody else.
+
+    Raises:
+        HistoryError: a later chatcli wrote it.
+        sqlite3.Error: it cannot be opened or is no database.
+        OSError: it cannot be made.
+
+    """
+    _make_private(path)
+    database = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None)
+    try:
+        return configured(database)
+    except BaseException:
+        database.close()
+        raise
+
+
+def configured(database: sqlite3.Connection) -> sqlite3.Connection:
+    """The connection, which is in autocommit mode, with the tables and the rules that every one of ours has."""
+    database.execute("PRAGMA journal_mode = WAL")
+    database.execute("PRAGMA foreign_keys = ON")
+    migrate(database)
+    return database
+
+
+def _make_private(path: Path) -> None:
+    """Make the folder 0700 and the file 0600; SQLite gives its -wal and -shm files the mode of the file."""
+    for folder in (*reversed(path.parent.parents), path.parent):
+        folder.mkdir(mode=0o700, exist_ok=True)
+    # Only a file that is not there: closing another handle of an open database would drop SQLite's locks.
+    with suppress(FileExistsError):
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+
+
+def is_damage(error: sqlite3.Error) -> bool:
+    """Whether the file is spoiled; those two errors come as the base class itself, all else as a subclass."""
+    return type(error) is sqlite3.DatabaseError
+
+
+def move_aside(path: Path, now: float) -> Path:
+    """Rename the file and SQLite's two beside it; returns the new place, which has the time (UTC) in its name."""
+    aside = path.with_name(f"{path.name}.corrupt-{time.strftime('%Y%m%d-%H%M%S', time.gmtime(now))}")
+    for suffix in _SQLITE_FILES:
+        with suppress(FileNotFoundError):
+            Path(f"{path}{suffix}").replace(f"{aside}{suffix}")
+    return aside
+
+
+@contextmanager
+def explained(path: Path) -> Generator[None]:
+    """Turn what SQLite and the system raise into a `HistoryError` of one sentence."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        if is_damage(error):
+            raise HistoryError(f"The history at {path} is damaged ({error}); move the file away.") from error
+        if "locked" in str(error):
+            raise HistoryError(
+                f"The history at {path} was locked by another program for {BUSY_SECONDS:.0f} seconds; close it."
+            ) from error
+        raise HistoryError(
+            f"The history at {path} cannot be read or written ({error}); see that the disk has room and allows it."
+        ) from error
+    except OSError as error:
+        raise HistoryError(
+            f"The history at {path} cannot be opened ({error.strerror}); set CHATCLI_HOME to a folder that can be "
+            "written to."
+        ) from error

@@ -1,0 +1,211 @@
+"""The slash commands: what each does, its help and its other names.
+
+A command is a decorated function; help and completion follow from the table. It knows the session and
+a place to print; it knows no key and no prompt_toolkit.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Generator
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+from chatcli import config
+from chatcli.environment import Environment
+from chatcli.errors import UsageError
+from chatcli.generation import DEFAULTS, Event
+from chatcli.session import Session
+from chatcli.streaming.sanitize import sanitize
+
+
+class Leave(Exception):
+    """Raised by the command that ends the chat."""
+
+
+@dataclass(frozen=True, slots=True)
+class Chat:
+    """What a command may touch."""
+
+    session: Session
+    environment: Environment
+
+    def print(self, text: str = "") -> None:
+        """A line for the person; whatever it holds, it cannot act on the terminal."""
+        print(sanitize(text), file=self.environment.stdout, flush=True)
+
+
+Run = Callable[[Chat, str], Generator[Event] | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """One slash command; `run` gets the text behind its name and may return a reply to be shown."""
+
+    name: str
+    usage: str
+    help: str
+    run: Run
+
+
+COMMANDS: dict[str, Command] = {}
+ALIASES = {
+    "?": "help",
+    "h": "help",
+    "bye": "exit",
+    "quit": "exit",
+    "q": "exit",
+    "reset": "clear",
+    "new": "clear",
+    "regen": "retry",
+    "regenerate": "retry",
+}
+
+
+def command(name: str, usage: str = "") -> Callable[[Run], Run]:
+    """Add a function to the table; the first line of its docstring is its help."""
+
+    def added(run: Run) -> Run:
+        text = (run.__doc__ or "").strip().splitlines()[0].rstrip(".")
+        COMMANDS[name] = Command(name, f"/{name} {usage}".rstrip(), text, run)
+        return run
+
+    return added
+
+
+def parse(line: str) -> tuple[Command, str] | None:
+    """The command that a line calls and its argument; None for a line that is meant for the model.
+
+    A leading slash that no name follows, as in a path or a comment, is text like any other.
+
+    Raises:
+        UsageError: there is no such command; the nearest is named.
+    """
+    if line.startswith("!!"):
+        line = "/" + line[2:]
+    word, _, argument = line.partition(" ") if "\n" not in line.split(" ", 1)[0] else (line, "", "")
+    name = word[1:].lower()
+    if not word.startswith("/") or not name or "/" in name or "\n" in name:
+        return None
+    found = COMMANDS.get(ALIASES.get(name, name))
+    if found:
+        return found, argument.strip()
+    near = difflib.get_close_matches(name, [*COMMANDS, *ALIASES], n=1, cutoff=0.5)
+    hint = f"did you mean /{near[0]}?" if near else "/help lists them."
+    raise UsageError(f"There is no command /{name}; {hint}")
+
+
+@command("help", "[COMMAND]")
+def _help(chat: Chat, argument: str) -> None:
+    """List the commands and keys, or explain one command."""
+    name = argument.removeprefix("/").lower()
+    if name:
+        called = parse(f"/{name}")
+        assert called
+        chat.print(f"{called[0].usage}\n  {called[0].help}.")
+        return
+    width = max(len(each.usage) for each in COMMANDS.values())
+    for each in COMMANDS.values():
+        chat.print(f"{each.usage:<{width}}  {each.help}")
+    chat.print(
+        "\nEnter sends, Alt-Enter or Ctrl-J begins a new line, Ctrl-C stops a reply and keeps it,\n"
+        "Ctrl-R searches earlier input, Ctrl-L clears the screen, Ctrl-D leaves."
+    )
+
+
+@command("clear")
+def _clear(chat: Chat, argument: str) -> None:
+    """Begin a new conversation; the old one stays in the history."""
+    chat.session.clear()
+    chat.print("A new conversation; the old one is in the history.")
+
+
+@command("undo")
+def _undo(chat: Chat, argument: str) -> None:
+    """Take back the last question and its answer."""
+    question = chat.session.undo()
+    shown = question if len(question) <= 60 else question[:57] + "..."
+    chat.print(f"Taken back: {' '.join(shown.split())}" if question else "There is nothing to take back.")
+
+
+@command("retry")
+def _retry(chat: Chat, argument: str) -> Generator[Event] | None:
+    """Answer the last question again."""
+    if chat.session.unanswered or chat.session.conversation.exchanges:
+        return chat.session.retry()
+    chat.print("There is no question to answer again.")
+    return None
+
+
+@command("system", "[TEXT|-]")
+def _system(chat: Chat, argument: str) -> None:
+    """Show the system message, set it, or remove it with a dash."""
+    if argument:
+        chat.session.set_system("" if argument == "-" else argument)
+    system = chat.session.conversation.system
+    chat.print(f"System message: {system}" if system else "There is no system message.")
+
+
+@command("set", "[SETTING VALUE|default]")
+def _set(chat: Chat, argument: str) -> None:
+    """Show the settings, or change one."""
+    if not argument:
+        _show_settings(chat)
+        return
+    key, _, text = argument.partition(" ")
+    name = config.FIELDS.get(key, key)
+    if name not in {field.name for field in fields(DEFAULTS)}:
+        near = difflib.get_close_matches(key, _settings(), n=1)
+        raise UsageError(f"There is no setting {key}; " + (f"did you mean {near[0]}?" if near else "/set lists them."))
+    if not text.strip():
+        raise UsageError(f"/set {key} needs a value, or the word default.")
+    value: Any = None if text.strip() == "default" else config.parse(key, text.strip())
+    chat.session.settings = replace(chat.session.settings, **{name: value})
+    chat.print(f"{key} is now {_shown(value)}.")
+
+
+@command("stats")
+def _stats(chat: Chat, argument: str) -> None:
+    """Show how the last reply went: tokens, cache, speed."""
+    last = chat.session.last
+    if last is None or not last.prompt_tokens:
+        chat.print("There are no numbers yet: they come with the first whole reply.")
+        return
+    facts = chat.session.engine.facts
+    chat.print(
+        f"model   {facts.model} on {facts.device}, {facts.precision}, adapter {facts.adapter}\n"
+        f"prompt  {last.prompt_tokens} tokens, {last.cached_tokens} of them from the cache\n"
+        f"reply   {last.completion_tokens} tokens, ended by: {last.reason}\n"
+        f"speed   first token after {last.seconds_to_first:.2f} s, then {last.tokens_per_second:.1f} tokens/s\n"
+        f"context {last.prompt_tokens + last.completion_tokens} of {facts.context} tokens"
+    )
+
+
+@command("exit")
+def _exit(chat: Chat, argument: str) -> None:
+    """Leave; the conversation is saved."""
+    raise Leave
+
+
+def _settings() -> dict[str, str]:
+    """The settings that /set knows, by the names that people use, with their fields."""
+    names = {field: key for key, field in config.FIELDS.items()}
+    return {names.get(field.name, field.name): field.name for field in fields(DEFAULTS)}
+
+
+def _show_settings(chat: Chat) -> None:
+    for key, name in _settings().items():
+        value = getattr(chat.session.settings, name)
+        default = getattr(DEFAULTS, name)
+        usual = "the model's own" if default is None else f"the model's own, else {_shown(default)}"
+        chat.print(f"{key:<20} {_shown(value) if value is not None else usual}")
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, tuple):
+        return ", ".join(repr(each) for each in value) or "none"
+    return "default" if value is None else str(value)
+
+
+NAMES = tuple(COMMANDS)
+"""The commands' names, for completion and for the guide's facts."""

@@ -1,0 +1,89 @@
+"""While a reply streams: Ctrl-C asks it to end, and keys typed ahead neither show nor get lost.
+
+It knows signals and the terminal's modes; it knows no model and no prompt_toolkit.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Generator
+from contextlib import closing, contextmanager
+from types import FrameType
+from typing import TextIO
+
+from chatcli.generation import Event
+
+
+class Interrupt:
+    """Set by the first Ctrl-C; the second raises `KeyboardInterrupt` wherever the program is."""
+
+    def __init__(self) -> None:
+        self.requested = False
+
+    def handle(self, signum: int, frame: FrameType | None) -> None:
+        """The signal's handler."""
+        if self.requested:
+            raise KeyboardInterrupt
+        self.requested = True
+
+
+@contextmanager
+def interruptible() -> Generator[Interrupt]:
+    """Catch Ctrl-C in an `Interrupt` as long as the block lasts."""
+    interrupt = Interrupt()
+    before = signal.signal(signal.SIGINT, interrupt.handle)
+    try:
+        yield interrupt
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def until(events: Generator[Event], interrupt: Interrupt) -> Generator[Event]:
+    """Pass events on until an interrupt is requested; closes `events` in any case.
+
+    Engines yield at least once a token and once a chunk of the prompt, so the wait is short.
+    """
+    with closing(events):
+        for event in events:
+            yield event
+            if interrupt.requested:
+                return
+
+
+@contextmanager
+def keys_held_back(stream: TextIO) -> Generator[None]:
+    """Switch the terminal's echo off, so that keys cannot tear a reply; they wait for the next prompt.
+
+    Enter typed meanwhile reaches the prompt as Ctrl-J, a new line, and sends nothing by itself.
+    """
+    if sys.platform == "win32" or not stream.isatty():
+        yield
+        return
+    import termios
+
+    descriptor = stream.fileno()
+    before = termios.tcgetattr(descriptor)
+    quiet = [*before]
+    quiet[3] &= ~termios.ECHO
+    termios.tcsetattr(descriptor, termios.TCSANOW, quiet)
+    try:
+        yield
+    finally:
+        termios.tcsetattr(descriptor, termios.TCSANOW, before)
+
+
+@contextmanager
+def leaving_on_hangup() -> Generator[None]:
+    """Make SIGTERM and SIGHUP unwind the program, so that what was shown is saved and the terminal is whole."""
+
+    def leave(signum: int, frame: FrameType | None) -> None:
+        raise SystemExit(128 + signum)
+
+    names = [name for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    before = {name: signal.signal(getattr(signal, name), leave) for name in names}
+    try:
+        yield
+    finally:
+        for name, handler in before.items():
+            signal.signal(getattr(signal, name), handler)

@@ -1,0 +1,150 @@
+import json
+
+import pytest
+
+from chatcli.errors import BrokenCheckpoint, ModelNotFound, NotAChatModel, RemoteCodeRefused
+from chatcli.models.checkpoint import (
+    Checkpoint,
+    context_length,
+    kind,
+    open_checkpoint,
+    require_chat_model,
+    require_no_remote_code,
+)
+
+LLAMA = {"model_type": "llama", "architectures": ["LlamaForCausalLM"], "hidden_size": 8, "num_hidden_layers": 2}
+
+
+def write(folder, config: object = None, **files: str):
+    (folder / "config.json").write_text(config if isinstance(config, str) else json.dumps(config or LLAMA))
+    for name, text in files.items():
+        (folder / name.replace("__", ".")).write_text(text)
+    return folder
+
+
+def test_reads_a_folder(tmp_path) -> None:
+    write(tmp_path, LLAMA, generation_config__json='{"top_k": 20}')
+    checkpoint = open_checkpoint(tmp_path, "org/name", "abc")
+    assert (checkpoint.name, checkpoint.revision, checkpoint.model_type) == ("org/name", "abc", "llama")
+    assert checkpoint.config == LLAMA
+    assert checkpoint.generation_config == {"top_k": 20}
+    assert open_checkpoint(tmp_path).name == tmp_path.name
+
+
+def test_a_byte_order_mark_is_no_damage(tmp_path) -> None:
+    write(tmp_path, "\ufeff" + json.dumps(LLAMA))
+    assert open_checkpoint(tmp_path).model_type == "llama"
+
+
+@pytest.mark.parametrize(
+    ("config", "says"),
+    [
+        ('{"model_type": "lla', "cannot be read as JSON"),
+        ("", "cannot be read as JSON"),
+        ("[1]", "a JSON list"),
+        ("[" * 100_000, "config.json"),
+        ('{"hidden_size": 8}', "names no model_type"),
+        ('{"model_type": 3}', "names no model_type"),
+        (json.dumps({**LLAMA, "num_hidden_layers": -1}), "num_hidden_layers = -1"),
+        (json.dumps({**LLAMA, "num_hidden_layers": 0}), "num_hidden_layers = 0"),
+        (json.dumps({**LLAMA, "hidden_size": "8"}), "hidden_size = '8'"),
+        (json.dumps({"model_type": "gemma3", "text_config": {"vocab_size": True}}), "vocab_size = True"),
+    ],
+)
+def test_a_damaged_config_is_named(tmp_path, config: str, says: str) -> None:
+    write(tmp_path, config)
+    with pytest.raises(BrokenCheckpoint) as error:
+        open_checkpoint(tmp_path)
+    assert says in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_bytes_that_are_no_text(tmp_path) -> None:
+    (tmp_path / "config.json").write_bytes(b"\xff\xfe\x00{")
+    with pytest.raises(BrokenCheckpoint, match="cannot be read as JSON"):
+        open_checkpoint(tmp_path)
+
+
+def test_what_is_no_checkpoint_says_what_it_is(tmp_path) -> None:
+    with pytest.raises(ModelNotFound, match="There is no folder"):
+        open_checkpoint(tmp_path / "nothing")
+    with pytest.raises(BrokenCheckpoint, match=r"no config\.json"):
+        open_checkpoint(tmp_path)
+    (tmp_path / "model-Q4_K_M.gguf").touch()
+    with pytest.raises(BrokenCheckpoint, match="GGUF"):
+        open_checkpoint(tmp_path)
+    (tmp_path / "model-Q4_K_M.gguf").unlink()
+    (tmp_path / "adapter_config.json").touch()
+    with pytest.raises(BrokenCheckpoint, match="LoRA"):
+        open_checkpoint(tmp_path)
+
+
+def test_a_config_cannot_choose_the_attention_kernel(tmp_path) -> None:
+    write(
+        tmp_path,
+        {
+            **LLAMA,
+            "_attn_implementation": "someone/kernel",
+            "attn_implementation": "x",
+            "_attn_implementation_internal": "y",
+            "text_config": {"_attn_implementation": "z", "hidden_size": 8},
+        },
+    )
+    assert open_checkpoint(tmp_path).config == {**LLAMA, "text_config": {"hidden_size": 8}}
+
+
+@pytest.mark.parametrize(
+    ("config", "length"),
+    [
+        ({"max_position_embeddings": 131072, "rope_scaling": {"factor": 8.0}}, 131072),
+        ({"n_positions": 1024}, 1024),
+        ({"seq_length": 8192}, 8192),
+        ({"max_sequence_length": 2048}, 2048),
+        ({"text_config": {"max_position_embeddings": 32768}, "max_position_embeddings": 77}, 32768),
+        ({"text_config": {}, "max_position_embeddings": 77}, 77),
+        ({"max_position_embeddings": -1, "n_positions": "12"}, 0),
+        ({}, 0),
+    ],
+)
+def test_context_length(config: dict, length: int) -> None:
+    assert context_length(config) == length
+
+
+KINDS = [
+    (LLAMA, "causal"),
+    ({"model_type": "gpt2", "architectures": ["GPT2LMHeadModel"]}, "causal"),
+    ({"model_type": "bert", "architectures": ["BertForMaskedLM"]}, "masked"),
+    ({"model_type": "bert", "architectures": ["BertModel"]}, "encoder"),
+    ({"model_type": "bert"}, "encoder"),
+    ({"model_type": "roberta", "architectures": ["RobertaForSequenceClassification"]}, "classifier"),
+    ({"model_type": "t5", "architectures": ["T5ForConditionalGeneration"], "is_encoder_decoder": True}, "seq2seq"),
+    ({"model_type": "gemma3", "architectures": ["Gemma3ForConditionalGeneration"], "vision_config": {}}, "causal"),
+    ({"model_type": "chatglm", "architectures": ["ChatGLMForConditionalGeneration"]}, "causal"),
+    ({"model_type": "chatglm", "architectures": ["ChatGLMModel"]}, "unknown"),
+    ({"model_type": "vit", "architectures": ["ViTForImageClassification"]}, "image"),
+    ({"model_type": "wav2vec2", "architectures": ["Wav2Vec2ForCTC"]}, "audio"),
+    ({"model_type": "x", "architectures": "nonsense"}, "unknown"),
+]
+
+
+@pytest.mark.parametrize(("config", "expected"), KINDS)
+def test_kind(config: dict, expected: str, tmp_path) -> None:
+    assert kind(config) == expected
+    checkpoint = Checkpoint("bert-base-uncased", tmp_path, "", config, {})
+    if expected in ("causal", "unknown"):
+        require_chat_model(checkpoint)
+    else:
+        with pytest.raises(NotAChatModel, match=r"bert-base-uncased is an? .* does not chat"):
+            require_chat_model(checkpoint)
+
+
+def test_remote_code_is_refused_unless_the_family_is_native(tmp_path) -> None:
+    auto_map = {
+        "AutoConfig": "configuration_moss.MossConfig",
+        "AutoTokenizer": ["other/repo--tokenization_moss.MossTokenizer", None],
+    }
+    checkpoint = Checkpoint("org/moss", tmp_path, "", {"model_type": "moss", "auto_map": auto_map}, {})
+    with pytest.raises(RemoteCodeRefused, match=r"\(configuration_moss\.py, tokenization_moss\.py\)"):
+        require_no_remote_code(checkpoint, {"llama"})
+    require_no_remote_code(checkpoint, {"moss"})
+    require_no_remote_code(Checkpoint("x", tmp_path, "", {"model_type": "new"}, {}), set())

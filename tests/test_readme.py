@@ -1,0 +1,84 @@
+"""Every example of the README runs, as it stands, in a real terminal."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pexpect
+import pytest
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+def examples() -> list[str]:
+    """The lines of the block under "What people do most", without their comments."""
+    block = re.search(r"## What people do most\n\n```sh\n(.*?)```", README, re.DOTALL)
+    assert block
+    return [line.partition(" #")[0].rstrip() for line in block[1].splitlines()]
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory, make_checkpoint: Callable[..., Path]) -> Path:
+    """A folder where everything that the examples name is: a model in the Hub's cache, a folder, a repository."""
+    home = tmp_path_factory.mktemp("home")
+    tiny = make_checkpoint("qwen3", seed=3, head_dim=8, max_position_embeddings=2048)
+    cached = home / "hf" / "hub" / "models--Qwen--Qwen3-0.6B"
+    shutil.copytree(tiny, cached / "snapshots" / COMMIT)
+    (cached / "refs").mkdir()
+    (cached / "refs" / "main").write_text(COMMIT)
+    shutil.copytree(tiny, home / "my-finetune")
+    subprocess.run(["git", "init", "-q"], cwd=home, check=True)
+    (home / "notes.txt").write_text("one\n")
+    subprocess.run(["git", "add", "notes.txt"], cwd=home, check=True)
+    (home / "notes.txt").write_text("two\n")
+    return home
+
+
+@pytest.fixture
+def surroundings(home: Path) -> dict[str, str]:
+    return {
+        **os.environ,
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "CHATCLI_HOME": str(home / "chatcli"),
+        "CHATCLI_MAX_TOKENS": "16",
+        "HF_HOME": str(home / "hf"),
+        "HF_HUB_OFFLINE": "1",
+    }
+
+
+def test_there_are_examples_of_every_command() -> None:
+    from chatcli.cli.main import surface
+
+    commands = {name.split()[1] for name in surface() if len(name.split()) > 1 and "--" not in name}
+    assert commands == {word for line in examples() if (word := line.partition("chatcli ")[2].partition(" ")[0])}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("line", examples())
+def test_the_example_runs(line: str, home: Path, surroundings: dict[str, str]) -> None:
+    child = pexpect.spawn("bash", ["-c", line], cwd=str(home), env=surroundings, timeout=90, dimensions=(30, 100))
+    if line.partition("chatcli ")[2].startswith("run"):
+        child.sendline("/exit")
+    child.expect(pexpect.EOF)
+    child.close()
+    assert child.exitstatus == 0, child.before
+
+
+def test_the_tree_of_the_readme_is_the_tree() -> None:
+    drawn = set(re.findall(r"^ .{7}([a-z_]+(?:\.py|/)) ", README, re.MULTILINE))
+    package = ROOT / "chatcli"
+    there = {p.name + ("/" if p.is_dir() else "") for p in package.iterdir() if not p.name.startswith(("_", "."))}
+    assert drawn == there - {"py.typed"}
+
+
+def test_the_generated_page_of_commands_is_fresh() -> None:
+    ran = subprocess.run([sys.executable, "scripts/make_docs.py", "--check"], cwd=ROOT, check=False)
+    assert ran.returncode == 0, "run scripts/make_docs.py"
