@@ -140,7 +140,7 @@ class Session:
             raise
         finally:
             self.last = finished or Finished("error")
-            self._recorder.end_reply(self.last)
+            self._recorder.end_reply(self.last, "".join(text), "".join(reasoning))
             if text or reasoning or self.last.reason in ("stop", "length"):
                 self.conversation = asked.add(Message("assistant", "".join(text), "".join(reasoning)))
                 self._path, self.unanswered = (*path, row), ""

@@ -6,6 +6,8 @@ The wiring of configuration, history, engine and session; it knows no key and no
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from chatcli import guide
@@ -43,7 +45,7 @@ def open_session(
         environment.note(f"chatcli: {store.notice}")
     stored_id = store.find(resume) if resume else ""
     stored_model = store.load(stored_id).model if stored_id else ""
-    name = str(flags.get("model") or stored_model or config.value("model") or guide.NAME)
+    name = full_name(str(flags.get("model") or stored_model or config.value("model") or guide.NAME), config)
     if name == guide.NAME:
         environment.note(GUIDE_NOTE)
     engine = DeferredEngine(lambda report: _open_local(name, config, environment, report), name=name)
@@ -57,6 +59,13 @@ def open_session(
         monotonic=environment.monotonic,
     )
     return session, engine
+
+
+def full_name(name: str, config: Config) -> str:
+    """A name that means the same model tomorrow and in another folder: aliases and relative paths resolved."""
+    name = config.aliases.get(name, name)
+    folder = Path(name).expanduser()
+    return str(folder.resolve()) if name != guide.NAME and folder.is_dir() else name
 
 
 def _open_local(name: str, config: Config, environment: Environment, report: Report) -> Engine:
@@ -77,4 +86,5 @@ def find_checkpoint(name: str, config: Config, environment: Environment, report:
     if name == guide.NAME:
         return open_checkpoint(guide.folder(), guide.NAME)
     offline = environment.variables.get("HF_HUB_OFFLINE", "").lower() in ("1", "true", "yes", "on")
-    return resolve(name, aliases=config.aliases, offline=offline, progress=report)
+    meant = full_name(name, config)
+    return replace(resolve(meant, aliases=config.aliases, offline=offline, progress=report), name=meant)

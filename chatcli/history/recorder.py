@@ -58,10 +58,14 @@ class Recorder:
         if self._monotonic() - self._flushed >= FLUSH_SECONDS:
             self._flush()
 
-    def end_reply(self, finished: Finished) -> None:
-        """Store the rest of the reply and how it ended."""
-        self._flush()
-        self._write(lambda store: store.finish(self._row, finished))
+    def end_reply(self, finished: Finished, text: str, reasoning: str) -> None:
+        """Store the whole reply and how it ended.
+
+        The whole: a Ctrl-C in the middle of `append` leaves open whether the last piece was kept.
+        """
+        self._text.clear()
+        self._reasoning.clear()
+        self._write(lambda store: store.finish(self._row, finished, text=text, reasoning=reasoning))
 
     def set_head(self, row: int | None) -> None:
         """The conversation goes on from `row`; later messages stay stored beside it."""

@@ -46,7 +46,7 @@ def explained(error: BaseException, repository: str, revision: str, endpoint: st
             return _refused(link.response.status_code, repository, endpoint)
         if isinstance(link, OSError) and link.errno in _FULL:
             return ModelError(f"The disk of {cache} is full: free some space, or set HF_HOME to another disk.")
-        if isinstance(link, PermissionError):
+        if isinstance(link, (PermissionError, NotADirectoryError, FileExistsError)):
             return ModelError(f"{cache} cannot be written to: set HF_HOME to a folder of yours.")
     # httpx's errors by name: huggingface_hub 1 and 2 raise them from different packages.
     names = {kind.__name__ for link in chain for kind in type(link).__mro__}

@@ -9,6 +9,7 @@ import os
 import sys
 import traceback
 from collections.abc import Generator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from chatcli import __version__
@@ -83,7 +84,7 @@ def _show(state: Chat, reply: Generator[Event]) -> None:
 
 def _greet(state: Chat) -> None:
     facts = state.session.engine.facts
-    state.print(f"chatcli {__version__}, {facts.model}. /help lists the commands, Ctrl-D leaves.")
+    state.print(f"chatcli {__version__}, {_short(facts.model)}. /help lists the commands, Ctrl-D leaves.")
     asked = state.session.conversation.exchanges
     if asked:
         state.print(f"Going on with a talk of {asked} {'question' if asked == 1 else 'questions'}.")
@@ -109,13 +110,18 @@ def _toolbar(session: Session) -> str:
     engine = session.engine
     progress: Progress | None = engine.progress if isinstance(engine, DeferredEngine) else None
     if progress:
-        return sanitize(f" {described(progress)}  {engine.facts.model}", single_line=True)
+        return sanitize(f" {described(progress)}  {_short(engine.facts.model)}", single_line=True)
     facts, last = engine.facts, session.last
-    parts = [facts.model, f"{facts.device} {facts.precision}".strip()]
+    parts = [_short(facts.model), f"{facts.device} {facts.precision}".strip()]
     if last and last.prompt_tokens:
         used = last.prompt_tokens + last.completion_tokens
         parts += [f"{used} of {facts.context} tokens", f"{last.tokens_per_second:.0f} tokens/s"]
     return sanitize(" " + "  ".join(part for part in parts if part), single_line=True)
+
+
+def _short(model: str) -> str:
+    """A model's name as people say it: of a folder, the last part of its path."""
+    return Path(model).name if Path(model).is_absolute() else model
 
 
 def _complain(environment: Environment, sentence: str, error: BaseException) -> None:

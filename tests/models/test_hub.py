@@ -270,7 +270,7 @@ def test_a_disk_too_small_is_known_before_the_download(local_hub, variables, mon
 @pytest.mark.skipif(sys.platform == "win32", reason="a file in a folder's place needs POSIX paths")
 def test_a_cache_that_cannot_be_written(local_hub, variables, tmp_path) -> None:
     (tmp_path / "hf").write_text("a file where the cache should be")
-    with pytest.raises(ModelError) as error:
+    with pytest.raises(ModelError, match="cannot be written to") as error:
         resolve("org/chat", variables=variables)
     message(error)
 
