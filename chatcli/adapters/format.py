@@ -15,7 +15,7 @@ from chatcli.adapters.prompt import build, choose_template
 from chatcli.adapters.table import Adapter, match
 from chatcli.conversation import Conversation
 from chatcli.generation import GenerationSettings
-from chatcli.models.checkpoint import Checkpoint
+from chatcli.models.checkpoint import Checkpoint, require_chat_model
 from chatcli.models.vocabulary import special_tokens
 
 if TYPE_CHECKING:
@@ -50,6 +50,16 @@ class ChatFormat:
         """Whether the prompt itself has opened the reasoning, as some families' templates do."""
         tail = self.tokenizer.decode(list(ids[-16:]), skip_special_tokens=False)
         return tail.rstrip().endswith(self.tags[0])
+
+
+def require_chat_format(checkpoint: Checkpoint) -> None:
+    """Refuse what cannot chat by its small files, before gigabytes of weights are fetched.
+
+    Raises:
+        NotAChatModel: an encoder, a translator, or a base model without a chat format.
+    """
+    require_chat_model(checkpoint)
+    choose_template(checkpoint, match(checkpoint.name, checkpoint.model_type))
 
 
 def chat_format(checkpoint: Checkpoint, tokenizer: Tokenizer) -> ChatFormat:

@@ -58,7 +58,7 @@ def choose_template(checkpoint: Checkpoint, match: Match | None, flag: str = "")
         return row.template_text, f"{row.template}, since {match.reason}"
     raise NotAChatModel(
         f"{checkpoint.name} is a base model: it has no chat format; "
-        "use its instruct or chat version, or name a format with --adapter (chatml fits many)."
+        "use its instruct or chat version."
     )
 
 

@@ -80,11 +80,21 @@ def find_checkpoint(name: str, config: Config, environment: Environment, report:
     Raises:
         ModelError: there are none, or they cannot be had.
     """
+    from chatcli.adapters.format import require_chat_format
+    from chatcli.adapters.table import examples
     from chatcli.models.checkpoint import open_checkpoint
     from chatcli.models.hub import resolve
 
     if name == guide.NAME:
         return open_checkpoint(guide.folder(), guide.NAME)
-    offline = environment.variables.get("HF_HUB_OFFLINE", "").lower() in ("1", "true", "yes", "on")
     meant = full_name(name, config)
-    return replace(resolve(meant, aliases=config.aliases, offline=offline, progress=report), name=meant)
+    found = resolve(
+        meant,
+        aliases=config.aliases,
+        offline=environment.variables.get("HF_HUB_OFFLINE", "").lower() in ("1", "true", "yes", "on"),
+        progress=report,
+        variables=environment.variables,
+        known=examples(),
+        check=require_chat_format,
+    )
+    return replace(found, name=meant)

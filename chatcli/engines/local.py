@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from chatcli.adapters.encode import Spoken
-from chatcli.adapters.format import ChatFormat, chat_format
+from chatcli.adapters.format import ChatFormat, chat_format, require_chat_format
 from chatcli.conversation import Conversation
 from chatcli.engines.overflow import fit
 from chatcli.generation import (
@@ -26,7 +26,7 @@ from chatcli.generation import (
     Progress,
     Text,
 )
-from chatcli.models.checkpoint import Checkpoint, context_length, require_chat_model
+from chatcli.models.checkpoint import Checkpoint, context_length
 from chatcli.models.vocabulary import tokenizer as read_tokenizer
 from chatcli.models.weights import weights as read_weights
 from chatcli.streaming.detokenize import Detokenizer
@@ -188,7 +188,7 @@ def open_local(checkpoint: Checkpoint, report: Report) -> LocalEngine:
         ModelError: it does not chat, is damaged, or needs code of its own.
         OutOfMemory: it does not fit.
     """
-    require_chat_model(checkpoint)
+    require_chat_format(checkpoint)
     weights = read_weights(checkpoint)
     tokenizer = read_tokenizer(checkpoint)
     chat = chat_format(checkpoint, tokenizer) if tokenizer else None

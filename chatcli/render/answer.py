@@ -21,16 +21,19 @@ def show_answer(events: Iterable[Event], environment: Environment) -> Finished |
     progress = ProgressLine(environment)
     thinking = environment.stderr_is_terminal
     finished: Finished | None = None
-    last = ""
-    thought = False
+    notes: list[Progress] = []
+    written = thought = False
+    newlines = ""  # at the end of what came so far: written when more comes, for the answer ends with just one
     try:
         for event in events:
             match event:
-                case Progress():
+                case Progress() if not written and not thought:
                     progress.show(event)
+                case Progress(note=note) if note:
+                    notes.append(event)  # now it would tear the line that is being written
                 case Reasoning(piece) if thinking:
                     progress.clear()
-                    err.write(_dim(piece, environment))
+                    err.write(dim(piece, environment))
                     err.flush()
                     thought = True
                 case Text(piece):
@@ -39,20 +42,25 @@ def show_answer(events: Iterable[Event], environment: Environment) -> Finished |
                         err.write("\n\n")
                         err.flush()
                         thought = False
-                    out.write(piece)
+                    text = (newlines + piece).rstrip("\n")
+                    newlines = (newlines + piece)[len(text) :]
+                    out.write(text)
                     out.flush()
-                    last = piece
+                    written = written or bool(text)
                 case Finished():
                     finished = event
     finally:
         progress.clear()
         if thought:
             err.write("\n")
-        if last and not last.endswith("\n"):
+        if written:
             out.write("\n")
         out.flush()
+        for event in notes:
+            progress.show(event)
     return finished
 
 
-def _dim(text: str, environment: Environment) -> str:
+def dim(text: str, environment: Environment) -> str:
+    """`text` in faint letters, where colour is welcome."""
     return f"\x1b[2m{text}\x1b[22m" if environment.color else text

@@ -7,6 +7,7 @@ a place to print; it knows no key and no prompt_toolkit.
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, fields, replace
 from typing import Any
@@ -15,8 +16,11 @@ from chatcli import config
 from chatcli.environment import Environment
 from chatcli.errors import UsageError
 from chatcli.generation import DEFAULTS, Event
+from chatcli.render.answer import dim
 from chatcli.session import Session
 from chatcli.streaming.sanitize import sanitize
+
+_CALL = re.compile(r"(/|!!)([A-Za-z]+|\?)(\s.*)?", re.DOTALL)
 
 
 class Leave(Exception):
@@ -33,6 +37,10 @@ class Chat:
     def print(self, text: str = "") -> None:
         """A line for the person; whatever it holds, it cannot act on the terminal."""
         print(sanitize(text), file=self.environment.stdout, flush=True)
+
+    def aside(self, text: str) -> None:
+        """A line about the chat rather than of it: dim where there is colour."""
+        print(dim(sanitize(text), self.environment), file=self.environment.stdout, flush=True)
 
 
 Run = Callable[[Chat, str], Generator[Event] | None]
@@ -76,20 +84,21 @@ def command(name: str, usage: str = "") -> Callable[[Run], Run]:
 def parse(line: str) -> tuple[Command, str] | None:
     """The command that a line calls and its argument; None for a line that is meant for the model.
 
-    A leading slash that no name follows, as in a path or a comment, is text like any other.
+    A leading slash that no word follows, as in a path or a comment, is text like any other; so is a line
+    that begins with a space.
 
     Raises:
         UsageError: there is no such command; the nearest is named.
     """
-    if line.startswith("!!"):
-        line = "/" + line[2:]
-    word, _, argument = line.partition(" ") if "\n" not in line.split(" ", 1)[0] else (line, "", "")
-    name = word[1:].lower()
-    if not word.startswith("/") or not name or "/" in name or "\n" in name:
+    match = _CALL.fullmatch(line)
+    if not match:
         return None
+    prefix, name, argument = match[1], match[2].lower(), match[3].strip()
     found = COMMANDS.get(ALIASES.get(name, name))
     if found:
-        return found, argument.strip()
+        return found, argument
+    if prefix == "!!":
+        return None
     near = difflib.get_close_matches(name, [*COMMANDS, *ALIASES], n=1, cutoff=0.5)
     hint = f"did you mean /{near[0]}?" if near else "/help lists them."
     raise UsageError(f"There is no command /{name}; {hint}")

@@ -20,6 +20,7 @@ from prompt_toolkit.filters import has_focus
 from prompt_toolkit.history import FileHistory, History, InMemoryHistory
 from prompt_toolkit.input import Input
 from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
+from prompt_toolkit.layout.processors import TabsProcessor
 from prompt_toolkit.output import ColorDepth, Output
 from prompt_toolkit.styles import Style
 
@@ -44,6 +45,15 @@ class SlashCompleter(Completer):
             for name in self._names:
                 if name.startswith(typed[1:].lower()):
                     yield Completion(f"/{name}", start_position=-len(typed))
+
+
+class PrivateHistory(FileHistory):
+    """Earlier input in a file; what cannot be written is remembered until the end of the chat."""
+
+    def store_string(self, string: str) -> None:
+        """Add one input to the file."""
+        with suppress(OSError):
+            super().store_string(_without_surrogates(string))
 
 
 class Prompt:
@@ -77,6 +87,7 @@ class Prompt:
             reserve_space_for_menu=4,
             key_bindings=self._bindings(),
             bottom_toolbar=self._line_below,
+            input_processors=[TabsProcessor(char1=" ", char2=" ")],  # a pasted tab is no ^I
             style=_STYLE,
             color_depth=None if environment.color else ColorDepth.DEPTH_1_BIT,
             input=input,
@@ -145,7 +156,7 @@ def _history(path: Path) -> History:
     with suppress(OSError):
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
-        return FileHistory(str(path))
+        return PrivateHistory(str(path))
     return InMemoryHistory()
 
 

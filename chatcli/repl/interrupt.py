@@ -5,6 +5,7 @@ It knows signals and the terminal's modes; it knows no model and no prompt_toolk
 
 from __future__ import annotations
 
+import select
 import signal
 import sys
 from collections.abc import Generator
@@ -55,7 +56,8 @@ def until(events: Generator[Event], interrupt: Interrupt) -> Generator[Event]:
 def keys_held_back(stream: TextIO) -> Generator[None]:
     """Switch the terminal's echo off, so that keys cannot tear a reply; they wait for the next prompt.
 
-    Enter typed meanwhile reaches the prompt as Ctrl-J, a new line, and sends nothing by itself.
+    Enter typed meanwhile reaches the prompt as Ctrl-J, a new line, and sends nothing by itself. Without
+    NOFLSH a Ctrl-C would throw away what was typed; in canonical mode a Ctrl-D would.
     """
     if sys.platform == "win32" or not stream.isatty():
         yield
@@ -65,12 +67,29 @@ def keys_held_back(stream: TextIO) -> Generator[None]:
     descriptor = stream.fileno()
     before = termios.tcgetattr(descriptor)
     quiet = [*before]
-    quiet[3] &= ~termios.ECHO
+    quiet[3] = (quiet[3] & ~(termios.ECHO | termios.ICANON)) | termios.NOFLSH
     termios.tcsetattr(descriptor, termios.TCSANOW, quiet)
     try:
         yield
     finally:
         termios.tcsetattr(descriptor, termios.TCSANOW, before)
+
+
+def keys_waiting(stream: TextIO) -> bool:
+    """Whether something was typed that nobody has read yet."""
+    if sys.platform == "win32" or not stream.isatty():
+        return False
+    return bool(select.select([stream], [], [], 0)[0])
+
+
+@contextmanager
+def no_interrupt_between_replies() -> Generator[None]:
+    """Ignore a Ctrl-C that comes just after a reply has ended; replies and the prompt set handlers of their own."""
+    before = signal.signal(signal.SIGINT, lambda signum, frame: None)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @contextmanager

@@ -15,13 +15,20 @@ from typing import TYPE_CHECKING
 from chatcli import __version__
 from chatcli.engines.deferred import DeferredEngine
 from chatcli.environment import Environment
-from chatcli.errors import INTERRUPTED, ChatcliError
+from chatcli.errors import INTERRUPTED, ChatcliError, ContextOverflow, UsageError
 from chatcli.generation import Event, Progress
 from chatcli.render.answer import show_answer
 from chatcli.render.progress import described
 from chatcli.repl.commands import NAMES, Chat, Leave, parse
 from chatcli.repl.input import Prompt
-from chatcli.repl.interrupt import interruptible, keys_held_back, leaving_on_hangup, until
+from chatcli.repl.interrupt import (
+    interruptible,
+    keys_held_back,
+    keys_waiting,
+    leaving_on_hangup,
+    no_interrupt_between_replies,
+    until,
+)
 from chatcli.session import Session
 from chatcli.streaming.sanitize import sanitize
 
@@ -44,12 +51,10 @@ def chat(
     )
     _greet(state)
     offered = session.unanswered
-    with leaving_on_hangup():
+    with keys_held_back(sys.stdin), no_interrupt_between_replies(), leaving_on_hangup():
         while True:
             try:
-                line = prompt.read(offered)
-                offered = ""
-                _obey(state, line)
+                offered = _obey(state, prompt.read("" if keys_waiting(sys.stdin) else offered))
             except (EOFError, Leave):
                 return 0
             except KeyboardInterrupt:
@@ -58,27 +63,39 @@ def chat(
                 _complain(environment, str(error), error)
                 if _failed_to_load(session, error):
                     return error.exit_code
-                offered = session.unanswered
+                offered = (
+                    session.unanswered
+                    if not isinstance(error, UsageError) or isinstance(error, ContextOverflow)
+                    else ""
+                )
             except Exception as error:  # a defect of ours must not end a talk
                 _complain(environment, f"unexpected {type(error).__name__}: {error}; --debug shows more.", error)
+                if _failed_to_load(session, error):
+                    return ChatcliError.exit_code
                 offered = session.unanswered
 
 
-def _obey(state: Chat, line: str) -> None:
-    """A command is run; anything else is said to the model."""
+def _obey(state: Chat, line: str) -> str:
+    """Run a command, or say the line to the model; returns the question if not a word of an answer came."""
     if not line.strip():
-        return
+        return ""
     called = parse(line)
-    reply = called[0].run(state, called[1]) if called else state.session.say(line)
-    if reply:
-        _show(state, reply)
+    reply = called[0].run(state, called[1]) if called else state.session.say(line.strip("\n").rstrip())
+    if not reply:
+        return ""
+    _show(state, reply)
+    return state.session.unanswered
 
 
 def _show(state: Chat, reply: Generator[Event]) -> None:
     with keys_held_back(sys.stdin), interruptible() as interrupt:
-        show_answer(until(reply, interrupt), state.environment)
-    if interrupt.requested:
-        state.print("[stopped]")
+        finished = show_answer(until(reply, interrupt), state.environment)
+    if finished is None:
+        state.aside("[stopped]")
+    elif finished.reason == "length":
+        state.aside("[cut off: the limit of tokens is reached]")
+    elif not finished.completion_tokens:
+        state.aside("[the model said nothing]")
     state.print()
 
 
@@ -101,7 +118,7 @@ def _loading(session: Session) -> bool:
     return engine.progress is not None
 
 
-def _failed_to_load(session: Session, error: ChatcliError) -> bool:
+def _failed_to_load(session: Session, error: Exception) -> bool:
     return isinstance(session.engine, DeferredEngine) and session.engine.error is error
 
 

@@ -15,11 +15,12 @@ import torch
 import transformers
 from safetensors import SafetensorError
 from tokenizers import Tokenizer
+from transformers.models.auto import configuration_auto
 from transformers.utils import logging
 
 from chatcli.errors import BrokenCheckpoint, ChatcliError, NotAChatModel, OutOfMemory, RemoteCodeRefused
 from chatcli.generation import Progress
-from chatcli.models.checkpoint import Checkpoint
+from chatcli.models.checkpoint import Checkpoint, require_no_remote_code
 from chatcli.models.plan import LoadPlan
 from chatcli.models.weights import Weights
 
@@ -36,6 +37,7 @@ def load_model(checkpoint: Checkpoint, weights: Weights, plan: LoadPlan, report:
         OutOfMemory: a device ran full.
         RemoteCodeRefused, NotAChatModel: transformers has no class for it.
     """
+    require_no_remote_code(checkpoint, frozenset(configuration_auto.CONFIG_MAPPING))
     with explained(checkpoint.name), _weights_reported(weights, report):
         loaded: Any = transformers.AutoModelForCausalLM.from_pretrained(
             checkpoint.folder,

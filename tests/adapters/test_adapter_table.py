@@ -21,7 +21,6 @@ EXPECTED = {
     "mistralai/Mistral-7B-Instruct-v0.3": "mistral",
     "mistralai/Mixtral-8x7B-Instruct-v0.1": "mistral",
     "mistralai/Ministral-8B-Instruct-2410": "mistral",
-    "meta-math/MetaMath-Mistral-7B": "mistral",
     "Qwen/Qwen1.5-7B-Chat": "qwen",
     "Qwen/Qwen2.5-0.5B-Instruct": "qwen",
     "Qwen/Qwen2.5-Coder-7B-Instruct": "qwen",

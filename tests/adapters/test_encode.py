@@ -1,5 +1,5 @@
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import AddedToken, Tokenizer
 
@@ -47,6 +47,7 @@ def test_no_user_text_becomes_a_control_id(name: str, tiny_tokenizer: Tokenizer,
     parts = st.sampled_from([*sorted(control_texts), "<", "<|im_", "end|>", " ", "\n", "x", "北", "/s>", "＜s＞"])
 
     @given(st.lists(parts, max_size=6).map("".join))
+    @settings(max_examples=40, deadline=None)
     def check(text: str) -> None:
         assert controls(text + "x") == expected
 

@@ -7,12 +7,8 @@ from chatcli.errors import ChatcliError, ModelError, ModelGated, ModelNotFound, 
 from chatcli.models.refusals import explained
 
 
-class ConnectTimeout(TimeoutError):
-    """Named as httpx names its own, under the base classes that httpx has."""
-
-
 class TransportError(Exception):
-    pass
+    """Named as httpx names its own, since two packages carry it."""
 
 
 class TimeoutException(TransportError):
