@@ -103,8 +103,13 @@ def _adds_space(tokenizer: Tokenizer) -> bool:
     return bool(tokens) and tokens[0][0] in "▁Ġ"
 
 
-def encode_text(checkpoint: Checkpoint, text: str) -> list[int]:
-    """The ids of a text as such, outside any chat.
+def encode_text(tokenizer: Tokenizer, text: str) -> list[int]:
+    """The ids of a text as such, outside any chat; control tokens in it count as what they are."""
+    return list(tokenizer.encode(text, add_special_tokens=False).ids)
+
+
+def fast_tokenizer(checkpoint: Checkpoint) -> Tokenizer:
+    """The tokenizer that can be had without loading a model.
 
     Raises:
         BrokenCheckpoint: the checkpoint has no tokenizer.json, or a damaged one.
@@ -112,4 +117,4 @@ def encode_text(checkpoint: Checkpoint, text: str) -> list[int]:
     loaded = read_tokenizer(checkpoint)
     if loaded is None:
         raise BrokenCheckpoint(f"{checkpoint.name} has no tokenizer.json: its tokens cannot be counted without a load.")
-    return list(loaded.encode(text, add_special_tokens=False).ids)
+    return loaded

@@ -10,7 +10,6 @@ from chatcli import guide
 from chatcli.cli import options
 from chatcli.cli.ask import read_text
 from chatcli.environment import real_environment
-from chatcli.errors import BrokenCheckpoint
 
 
 def tokens(
@@ -19,25 +18,25 @@ def tokens(
     chat: Annotated[bool, typer.Option("--chat", help="Count the prompt that the text becomes in a chat.")] = False,
     ids: Annotated[bool, typer.Option("--ids", help="Print the token ids instead of their number.")] = False,
 ) -> int:
-    """Count the tokens of a text, as the model sees it."""
+    """Count the tokens of a text for a model.
+
+    Alone, the text is taken as it stands, control tokens too; with --chat it is what a person says.
+    """
+    from chatcli.adapters.encode import encode_text, fast_tokenizer
     from chatcli.adapters.format import chat_format
     from chatcli.cli.opening import find_checkpoint
     from chatcli.config import load
     from chatcli.conversation import Conversation, Message
-    from chatcli.models.vocabulary import tokenizer as read_tokenizer
 
     environment = real_environment()
     counted = read_text(environment) if text is None or text == "-" else text
     config = load(environment, options.said(model=model))
     name = str(config.value("model") or guide.NAME)
     checkpoint = find_checkpoint(name, config, environment, lambda progress: None)
-    tokenizer = read_tokenizer(checkpoint)
-    if tokenizer is None:
-        raise BrokenCheckpoint(f"{name} has no tokenizer.json, so its tokens cannot be counted without loading it.")
     if chat:
         prompt = Conversation((Message("user", counted),)).with_system(str(config.value("system") or ""))
-        encoded = chat_format(checkpoint, tokenizer).encode(prompt)
+        encoded = chat_format(checkpoint, fast_tokenizer(checkpoint)).encode(prompt)
     else:
-        encoded = tokenizer.encode(counted, add_special_tokens=False).ids
+        encoded = encode_text(fast_tokenizer(checkpoint), counted)
     print(" ".join(map(str, encoded)) if ids else len(encoded))
     return 0

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Callable, Generator
+import shutil
+import textwrap
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -20,7 +22,7 @@ from chatcli.render.answer import dim
 from chatcli.session import Session
 from chatcli.streaming.sanitize import sanitize
 
-_CALL = re.compile(r"(/|!!)([A-Za-z]+|\?)(\s.*)?", re.DOTALL)
+_CALL = re.compile(r"(/|!!)([A-Za-z?][^\s/]*)(\s.*)?", re.DOTALL)
 
 
 class Leave(Exception):
@@ -38,9 +40,33 @@ class Chat:
         """A line for the person; whatever it holds, it cannot act on the terminal."""
         print(sanitize(text), file=self.environment.stdout, flush=True)
 
+    def list(self, rows: Sequence[tuple[str, str]]) -> None:
+        """Names and what belongs to them: beside each other where there is room, else below each other."""
+        width = line_width()
+        margin = max(len(name) for name, _ in rows) + 2
+        beside = width >= margin + 30
+        indent = " " * (margin if beside else 2)
+        for name, text in rows:
+            filled = textwrap.fill(text, width, initial_indent=indent, subsequent_indent=indent)
+            self.print(name.ljust(margin) + filled[margin:] if beside else f"{name}\n{filled}")
+
+    def prose(self, text: str) -> None:
+        """Sentences, broken between words."""
+        self.print(wrapped(text))
+
     def aside(self, text: str) -> None:
         """A line about the chat rather than of it: dim where there is colour."""
         print(dim(sanitize(text), self.environment), file=self.environment.stdout, flush=True)
+
+
+def line_width() -> int:
+    """Columns for our own sentences; the last is left free, for some terminals wrap in it."""
+    return max(shutil.get_terminal_size().columns - 1, 12)
+
+
+def wrapped(text: str) -> str:
+    """One sentence or two, broken between words to the terminal's width."""
+    return textwrap.fill(text, line_width(), break_long_words=False, break_on_hyphens=False)
 
 
 Run = Callable[[Chat, str], Generator[Event] | None]
@@ -57,6 +83,15 @@ class Command:
 
 
 COMMANDS: dict[str, Command] = {}
+KEYS = (
+    ("Enter", "Send"),
+    ("Alt-Enter, Ctrl-J", "Begin a new line"),
+    ("Ctrl-C", "Stop a reply and keep it; at the prompt clear the line, twice leave"),
+    ("Up, Ctrl-R", "Bring back earlier input, search it"),
+    ("Tab", "Complete a command"),
+    ("Ctrl-L", "Clear the screen"),
+    ("Ctrl-D", "Leave"),
+)
 ALIASES = {
     "?": "help",
     "h": "help",
@@ -93,7 +128,7 @@ def parse(line: str) -> tuple[Command, str] | None:
     match = _CALL.fullmatch(line)
     if not match:
         return None
-    prefix, name, argument = match[1], match[2].lower(), match[3].strip()
+    prefix, name, argument = match[1], match[2].lower(), (match[3] or "").strip()
     found = COMMANDS.get(ALIASES.get(name, name))
     if found:
         return found, argument
@@ -113,20 +148,16 @@ def _help(chat: Chat, argument: str) -> None:
         assert called
         chat.print(f"{called[0].usage}\n  {called[0].help}.")
         return
-    width = max(len(each.usage) for each in COMMANDS.values())
-    for each in COMMANDS.values():
-        chat.print(f"{each.usage:<{width}}  {each.help}")
-    chat.print(
-        "\nEnter sends, Alt-Enter or Ctrl-J begins a new line, Ctrl-C stops a reply and keeps it,\n"
-        "Ctrl-R searches earlier input, Ctrl-L clears the screen, Ctrl-D leaves."
-    )
+    chat.list([(each.usage, each.help) for each in COMMANDS.values()])
+    chat.print()
+    chat.list(KEYS)
 
 
 @command("clear")
 def _clear(chat: Chat, argument: str) -> None:
     """Begin a new conversation; the old one stays in the history."""
     chat.session.clear()
-    chat.print("A new conversation; the old one is in the history.")
+    chat.prose("A new conversation; the old one is in the history.")
 
 
 @command("undo")
@@ -134,7 +165,7 @@ def _undo(chat: Chat, argument: str) -> None:
     """Take back the last question and its answer."""
     question = chat.session.undo()
     shown = question if len(question) <= 60 else question[:57] + "..."
-    chat.print(f"Taken back: {' '.join(shown.split())}" if question else "There is nothing to take back.")
+    chat.prose(f"Taken back: {' '.join(shown.split())}" if question else "There is nothing to take back.")
 
 
 @command("retry")
@@ -142,7 +173,7 @@ def _retry(chat: Chat, argument: str) -> Generator[Event] | None:
     """Answer the last question again."""
     if chat.session.unanswered or chat.session.conversation.exchanges:
         return chat.session.retry()
-    chat.print("There is no question to answer again.")
+    chat.prose("There is no question to answer again.")
     return None
 
 
@@ -178,15 +209,17 @@ def _stats(chat: Chat, argument: str) -> None:
     """Show how the last reply went: tokens, cache, speed."""
     last = chat.session.last
     if last is None or not last.prompt_tokens:
-        chat.print("There are no numbers yet: they come with the first whole reply.")
+        chat.prose("There are no numbers yet: they come with the first whole reply.")
         return
     facts = chat.session.engine.facts
-    chat.print(
-        f"model   {facts.model} on {facts.device}, {facts.precision}, adapter {facts.adapter}\n"
-        f"prompt  {last.prompt_tokens} tokens, {last.cached_tokens} of them from the cache\n"
-        f"reply   {last.completion_tokens} tokens, ended by: {last.reason}\n"
-        f"speed   first token after {last.seconds_to_first:.2f} s, then {last.tokens_per_second:.1f} tokens/s\n"
-        f"context {last.prompt_tokens + last.completion_tokens} of {facts.context} tokens"
+    chat.list(
+        [
+            ("model", ", ".join(part for part in (facts.model, facts.device, facts.precision, facts.adapter) if part)),
+            ("prompt", f"{last.prompt_tokens} tokens, {last.cached_tokens} of them from the cache"),
+            ("reply", f"{last.completion_tokens} tokens, ended by: {last.reason}"),
+            ("speed", f"first token after {last.seconds_to_first:.2f} s, then {last.tokens_per_second:.1f} tokens/s"),
+            ("context", f"{last.prompt_tokens + last.completion_tokens} of {facts.context} tokens"),
+        ]
     )
 
 
@@ -203,11 +236,13 @@ def _settings() -> dict[str, str]:
 
 
 def _show_settings(chat: Chat) -> None:
+    rows = []
     for key, name in _settings().items():
         value = getattr(chat.session.settings, name)
         default = getattr(DEFAULTS, name)
         usual = "the model's own" if default is None else f"the model's own, else {_shown(default)}"
-        chat.print(f"{key:<20} {_shown(value) if value is not None else usual}")
+        rows.append((key, _shown(value) if value is not None else usual))
+    chat.list(rows)
 
 
 def _shown(value: object) -> str:

@@ -12,23 +12,26 @@ from contextlib import suppress
 from pathlib import Path
 
 from prompt_toolkit import PromptSession
+from prompt_toolkit.application import create_app_session
 from prompt_toolkit.auto_suggest import AutoSuggestFromHistory
 from prompt_toolkit.completion import CompleteEvent, Completer, Completion
 from prompt_toolkit.document import Document
 from prompt_toolkit.enums import DEFAULT_BUFFER
-from prompt_toolkit.filters import has_focus
+from prompt_toolkit.filters import Condition, has_focus
 from prompt_toolkit.history import FileHistory, History, InMemoryHistory
 from prompt_toolkit.input import Input
 from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 from prompt_toolkit.layout.processors import TabsProcessor
 from prompt_toolkit.output import ColorDepth, Output
+from prompt_toolkit.output.plain_text import PlainTextOutput
 from prompt_toolkit.styles import Style
+from prompt_toolkit.utils import is_dumb_terminal
 
 from chatcli.environment import Environment
 
 PROMPT = "> "
 REFRESH_SECONDS = 0.1
-LEAVE_HINT = " Press Ctrl-C again, or Ctrl-D, to leave. "
+LEAVE_HINT = " Ctrl-C again leaves, and so does Ctrl-D "  # the first half fits into 20 columns
 _STYLE = Style.from_dict({"bottom-toolbar": "noreverse fg:ansibrightblack", "prompt": "bold"})
 
 
@@ -76,13 +79,21 @@ class Prompt:
         self._toolbar = toolbar
         self._loading = loading
         self._leaving = False
-        self._session: PromptSession[str] = PromptSession(
+        self._completer = SlashCompleter(names)
+        # A dumb terminal has no line below and nothing can be erased in it: all must be said in lines.
+        self._dumb = output is None and is_dumb_terminal()
+        with create_app_session(output=PlainTextOutput(environment.stdout) if self._dumb else output):
+            self._session = self._made(environment, input, output)
+        self._session.default_buffer.on_text_changed += self._typed
+
+    def _made(self, environment: Environment, keyboard: Input | None, output: Output | None) -> PromptSession[str]:
+        return PromptSession(
             message=[("class:prompt", PROMPT)],
             multiline=True,
             prompt_continuation=" " * len(PROMPT),
             history=_history(environment.state_folder / "input_history"),
             auto_suggest=AutoSuggestFromHistory(),
-            completer=SlashCompleter(names),
+            completer=self._completer,
             complete_while_typing=True,
             reserve_space_for_menu=4,
             key_bindings=self._bindings(),
@@ -90,7 +101,7 @@ class Prompt:
             input_processors=[TabsProcessor(char1=" ", char2=" ")],  # a pasted tab is no ^I
             style=_STYLE,
             color_depth=None if environment.color else ColorDepth.DEPTH_1_BIT,
-            input=input,
+            input=keyboard,
             output=output,
         )
 
@@ -102,7 +113,33 @@ class Prompt:
             ChatcliError: there will be no model.
         """
         self._leaving = False
-        return _without_surrogates(self._session.prompt(default=default, pre_run=self._watch))
+        while True:
+            shown = PROMPT + default if self._dumb else PROMPT
+            try:
+                typed = self._session.prompt([("class:prompt", shown)], default=default, pre_run=self._watch)
+                return _without_surrogates(typed)
+            except KeyboardInterrupt:
+                if not self._dumb:
+                    raise
+                self._interrupted_in_a_dumb_terminal()
+                default = ""
+
+    def _interrupted_in_a_dumb_terminal(self) -> None:
+        """Do in lines what the binding of Ctrl-C does below the prompt; a dumb prompt has not our binding."""
+        buffer = self._session.default_buffer
+        if buffer.text:
+            buffer.append_to_history()
+        elif self._leaving:
+            raise EOFError
+        else:
+            self._leaving = True
+            self._session.output.write(f"{LEAVE_HINT.strip()}\n")
+
+    def _in_a_command(self) -> bool:
+        return self._session.default_buffer.text.startswith("/")
+
+    def _typed(self, _: object) -> None:
+        self._leaving = False
 
     def _line_below(self) -> str:
         return LEAVE_HINT if self._leaving else self._toolbar()
@@ -137,12 +174,22 @@ class Prompt:
         def _(event: KeyPressEvent) -> None:
             event.current_buffer.insert_text("\n")
 
+        @keys.add("tab", filter=typing & Condition(self._in_a_command))
+        def _(event: KeyPressEvent) -> None:
+            buffer = event.current_buffer
+            names = [each.text for each in self._completer.get_completions(buffer.document, CompleteEvent())]
+            more = os.path.commonprefix(names)[len(buffer.document.text_before_cursor) :]  # noqa: RUF071  characters are meant
+            # At once: prompt_toolkit's own Tab does nothing while it is still looking for completions.
+            if more:
+                buffer.insert_text(more, fire_event=False)
+            else:
+                buffer.complete_next() if buffer.complete_state else buffer.start_completion(select_first=True)
+
         @keys.add("c-c", filter=typing)
         def _(event: KeyPressEvent) -> None:
             if event.current_buffer.text:
                 event.current_buffer.append_to_history()
                 event.current_buffer.reset()
-                self._leaving = False
             elif self._leaving:
                 event.app.exit(exception=EOFError())
             else:

@@ -68,10 +68,16 @@ def keys_held_back(stream: TextIO) -> Generator[None]:
     before = termios.tcgetattr(descriptor)
     quiet = [*before]
     quiet[3] = (quiet[3] & ~(termios.ECHO | termios.ICANON)) | termios.NOFLSH
-    termios.tcsetattr(descriptor, termios.TCSANOW, quiet)
+
+    def hold(signum: int = 0, frame: FrameType | None = None) -> None:
+        termios.tcsetattr(descriptor, termios.TCSANOW, quiet)
+
+    hold()
+    continued = signal.signal(signal.SIGCONT, hold)  # after Ctrl-Z and fg the shell's own modes are on
     try:
         yield
     finally:
+        signal.signal(signal.SIGCONT, continued)
         termios.tcsetattr(descriptor, termios.TCSANOW, before)
 
 

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING
 from chatcli import __version__
 from chatcli.engines.deferred import DeferredEngine
 from chatcli.environment import Environment
-from chatcli.errors import INTERRUPTED, ChatcliError, ContextOverflow, UsageError
+from chatcli.errors import INTERRUPTED, ChatcliError, UsageError
 from chatcli.generation import Event, Progress
 from chatcli.render.answer import show_answer
 from chatcli.render.progress import described
-from chatcli.repl.commands import NAMES, Chat, Leave, parse
+from chatcli.repl.commands import NAMES, Chat, Leave, parse, wrapped
 from chatcli.repl.input import Prompt
 from chatcli.repl.interrupt import (
     interruptible,
@@ -63,11 +63,7 @@ def chat(
                 _complain(environment, str(error), error)
                 if _failed_to_load(session, error):
                     return error.exit_code
-                offered = (
-                    session.unanswered
-                    if not isinstance(error, UsageError) or isinstance(error, ContextOverflow)
-                    else ""
-                )
+                offered = session.unanswered
             except Exception as error:  # a defect of ours must not end a talk
                 _complain(environment, f"unexpected {type(error).__name__}: {error}; --debug shows more.", error)
                 if _failed_to_load(session, error):
@@ -79,9 +75,14 @@ def _obey(state: Chat, line: str) -> str:
     """Run a command, or say the line to the model; returns the question if not a word of an answer came."""
     if not line.strip():
         return ""
-    called = parse(line)
-    reply = called[0].run(state, called[1]) if called else state.session.say(line.strip("\n").rstrip())
+    try:
+        called = parse(line)
+        reply = called[0].run(state, called[1]) if called else state.session.say(line.strip("\n").rstrip())
+    except UsageError as error:
+        _complain(state.environment, str(error), error)
+        return ""
     if not reply:
+        state.print()
         return ""
     _show(state, reply)
     return state.session.unanswered
@@ -101,10 +102,10 @@ def _show(state: Chat, reply: Generator[Event]) -> None:
 
 def _greet(state: Chat) -> None:
     facts = state.session.engine.facts
-    state.print(f"chatcli {__version__}, {_short(facts.model)}. /help lists the commands, Ctrl-D leaves.")
+    state.prose(f"chatcli {__version__}, {_short(facts.model)}. /help lists the commands, Ctrl-D leaves.")
     asked = state.session.conversation.exchanges
     if asked:
-        state.print(f"Going on with a talk of {asked} {'question' if asked == 1 else 'questions'}.")
+        state.prose(f"Going on with a talk of {asked} {'question' if asked == 1 else 'questions'}.")
     state.print()
 
 
@@ -144,4 +145,4 @@ def _short(model: str) -> str:
 def _complain(environment: Environment, sentence: str, error: BaseException) -> None:
     if os.environ.get("CHATCLI_DEBUG"):
         traceback.print_exception(error)
-    print(f"chatcli: {sanitize(sentence, single_line=True)}\n", file=environment.stderr, flush=True)
+    print(wrapped(f"chatcli: {sanitize(sentence, single_line=True)}") + "\n", file=environment.stderr, flush=True)

@@ -3,7 +3,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import AddedToken, Tokenizer
 
-from chatcli.adapters.encode import Spoken, encode, encode_text
+from chatcli.adapters.encode import Spoken, encode, encode_text, fast_tokenizer
 from chatcli.adapters.prompt import Prompt, build
 from chatcli.adapters.table import rows
 from chatcli.conversation import Conversation, Message
@@ -125,6 +125,6 @@ def test_later_replies_are_matched_first(control_texts) -> None:
 def test_a_text_alone(tmp_path, tiny_tokenizer: Tokenizer) -> None:
     checkpoint = Checkpoint("x", tmp_path, "", {"model_type": "llama"}, {})
     with pytest.raises(BrokenCheckpoint, match=r"no tokenizer\.json"):
-        encode_text(checkpoint, "x")
+        fast_tokenizer(checkpoint)
     tiny_tokenizer.save(str(tmp_path / "tokenizer.json"))
-    assert encode_text(checkpoint, TEXTS[0]) == whole(tiny_tokenizer, TEXTS[0])
+    assert encode_text(fast_tokenizer(checkpoint), TEXTS[0]) == whole(tiny_tokenizer, TEXTS[0])

@@ -20,7 +20,12 @@ ASK = [sys.executable, "-m", "chatcli", "ask"]
 @pytest.fixture
 def surroundings(tmp_path: Path) -> dict[str, str]:
     """An environment of one's own, without a Hub."""
-    return {**os.environ, "CHATCLI_HOME": str(tmp_path / "home"), "HF_HOME": str(tmp_path / "hf"), "HF_HUB_OFFLINE": "1"}
+    return {
+        **os.environ,
+        "CHATCLI_HOME": str(tmp_path / "home"),
+        "HF_HOME": str(tmp_path / "hf"),
+        "HF_HUB_OFFLINE": "1",
+    }
 
 
 def ask(

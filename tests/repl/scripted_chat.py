@@ -1,18 +1,19 @@
 """A chat with a scripted engine, run as a program: what tests in a real terminal talk to.
 
-Usage: scripted_chat.py [--fail SECONDS | --load SECONDS]; settings and history are below CHATCLI_HOME.
+Usage: scripted_chat.py [--fail SECONDS | --load SECONDS | --stuck]; settings and history are below CHATCLI_HOME.
 """
 
 from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Iterator
 
 from chatcli.engines.deferred import DeferredEngine, Report
 from chatcli.engines.scripted import ScriptedEngine
 from chatcli.environment import real_environment
 from chatcli.errors import EngineError, ModelNotFound
-from chatcli.generation import Engine, GenerationSettings, Progress, Text
+from chatcli.generation import Engine, Event, GenerationSettings, Progress, Text
 from chatcli.history.store import Store
 from chatcli.repl.loop import chat
 from chatcli.session import Session
@@ -28,11 +29,22 @@ SCRIPTS = [
 ]
 
 
+class Stuck(list[Event]):
+    """A reply that does not come back between two pieces, as in a long forward pass."""
+
+    def __iter__(self) -> Iterator[Event]:
+        yield Text("A first piece ")
+        yield Text("and a second")
+        time.sleep(60)
+
+
 def main() -> int:
     environment = real_environment()
     store = Store.open(environment.data_folder / "history.db", environment.now)
     engine: Engine = ScriptedEngine(SCRIPTS, seconds_per_piece=0.03)
-    if len(sys.argv) > 1:
+    if sys.argv[1:] == ["--stuck"]:
+        engine = ScriptedEngine([Stuck()])
+    elif len(sys.argv) > 1:
         engine = DeferredEngine(lambda report: _open(report, engine_after=ready), name="owner/slow-model")
     return chat(Session(engine, GenerationSettings(), store), environment)
 

@@ -1,0 +1,82 @@
+"""What the guide is trained on: the same for a seed, and free of the questions it is measured with."""
+
+from __future__ import annotations
+
+import itertools
+import random
+import sys
+from pathlib import Path
+
+from chatcli.guide import corpus
+from chatcli.guide.facts import LANGUAGES, load
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+GOLDEN = Path(__file__).parents[1] / "golden" / "guide_questions.toml"
+QUESTIONS = tomllib.loads(GOLDEN.read_text(encoding="utf-8"))
+HELD_OUT = frozenset(
+    corpus.normalised(entry if kind == "off" else entry[0])
+    for name in ("dev", "test")
+    for kind, entries in QUESTIONS[name].items()
+    for entry in entries
+)
+
+
+def first(count: int, seed: int, held_out: frozenset[str] = frozenset()) -> list[corpus.Pair]:
+    return list(itertools.islice(corpus.pairs(seed, held_out), count))
+
+
+def test_a_seed_makes_the_same_pairs() -> None:
+    assert first(3000, 7) == first(3000, 7)
+    assert first(3000, 7) != first(3000, 8)
+
+
+def test_no_held_out_question_is_trained_on() -> None:
+    seen = {corpus.normalised(pair.question) for pair in first(60_000, 20, HELD_OUT)}
+    assert not seen & HELD_OUT
+
+
+def test_no_held_out_question_is_a_frame_around_a_fixed_phrase() -> None:
+    """Patterns without choices, in every frame: what sampling might have missed."""
+    for fact in load().facts:
+        for language in LANGUAGES:
+            fixed = [p for p in (*fact.do[language], *fact.ask[language]) if not set(p) & set("([%")]
+            framed = [frame.format(p) for p in fixed for frame in (*corpus.DO_FRAMES[language], "{}")]
+            found = {corpus.normalised(text) for text in framed} & HELD_OUT
+            assert not found, (fact.id, found)
+
+
+def test_every_fact_and_the_unknown_are_asked_for_often() -> None:
+    counts = {fact.id: 0 for fact in load().facts} | {"unknown": 0}
+    for pair in first(20_000, 1):
+        counts[pair.fact] += 1
+    assert min(counts.values()) > 100
+    assert 0.2 < counts["unknown"] / 20_000 < 0.35
+
+
+def test_the_answer_is_in_the_language_of_the_question() -> None:
+    for pair in first(5000, 3):
+        if any("\u4e00" <= character <= "\u9fff" for character in pair.question):
+            assert any("\u4e00" <= character <= "\u9fff" for character in pair.answer), pair
+
+
+def test_a_conversation_alternates() -> None:
+    said = corpus.conversation(random.Random(1), corpus.pairs(1), 3)
+    roles = [role for role, _ in said if role != "system"]
+    assert roles == ["user", "assistant"] * 3
+
+
+def test_patterns_expand_and_leave_no_marks() -> None:
+    for pair in first(5000, 5):
+        if pair.fact != "unknown":
+            assert not set(pair.question) & set("|%[](){}"), pair
+
+
+def test_the_measured_sets_are_large_enough() -> None:
+    test = QUESTIONS["test"]
+    assert len(test["en"]) >= 80
+    assert len(test["zh"]) >= 50
+    assert len(test["off"]) >= 40

@@ -1,0 +1,183 @@
+"""Every key of the prompt: keys in, transcript and history out."""
+
+from __future__ import annotations
+
+import io
+import stat
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from prompt_toolkit.input import PipeInput, create_pipe_input
+from prompt_toolkit.output import DummyOutput
+
+from chatcli.engines.deferred import DeferredEngine, Report
+from chatcli.engines.scripted import ScriptedEngine
+from chatcli.environment import Environment
+from chatcli.errors import ModelNotFound
+from chatcli.generation import Engine, Event, Finished, GenerationSettings, Text
+from chatcli.history.store import Store
+from chatcli.repl.loop import chat
+from chatcli.session import Session
+
+ENTER, CTRL_C, CTRL_D, CTRL_J, CTRL_R, TAB = "\r", "\x03", "\x04", "\n", "\x12", "\t"
+ALT_ENTER, UP = "\x1b\r", "\x1b[A"
+PAUSE = "\0"  # earlier input is read beside the keys, faster than anybody types
+
+
+@dataclass
+class Talk:
+    """What came of a chat."""
+
+    code: int
+    questions: list[str]
+    out: str
+    err: str
+
+
+def _type(keyboard: PipeInput, keys: str) -> None:
+    for number, burst in enumerate(keys.split(PAUSE)):
+        time.sleep(0.3 if number else 0)
+        keyboard.send_bytes(burst.encode("utf-8", "surrogateescape"))
+
+
+Type = Callable[..., Talk]
+
+
+@pytest.fixture
+def keyboard() -> Iterator[PipeInput]:
+    with create_pipe_input() as opened:
+        yield opened
+
+
+@pytest.fixture
+def type_keys(environment: Environment, keyboard: PipeInput) -> Type:
+    """Types all keys into a chat and lets it end by itself, with Ctrl-D at last."""
+
+    def typing(keys: str, *, engine: Engine | None = None, end: str = CTRL_D) -> Talk:
+        asked = engine or ScriptedEngine(["First answer.", "Second answer."])
+        typist = threading.Thread(target=_type, args=(keyboard, keys + end))
+        typist.start()
+        with closing(Store.open(environment.data_folder / "history.db")) as store:
+            session = Session(asked, GenerationSettings(), store)
+            code = chat(session, environment, input=keyboard, output=DummyOutput())
+            spoken = store.load(session.id).messages if session.id else ()
+        typist.join()
+        assert isinstance(environment.stdout, io.StringIO)
+        assert isinstance(environment.stderr, io.StringIO)
+        questions = [m.text for m in spoken if m.role == "user"]
+        return Talk(code, questions, environment.stdout.getvalue(), environment.stderr.getvalue())
+
+    return typing
+
+
+@pytest.mark.parametrize(
+    ("keys", "questions"),
+    [
+        ("hello" + ENTER, ["hello"]),
+        ("one" + ALT_ENTER + "two" + ENTER, ["one\ntwo"]),
+        ("one" + CTRL_J + "two" + ENTER, ["one\ntwo"]),
+        ("\x1b[200~one\r\ntwo\r\n\x1b[201~" + ENTER, ["one\ntwo"]),
+        ("wrong" + CTRL_C + "right" + ENTER, ["right"]),
+        (ENTER + "   " + ENTER, []),
+        ("hello" + ENTER + PAUSE + UP + "!" + ENTER, ["hello", "hello!"]),
+        ("hello" + ENTER + "other" + ENTER + PAUSE + CTRL_R + "hel" + ENTER + ENTER, ["hello", "other", "hello"]),
+        ("lost" + CTRL_C + PAUSE + UP + ENTER, ["lost"]),
+        ("    return x" + ENTER, ["    return x"]),
+        ("你好" + ENTER, ["你好"]),
+        ("caf\udce9" + ENTER, ["caf?"]),
+    ],
+)
+def test_what_is_typed_is_what_is_asked(type_keys: Type, keys: str, questions: list[str]) -> None:
+    talk = type_keys(keys)
+    assert (talk.code, talk.questions) == (0, questions)
+    assert ("First answer." in talk.out) == bool(questions)
+    assert talk.err == ""
+
+
+@pytest.mark.parametrize("keys", ["/exit" + ENTER, CTRL_D, CTRL_C + CTRL_C, "/bye" + ENTER])
+def test_ways_to_leave(type_keys: Type, keys: str) -> None:
+    assert type_keys(keys, end="").code == 0
+
+
+def test_ctrl_c_between_two_others_starts_the_count_again(type_keys: Type) -> None:
+    """A Ctrl-C, a line typed and cleared, and another Ctrl-C once left the chat."""
+    assert type_keys(CTRL_C + "x" + CTRL_C + CTRL_C + "still here" + ENTER).questions == ["still here"]
+
+
+@pytest.mark.parametrize(
+    ("typed", "printed"),
+    [
+        ("/system Be brief." + ENTER + "/sy" + TAB + ENTER, "System message: Be brief."),
+        ("/un" + TAB + ENTER, "There is nothing to take back."),
+        ("/s" + PAUSE + TAB + TAB + ENTER, "temperature"),  # through the menu: /system, /set
+        ("/help s" + TAB + "et" + ENTER, "/set ["),
+    ],
+)
+def test_tab_completes_a_command(type_keys: Type, typed: str, printed: str) -> None:
+    assert printed in type_keys(typed).out
+
+
+def test_commands_reach_the_session_and_mistakes_are_explained(type_keys: Type) -> None:
+    talk = type_keys("hello" + ENTER + "/unod" + ENTER + "/undo" + ENTER + "/set top_p 7" + ENTER)
+    assert talk.questions == []
+    assert "Taken back: hello" in talk.out
+    assert "did you mean /undo" in talk.err
+    assert "top_p cannot be 7" in talk.err
+
+
+@dataclass
+class Odd(ScriptedEngine):
+    """An engine with a defect."""
+
+    def __post_init__(self) -> None:
+        super().__init__([[Text("Half"), RuntimeError("boom")], "Fine."])
+
+
+def test_a_defect_in_a_reply_does_not_end_the_chat(type_keys: Type) -> None:
+    talk = type_keys("one" + ENTER + "two" + ENTER, engine=Odd())
+    assert talk.code == 0
+    assert talk.err == "chatcli: unexpected RuntimeError: boom; --debug shows more.\n\n"
+    assert "Fine." in talk.out
+
+
+@pytest.mark.parametrize(
+    ("script", "sentence"),
+    [
+        ([Text("Half"), Finished("length", 8, 1)], "[cut off: the limit of tokens is reached]"),
+        ([Finished("stop", 8, 0)], "[the model said nothing]"),
+    ],
+)
+def test_a_reply_that_is_not_whole_says_so(type_keys: Type, script: list[Event], sentence: str) -> None:
+    assert sentence in type_keys("hello" + ENTER, engine=ScriptedEngine([script])).out
+
+
+@pytest.mark.parametrize(("error", "code"), [(ModelNotFound("There is no such model."), 3), (ValueError("odd"), 5)])
+def test_a_failed_load_ends_the_chat_and_keeps_what_was_typed(
+    type_keys: Type, environment: Environment, error: Exception, code: int
+) -> None:
+    def fail(report: Report) -> Engine:
+        time.sleep(0.5)
+        raise error
+
+    talk = type_keys("half a thought", engine=DeferredEngine(fail, name="m"), end="")
+    assert (talk.code, talk.questions) == (code, [])
+    assert str(error) in talk.err
+    assert "half a thought" in (environment.state_folder / "input_history").read_text()
+
+
+def test_input_history_is_kept_for_the_next_chat_and_is_private(type_keys: Type, environment: Environment) -> None:
+    type_keys("one" + ALT_ENTER + "two" + ENTER)
+    file = environment.state_folder / "input_history"
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert stat.S_IMODE(file.parent.stat().st_mode) == 0o700
+    assert type_keys(PAUSE + UP + "!" + ENTER).questions == ["one\ntwo!"]
+
+
+def test_no_place_for_the_input_history_is_no_reason_to_stop(type_keys: Type, environment: Environment) -> None:
+    Path(environment.state_folder).write_text("a file where the folder should be")
+    assert type_keys("one" + ENTER + PAUSE + UP + "!" + ENTER).questions == ["one", "one!"]
