@@ -207,7 +207,10 @@ def train(model: LlamaForCausalLM, tokenizer: Tokenizer, steps: int, seed: int, 
         if (step + 1) % every == 0:
             seconds = time.monotonic() - began
             mean = sum(losses[-every:]) / every
-            print(f"step {step + 1}/{steps}  loss {mean:.4f}  {tokens / seconds:.0f} tokens/s  {seconds:.0f} s", flush=True)
+            print(
+                f"step {step + 1}/{steps}  loss {mean:.4f}  {tokens / seconds:.0f} tokens/s  {seconds:.0f} s",
+                flush=True,
+            )
 
 
 def save(model: LlamaForCausalLM, tokenizer: Tokenizer, target: Path) -> None:
@@ -242,7 +245,12 @@ def answers(model: Any, tokenizer: Tokenizer, questions: list[str], limit: int =
         ids = torch.tensor([[pad] * (width - len(prompt)) + prompt for prompt in prompts])
         mask = torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts])
         out = model.generate(
-            input_ids=ids, attention_mask=mask, max_new_tokens=limit, do_sample=False, eos_token_id=end, pad_token_id=pad
+            input_ids=ids,
+            attention_mask=mask,
+            max_new_tokens=limit,
+            do_sample=False,
+            eos_token_id=end,
+            pad_token_id=pad,
         )
         said += [tokenizer.decode(row.tolist(), skip_special_tokens=True) for row in out[:, width:]]
     return said

@@ -56,10 +56,7 @@ def choose_template(checkpoint: Checkpoint, match: Match | None, flag: str = "")
         return own, "the checkpoint's own template"
     if match and row and row.template and (match.by != "model_type" or row.always_chats):
         return row.template_text, f"{row.template}, since {match.reason}"
-    raise NotAChatModel(
-        f"{checkpoint.name} is a base model: it has no chat format; "
-        "use its instruct or chat version."
-    )
+    raise NotAChatModel(f"{checkpoint.name} is a base model: it has no chat format; use its instruct or chat version.")
 
 
 def build(

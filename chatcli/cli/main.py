@@ -6,6 +6,7 @@ It knows which commands there are; what they do is in their files, imported when
 from __future__ import annotations
 
 import functools
+import io
 import os
 import signal
 import sys
@@ -103,6 +104,9 @@ app.add_typer(_config, name="config")
 
 def run_program() -> NoReturn:
     """Run with the process's arguments; leaves without the interpreter's clean-up, which costs torch a second."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a Latin-1 terminal shows ? and no traceback
     try:
         app(_without_debug(sys.argv[1:]), prog_name="chatcli")
     except SystemExit as end:

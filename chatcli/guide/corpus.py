@@ -57,7 +57,9 @@ BEFORE = {
     "en": "hi, |hello, |please, |ok, |ok so |quick question: |sorry, |hey, |um, |hey guide, |one more question: |now |and |so |well, |please tell me: |excuse me, |question: |help! |also, ".split(
         "|"
     ),
-    "zh": "请问，|你好，|那么，|我想问一下，|还有，|再问一下，|不好意思，|麻烦问下，|那|请教一下，|嗨，|另外，".split("|"),
+    "zh": "请问，|你好，|那么，|我想问一下，|还有，|再问一下，|不好意思，|麻烦问下，|那|请教一下，|嗨，|另外，".split(
+        "|"
+    ),
 }
 AFTER = {
     "en": " please| thanks| in chatcli| with chatcli| here| now| again| exactly| for me| quickly| somehow|, thanks|, please|, can you tell me| in this program| using chatcli| today".split(
@@ -228,7 +230,11 @@ def _slip(rng: random.Random, text: str, language: str) -> str:
         return text
     at = rng.randrange(1, len(text) - 1)
     return rng.choice(
-        [text[:at] + text[at + 1 :], text[:at] + text[at] + text[at:], text[: at - 1] + text[at] + text[at - 1] + text[at + 1 :]]
+        [
+            text[:at] + text[at + 1 :],
+            text[:at] + text[at] + text[at:],
+            text[: at - 1] + text[at] + text[at - 1] + text[at + 1 :],
+        ]
     )
 
 
@@ -240,7 +246,9 @@ def _foreign(rng: random.Random, language: str) -> str:
     if roll < 0.05:
         return _gibberish(rng)
     if roll < 0.12:
-        pieces = [_pattern(p, words)(rng) for p in rng.choices(data["paste"][language], k=rng.choice([1, 1, 2, 2, 3, 5, 12]))]
+        pieces = [
+            _pattern(p, words)(rng) for p in rng.choices(data["paste"][language], k=rng.choice([1, 1, 2, 2, 3, 5, 12]))
+        ]
         want = rng.choice(data["paste"][f"want_{language}"])
         separator = rng.choice(["\n", " ", "\n"])
         return rng.choice(["{0}\n\n{1}", "{0}\n\n{1}", "{1}: {0}", "{0}\n{1}"]).format(separator.join(pieces), want)
@@ -256,7 +264,10 @@ def _foreign(rng: random.Random, language: str) -> str:
 
 
 def _syllables(rng: random.Random) -> str:
-    return "".join(rng.choice("bcdfghjklmnprstvwz") + rng.choice("aeiou") + rng.choice(["", "", "n", "r", "sh", "x"]) for _ in range(rng.randint(1, 4)))
+    return "".join(
+        rng.choice("bcdfghjklmnprstvwz") + rng.choice("aeiou") + rng.choice(["", "", "n", "r", "sh", "x"])
+        for _ in range(rng.randint(1, 4))
+    )
 
 
 def _gibberish(rng: random.Random) -> str:
@@ -266,7 +277,9 @@ def _gibberish(rng: random.Random) -> str:
     if kind == 1:
         return "".join(rng.choice("abcdefghijklmnopqrstuvwxyz ") for _ in range(rng.randint(2, 20))).strip() or "zzz"
     if kind == 2:
-        return "".join(rng.choice("0123456789") for _ in range(rng.randint(1, 9))) + rng.choice(["", " + 2", "?", "%", "kg"])
+        return "".join(rng.choice("0123456789") for _ in range(rng.randint(1, 9))) + rng.choice(
+            ["", " + 2", "?", "%", "kg"]
+        )
     return "".join(rng.choice("!?.,;:#*+-=()[]{}<>@&^|~ ") for _ in range(rng.randint(1, 8))).strip() or "..."
 
 

@@ -54,7 +54,7 @@ def test_every_fact_can_be_asked_for_in_both_languages() -> None:
     [
         ("`chatcli run --top-p 0.9` and `/undo`", set()),
         ("`chatcli run Qwen/Qwen3-0.6B`, then `chatcli run glm`", set()),
-        ("`git diff | chatcli ask \"write the commit message\"`", set()),
+        ('`git diff | chatcli ask "write the commit message"`', set()),
         ("chatcli talks to models in ~/.cache/huggingface; `pip install -U chatcli`", set()),
         ("`chatcli history show ID` and `chatcli history --limit 3`", set()),
         ("`chatcli run --help`", set()),

@@ -100,7 +100,9 @@ def test_the_configuration_says_greedy_and_long_enough() -> None:
     assert config["model_type"] == "llama"
 
 
-@pytest.mark.parametrize("text", ["How do I quit?", "怎么退出？", "é🙂\n\ttabs", "\x00\x7f", "`chatcli run --top-p 0.9`"])
+@pytest.mark.parametrize(
+    "text", ["How do I quit?", "怎么退出？", "é🙂\n\ttabs", "\x00\x7f", "`chatcli run --top-p 0.9`"]
+)
 def test_the_tokenizer_loses_nothing_and_both_libraries_agree(tokenizer: Any, text: str) -> None:
     plain = Tokenizer.from_file(str(FOLDER / "tokenizer.json"))
     ids = plain.encode(text, add_special_tokens=False).ids
