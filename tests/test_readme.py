@@ -8,10 +8,16 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pexpect
 import pytest
+
+from chatcli.engines.scripted import ScriptedEngine
+from chatcli.generation import GenerationSettings
+from chatcli.history.store import Store
+from chatcli.session import Session
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -35,6 +41,8 @@ def home(tmp_path_factory: pytest.TempPathFactory, make_checkpoint: Callable[...
     (cached / "refs").mkdir()
     (cached / "refs" / "main").write_text(COMMIT)
     shutil.copytree(tiny, home / "my-finetune")
+    with closing(Store.open(home / "chatcli" / "data" / "history.db")) as store:
+        list(Session(ScriptedEngine(["Yes."]), GenerationSettings(), store).say("Is there a talk to go on with?"))
     subprocess.run(["git", "init", "-q"], cwd=home, check=True)
     (home / "notes.txt").write_text("one\n")
     subprocess.run(["git", "add", "notes.txt"], cwd=home, check=True)

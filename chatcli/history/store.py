@@ -234,6 +234,8 @@ class Store:
         if reference.startswith("@") and reference[1:].isdecimal() and int(reference[1:]) > 0:
             position = int(reference[1:])
             listed = self.recent(position)
+            if not listed:
+                raise UsageError("There is no conversation yet; `chatcli run` begins one.")
             if len(listed) < position:
                 raise UsageError(f"There is no conversation {reference}; the history holds {len(listed)}.")
             return listed[-1].id
@@ -246,11 +248,6 @@ class Store:
         if len(rows) != 1 or not prefix:
             raise UsageError(_not_one(reference, rows if prefix else []))
         return str(rows[0][0])
-
-    def latest(self) -> str | None:
-        """The id of the conversation that was spoken in last, or None."""
-        listed = self.recent(1)
-        return listed[0].id if listed else None
 
     def recent(self, limit: int) -> list[Summary]:
         """The conversations spoken in last, newest first."""

@@ -169,7 +169,7 @@ def test_a_place_that_cannot_be_falls_back_to_memory(tmp_path: Path, place: str)
     assert store.notice.startswith("This chat is not saved")
     talk = store.start("m", "", "")
     store.add_question(talk, None, "q")
-    assert store.latest() == talk
+    assert store.find("@1") == talk
     store.close()
 
 

@@ -114,7 +114,7 @@ def test_the_list_is_newest_first(store: Store) -> None:
         (old, "o1", "old/m", 2),
         (new, "n1", "new/m", 1),
     ]
-    assert store.latest() == old
+    assert store.find("@1") == old
     store.set_head(old, asked)
     assert store.recent(1)[0].turns == 1
     assert store.recent(0) == []
@@ -122,8 +122,7 @@ def test_the_list_is_newest_first(store: Store) -> None:
 
 def test_an_empty_history(store: Store) -> None:
     assert store.recent(5) == []
-    assert store.latest() is None
-    with pytest.raises(UsageError, match="no conversation @1"):
+    with pytest.raises(UsageError, match="no conversation yet"):
         store.find("@1")
 
 

@@ -39,10 +39,19 @@ class Talk:
     err: str
 
 
-def _type(keyboard: PipeInput, keys: str) -> None:
+def _type(keyboard: PipeInput, keys: str, screen: io.StringIO) -> None:
     for number, burst in enumerate(keys.split(PAUSE)):
-        time.sleep(0.3 if number else 0)
+        if number:
+            _wait_until_quiet(screen)
         keyboard.send_bytes(burst.encode("utf-8", "surrogateescape"))
+
+
+def _wait_until_quiet(screen: io.StringIO) -> None:
+    """Until something was printed and nothing more came for a while."""
+    before, begun = "", time.monotonic()
+    while time.monotonic() - begun < 20 and (not screen.getvalue() or screen.getvalue() != before):
+        before = screen.getvalue()
+        time.sleep(0.6)
 
 
 Type = Callable[..., Talk]
@@ -60,14 +69,14 @@ def type_keys(environment: Environment, keyboard: PipeInput) -> Type:
 
     def typing(keys: str, *, engine: Engine | None = None, end: str = CTRL_D) -> Talk:
         asked = engine or ScriptedEngine(["First answer.", "Second answer."])
-        typist = threading.Thread(target=_type, args=(keyboard, keys + end))
+        assert isinstance(environment.stdout, io.StringIO)
+        typist = threading.Thread(target=_type, args=(keyboard, keys + end, environment.stdout))
         typist.start()
         with closing(Store.open(environment.data_folder / "history.db")) as store:
             session = Session(asked, GenerationSettings(), store)
             code = chat(session, environment, input=keyboard, output=DummyOutput())
             spoken = store.load(session.id).messages if session.id else ()
         typist.join()
-        assert isinstance(environment.stdout, io.StringIO)
         assert isinstance(environment.stderr, io.StringIO)
         questions = [m.text for m in spoken if m.role == "user"]
         return Talk(code, questions, environment.stdout.getvalue(), environment.stderr.getvalue())

@@ -34,7 +34,7 @@ def open_chat(tmp_path: Path) -> Iterator[Open]:
 def saved(tmp_path: Path) -> Callable[[], list[tuple[str, str]]]:
     def read() -> list[tuple[str, str]]:
         with closing(Store.open(tmp_path / "data" / "history.db")) as store:
-            latest = store.latest()
+            latest = next((summary.id for summary in store.recent(1)), None)
             return [(m.role, m.text) for m in store.load(latest).messages] if latest else []
 
     return read
