@@ -17,6 +17,7 @@ from chatcli.models.checkpoint import context_length, text_config
 from chatcli.models.weights import Tensor
 
 _BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
+_NAMES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
 _FLOATS = frozenset({"F64", "F32", "F16", "BF16"})
 _RESERVE = 1.1
 """Activations and the allocator's own losses, as a factor on the weights."""
@@ -91,10 +92,11 @@ def plan(
 
 def _on(device: Device, config: Mapping[str, Any], tensors: Mapping[str, Tensor], stored_bytes: int) -> LoadPlan:
     """The plan for one device alone, whether the model fits there or not."""
-    dtype, notes = _dtype(device, tensors)
-    size = sum(_size(t, dtype) for t in tensors.values()) or stored_bytes
+    stored = _stored(tensors) or _declared(config)
+    dtype, notes = _dtype(device, stored)
+    size = sum(_size(t, dtype) for t in tensors.values()) or _cast(stored_bytes, stored, dtype)
     per_token = kv_bytes_per_token(config, _BYTES[dtype])
-    if dtype == "bfloat16" and device.kind == "cpu" and _stored(tensors) == "F32":
+    if dtype == "bfloat16" and device.kind == "cpu" and stored == "F32":
         full = LoadPlan("float32", device.name, "single", size * 2, per_token * 2)
         if _need(full, config) <= device.free_bytes:
             return full
@@ -110,14 +112,27 @@ def _stored(tensors: Mapping[str, Tensor]) -> str:
     return count.most_common(1)[0][0] if count else ""
 
 
-def _dtype(device: Device, tensors: Mapping[str, Tensor]) -> tuple[str, tuple[str, ...]]:
-    stored = _stored(tensors)
+def _declared(config: Mapping[str, Any]) -> str:
+    """The same from config.json, for `.bin` files, whose tensors are unknown; empty where it does not say."""
+    for part in (config, text_config(config)):
+        for key in ("dtype", "torch_dtype"):
+            if part.get(key) in _NAMES:
+                return _NAMES[part[key]]
+    return ""
+
+
+def _dtype(device: Device, stored: str) -> tuple[str, tuple[str, ...]]:
     if device.kind == "cpu":
         return ("bfloat16" if device.bf16 else "float32"), ()
     if stored == "F16" or not device.bf16:
         note = f"{device.name} does not compute bfloat16 at speed, so the model runs in float16."
         return "float16", (note,) if stored == "BF16" else ()
     return "bfloat16", ()
+
+
+def _cast(size: int, stored: str, dtype: str) -> int:
+    """Bytes after loading of files whose tensors are unknown."""
+    return size * _BYTES[dtype] // (4 if stored == "F32" else 2) if stored else size
 
 
 def _size(tensor: Tensor, dtype: str) -> int:

@@ -6,6 +6,7 @@ code from a checkpoint and unpickles nothing but tensors; it knows no prompt and
 
 from __future__ import annotations
 
+import pickle
 import warnings
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -103,6 +104,11 @@ def explained(name: str) -> Generator[None]:
     except (torch.OutOfMemoryError, MemoryError) as error:
         raise OutOfMemory(
             f"{name} does not fit into the memory that is free now; close other programs or choose a smaller model."
+        ) from error
+    except pickle.UnpicklingError as error:
+        raise BrokenCheckpoint(
+            f"The .bin files of {name} hold more than tensors, and chatcli runs no code from a checkpoint; "
+            "choose one with safetensors."
         ) from error
     except (SafetensorError, EOFError) as error:
         raise BrokenCheckpoint(f"The weights of {name} are damaged ({error}); get them again.") from error
