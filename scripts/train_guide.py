@@ -24,7 +24,7 @@ from typing import Any
 
 import torch
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
-from torch.nn import functional as F
+from torch.nn.functional import cross_entropy
 from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM
 from transformers.utils import logging
 
@@ -35,13 +35,15 @@ from chatcli.guide import corpus, folder  # noqa: E402
 from chatcli.guide.facts import tomllib  # noqa: E402
 
 SEED = 20
-STEPS = 2400
+STEPS = 1000
 PEAK_RATE = 2e-3
 WARMUP = 100
 VOCABULARY = 4096
 CONTEXT = 4096
 CUT = 14
 """Tokens of the answer in short batches: what follows them is known once they are."""
+BLANKED = 0.08
+"""Share of the tokens of a question that the model does not see in training, as if the word were new to it."""
 PAD, START, END = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
 TEMPLATE = (
     "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>\\n' }}"
@@ -95,7 +97,7 @@ def train_tokenizer(seed: int) -> Tokenizer:
 def encode_turn(tokenizer: Tokenizer, role: str, text: str) -> tuple[list[int], list[int]]:
     """Ids and labels of one message in ChatML; only what the assistant says is learned."""
     head = tokenizer.encode(f"{START}{role}\n").ids
-    body = tokenizer.encode(text).ids + [tokenizer.token_to_id(END)]
+    body = [*tokenizer.encode(text).ids, tokenizer.token_to_id(END)]
     tail = tokenizer.encode("\n").ids
     learned = body if role == "assistant" else [-100] * len(body)
     return head + body + tail, [-100] * len(head) + learned + [-100] * len(tail)
@@ -194,10 +196,13 @@ def train(model: LlamaForCausalLM, tokenizer: Tokenizer, steps: int, seed: int, 
         for group in optimizer.param_groups:
             group["lr"] = rate_at(step, steps)
         with torch.autocast("cpu", torch.bfloat16):
-            hidden = model.model(input_ids=batch.ids, use_cache=False).last_hidden_state[:, :-1]
+            embedded = model.model.embed_tokens(batch.ids)
+            hidden_words = (batch.labels == -100) & (batch.ids > 2) & (torch.rand(batch.ids.shape) < BLANKED)
+            embedded = embedded.masked_fill(hidden_words[..., None], 0)
+            hidden = model.model(inputs_embeds=embedded, use_cache=False).last_hidden_state[:, :-1]
             learned = batch.labels[:, 1:] != -100
             logits = model.lm_head(hidden[learned])
-        loss = F.cross_entropy(logits.float(), batch.labels[:, 1:][learned])
+        loss = cross_entropy(logits.float(), batch.labels[:, 1:][learned])
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
@@ -217,6 +222,7 @@ def save(model: LlamaForCausalLM, tokenizer: Tokenizer, target: Path) -> None:
     """Write the checkpoint as every other one is written."""
     target.mkdir(parents=True, exist_ok=True)
     model.to(torch.bfloat16).save_pretrained(target)
+    (target / "model.safetensors").chmod(0o644)
     tokenizer.save(str(target / "tokenizer.json"))
     settings: dict[str, Any] = {
         "tokenizer_class": "PreTrainedTokenizerFast",

@@ -14,65 +14,23 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from chatcli.guide.facts import LANGUAGES, Fact, load
+from chatcli.guide.facts import Fact, load, questions
 
 if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
 
+SAID = 0.5
+"""Share of whole questions among those that are made; the rest comes from patterns."""
+
 Words = Mapping[str, str]
 Pick = Callable[[random.Random], str]
 
-DO_FRAMES = {
-    "en": (
-        "how do I {}|how can I {}|how to {}|how would I {}|how could I {}|is there a way to {}|is there any way to {}|"
-        "is it possible to {}|can I {}|could I {}|I want to {}|I'd like to {}|I would like to {}|I need to {}|"
-        "what do I do to {}|what's the command to {}|which command lets me {}|which command do I need to {}|{}|{}|{}|"
-        "help me {}|tell me how to {}|show me how to {}|what is the best way to {}|how does one {}|how do you {}|"
-        "please explain how to {}|I'm trying to {}|I am trying to {}|what should I type to {}|what do I press to {}|"
-        "any way to {}|could you tell me how I can {}|I have no idea how to {}|what if I want to {}|let me {}|"
-        "how am I supposed to {}|I wish I could {}|does chatcli let me {}|can chatcli {}|what must I do to {}|"
-        "I don't know how to {}|am I able to {}|a way to {}|I have to {}|how might I {}|option to {}|command to {}"
-    ).split("|"),
-    "zh": (
-        "怎么{}|如何{}|怎样{}|我想{}|我要{}|能不能{}|可以{}吗|能{}吗|{}|{}|{}|怎么才能{}|请问怎么{}|请问如何{}|有办法{}吗|{}怎么弄|"
-        "{}要用什么命令|想{}，怎么办|告诉我怎么{}|有没有办法{}|{}的方法|该怎么{}|帮我{}|我该如何{}|怎样才能{}|是否可以{}|想{}|"
-        "{}用什么命令|我不知道怎么{}|我需要{}|{}应该怎么做|可不可以{}|哪个命令可以{}|教我{}|要{}该怎么办"
-    ).split("|"),
-}
-NAME_FRAMES = {
-    "en": (
-        "what does {} do|what is {}|explain {}|{}|{}|{}?|what is {} for|how does {} work|how do I use {}|tell me about {}|"
-        "what's {}|meaning of {}|describe {}|what happens with {}|when do I use {}|why would I use {}|{} meaning|"
-        "what is the purpose of {}|I don't understand {}|what can I do with {}|{} explained|help with {}|"
-        "how is {} used|what does {} mean|example of {}|when should I use {}|usage of {}|I saw {} somewhere, what is it"
-    ).split("|"),
-    "zh": (
-        "{}是什么|{}是做什么的|{}怎么用|{}有什么作用|解释一下{}|什么是{}|{}的作用|{}是干嘛的|{}的用法|介绍一下{}|{}什么意思|"
-        "什么时候用{}|{}能做什么|说明一下{}|怎么使用{}|{}是什么意思|讲讲{}|{}有啥用|{}起什么作用|不懂{}"
-    ).split("|"),
-}
-BEFORE = {
-    "en": "hi, |hello, |please, |ok, |ok so |quick question: |sorry, |hey, |um, |hey guide, |one more question: |now |and |so |well, |please tell me: |excuse me, |question: |help! |also, ".split(
-        "|"
-    ),
-    "zh": "请问，|你好，|那么，|我想问一下，|还有，|再问一下，|不好意思，|麻烦问下，|那|请教一下，|嗨，|另外，".split(
-        "|"
-    ),
-}
-AFTER = {
-    "en": " please| thanks| in chatcli| with chatcli| here| now| again| exactly| for me| quickly| somehow|, thanks|, please|, can you tell me| in this program| using chatcli| today".split(
-        "|"
-    ),
-    "zh": "，谢谢|呢|啊|呀|，请告诉我|，求助|，多谢|哦|，怎么做|，急".split("|"),
-}
-ENDS = {"en": ["", "", "", "?", "?", ".", "!", "??", " ?", "..."], "zh": ["", "", "？", "？", "?", "。", "！", "~"]}
-SYSTEMS = (
-    "You are a helpful assistant.|You are a pirate.|Answer briefly.|Be polite and precise.|You are an expert in law.|"
-    "Speak like a poet.|You are a strict teacher.|你是一个有用的助手。|请简短回答。|你是一名老师。|"
-    "You are a cat.|Only answer in rhymes.|You are a coding assistant."
-).split("|")
+_HERE = Path(__file__).parent
+_FRAMES: dict[str, Any] = tomllib.loads((_HERE / "frames.toml").read_text(encoding="utf-8"))
+_AROUND: Mapping[str, Mapping[str, list[str]]] = {kind: row for kind, row in _FRAMES.items() if kind != "systems"}
+DO_FRAMES: Mapping[str, list[str]] = _AROUND["do"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +105,7 @@ def _pattern(text: str, words: Words) -> Pick:
 
 @cache
 def _offtopic() -> dict[str, Any]:
-    return tomllib.loads((Path(__file__).parent / "offtopic.toml").read_text(encoding="utf-8"))
+    return tomllib.loads((_HERE / "offtopic.toml").read_text(encoding="utf-8"))
 
 
 def pairs(seed: int, held_out: Collection[str] = ()) -> Iterator[Pair]:
@@ -168,7 +126,7 @@ def pairs(seed: int, held_out: Collection[str] = ()) -> Iterator[Pair]:
 
 def conversation(rng: random.Random, source: Iterator[Pair], turns: int) -> list[tuple[str, str]]:
     """(role, text) of some independent exchanges; now and then under a system message."""
-    said = [("system", rng.choice(SYSTEMS))] if rng.random() < 0.12 else []
+    said = [("system", rng.choice(_FRAMES["systems"]))] if rng.random() < 0.12 else []
     for _ in range(turns):
         pair = next(source)
         said += [("user", pair.question), ("assistant", pair.answer)]
@@ -182,8 +140,10 @@ def _is_chinese(text: str) -> bool:
 def _about(rng: random.Random, fact: Fact, language: str) -> str:
     names = [name for name in fact.covers if name != "chatcli"]
     if names and rng.random() < (0.22 if fact.do[language] or fact.ask[language] else 1):
-        frame, text = rng.choice(NAME_FRAMES[language]), _spelled(rng, rng.choice(names))
+        frame, text = rng.choice(_AROUND["name"][language]), _spelled(rng, rng.choice(names))
         return _noise(rng, tidy(frame.format(text)), language, 0.25)
+    if fact.said[language] and rng.random() < SAID:
+        return _noise(rng, rng.choice(fact.said[language]), language, 1)
     words = load().words[language]
     do, ask = fact.do[language], fact.ask[language]
     if do and (not ask or rng.random() < 0.5):
@@ -210,22 +170,35 @@ def _noise(rng: random.Random, text: str, language: str, strength: float) -> str
     """What people do to a sentence: case, punctuation, politeness, slips."""
     if rng.random() < 0.15 * strength:
         text = _slip(rng, text, language)
+    if rng.random() < 0.15 * strength:
+        text = _filled(rng, text, language)
     if rng.random() < 0.13:
-        text = rng.choice(BEFORE[language]) + text
+        text = rng.choice(_AROUND["before"][language]) + text
+    elif rng.random() < 0.07:
+        text = rng.choice(_AROUND["clauses"][language]) + (" " if language == "en" else "") + text
     if rng.random() < 0.12:
-        text = text.rstrip("?.! ？。") + rng.choice(AFTER[language])
-    text = text + rng.choice(ENDS[language]) if text[-1:].isalnum() else text
+        text = text.rstrip("?.! ？。") + rng.choice(_AROUND["after"][language])
+    text = text + rng.choice(_AROUND["ends"][language]) if text[-1:].isalnum() else text
     roll = rng.random()
     if language == "en" and strength == 1 and roll < 0.5:
         return text.lower() if roll < 0.48 else text.upper()
     return text[:1].upper() + text[1:] if roll > 0.75 else text
 
 
+def _filled(rng: random.Random, text: str, language: str) -> str:
+    filler = rng.choice(_AROUND["fillers"][language])
+    if language == "zh":
+        at = rng.randrange(len(text) + 1)
+        return text[:at] + filler + text[at:]
+    words = text.split(" ")
+    at = rng.randrange(len(words) + 1)
+    return " ".join([*words[:at], filler, *words[at:]])
+
+
 def _slip(rng: random.Random, text: str, language: str) -> str:
     if language == "en" and rng.random() < 0.4 and text.count(" ") > 3:
         words = text.split(" ")
-        del words[rng.randrange(len(words))]
-        return " ".join(words)
+        return " ".join(word for word in words if rng.random() > 0.15) or text
     if len(text) < 6:
         return text
     at = rng.randrange(1, len(text) - 1)
@@ -242,6 +215,9 @@ def _foreign(rng: random.Random, language: str) -> str:
     """A question that has nothing to do with chatcli: written patterns, pasted texts, or no words at all."""
     data = _offtopic()
     words = data["words"][language]
+    said: list[str] = questions()["off"].get(language, [])
+    if said and rng.random() < SAID:
+        return _noise(rng, rng.choice(said), language, 1)
     roll = rng.random()
     if roll < 0.05:
         return _gibberish(rng)
@@ -287,6 +263,3 @@ def samples(count: int, seed: int) -> list[Pair]:
     """`count` pairs, for looking at and for tests."""
     source = pairs(seed)
     return [next(source) for _ in range(count)]
-
-
-__all__ = ["LANGUAGES", "Pair", "conversation", "normalised", "pairs", "samples", "tidy"]

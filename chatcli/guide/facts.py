@@ -29,13 +29,17 @@ _WORD = re.compile(r"[a-z]+$")
 
 @dataclass(frozen=True, slots=True)
 class Fact:
-    """One thing to know. `answer`, `do` and `ask` go by language; `covers` are the names it explains."""
+    """One thing to know. All but `covers`, the names it explains, go by language.
+
+    `do` and `ask` are patterns; `said` are whole questions, taken as they stand.
+    """
 
     id: str
     covers: tuple[str, ...]
     answer: Mapping[str, str]
     do: Mapping[str, tuple[str, ...]]
     ask: Mapping[str, tuple[str, ...]]
+    said: Mapping[str, tuple[str, ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,10 +62,18 @@ def load() -> Facts:
             answer={language: row[language] for language in LANGUAGES},
             do=_by_language(row.get("do", {})),
             ask=_by_language(row.get("ask", {})),
+            said={language: tuple(questions()[language].get(row["id"], ())) for language in LANGUAGES},
         )
         for row in data["fact"]
     )
     return Facts(facts, data["unknown"], data["words"])
+
+
+@cache
+def questions() -> dict[str, Any]:
+    """What questions.toml holds: whole questions by language and fact, and those that concern no fact."""
+    path = Path(__file__).parent / "questions.toml"
+    return tomllib.loads(path.read_text(encoding="utf-8")) if path.is_file() else {"en": {}, "zh": {}, "off": {}}
 
 
 def _by_language(patterns: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:

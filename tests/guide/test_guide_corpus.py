@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import random
+import re
 import sys
 from pathlib import Path
 
@@ -69,10 +70,16 @@ def test_a_conversation_alternates() -> None:
     assert roles == ["user", "assistant"] * 3
 
 
-def test_patterns_expand_and_leave_no_marks() -> None:
-    for pair in first(5000, 5):
-        if pair.fact != "unknown":
-            assert not set(pair.question) & set("|%[](){}"), pair
+def test_patterns_are_whole() -> None:
+    """Brackets in pairs, every %word in the tables: else a mark of the pattern would end up in a question."""
+    for fact in load().facts:
+        for language in LANGUAGES:
+            words = load().words[language]
+            for pattern in (*fact.do[language], *fact.ask[language]):
+                assert pattern.count("(") == pattern.count(")"), (fact.id, pattern)
+                assert pattern.count("[") == pattern.count("]"), (fact.id, pattern)
+                for name in re.findall(r"%([a-z]+)", pattern):
+                    assert any(name.startswith(word) for word in words), (fact.id, pattern)
 
 
 def test_the_measured_sets_are_large_enough() -> None:
