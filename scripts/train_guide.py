@@ -24,7 +24,7 @@ from typing import Any
 
 import torch
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import cross_entropy, dropout
 from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM
 from transformers.utils import logging
 
@@ -35,7 +35,7 @@ from chatcli.guide import corpus, folder  # noqa: E402
 from chatcli.guide.facts import tomllib  # noqa: E402
 
 SEED = 20
-STEPS = 1000
+STEPS = 1600
 PEAK_RATE = 2e-3
 WARMUP = 100
 VOCABULARY = 4096
@@ -44,6 +44,8 @@ CUT = 14
 """Tokens of the answer in short batches: what follows them is known once they are."""
 BLANKED = 0.08
 """Share of the tokens of a question that the model does not see in training, as if the word were new to it."""
+DROPPED = 0.1
+"""Share of the features that are left out at random in training, before the first and after the last layer."""
 PAD, START, END = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
 TEMPLATE = (
     "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>\\n' }}"
@@ -136,7 +138,7 @@ def packed_batches(tokenizer: Tokenizer, source: Iterator[corpus.Pair], rng: ran
             ids: list[int] = []
             labels: list[int] = []
             while len(ids) < length:
-                for role, text in corpus.conversation(rng, source, rng.choice([1, 2, 3, 4, 8])):
+                for role, text in corpus.conversation(rng, source, rng.choice([1, 2, 3, 4, 8, 16])):
                     more_ids, more_labels = encode_turn(tokenizer, role, text)
                     ids, labels = ids + more_ids, labels + more_labels
             rows.append((ids[:length], labels[:length]))
@@ -198,10 +200,10 @@ def train(model: LlamaForCausalLM, tokenizer: Tokenizer, steps: int, seed: int, 
         with torch.autocast("cpu", torch.bfloat16):
             embedded = model.model.embed_tokens(batch.ids)
             hidden_words = (batch.labels == -100) & (batch.ids > 2) & (torch.rand(batch.ids.shape) < BLANKED)
-            embedded = embedded.masked_fill(hidden_words[..., None], 0)
+            embedded = dropout(embedded.masked_fill(hidden_words[..., None], 0), DROPPED)
             hidden = model.model(inputs_embeds=embedded, use_cache=False).last_hidden_state[:, :-1]
             learned = batch.labels[:, 1:] != -100
-            logits = model.lm_head(hidden[learned])
+            logits = model.lm_head(dropout(hidden[learned], DROPPED))
         loss = cross_entropy(logits.float(), batch.labels[:, 1:][learned])
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)

@@ -21,7 +21,7 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-SAID = 0.5
+SAID = 0.6
 """Share of whole questions among those that are made; the rest comes from patterns."""
 
 Words = Mapping[str, str]
