@@ -53,7 +53,7 @@ def ask(
         stop=stop,
         overflow=overflow,
     )
-    session, _ = open_session(environment, flags)
+    session = open_session(environment, flags)
     with closing(session.say(question)) as events:
         show_answer(events, environment)
     return 0

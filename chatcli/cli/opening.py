@@ -21,15 +21,10 @@ from chatcli.session import Session
 if TYPE_CHECKING:
     from chatcli.models.checkpoint import Checkpoint
 
-GUIDE_NOTE = (
-    "Answering with the built-in guide, which knows chatcli only; choose a real model with a name, such as "
-    "Qwen/Qwen3-0.6B, or for good with `chatcli config set model NAME`."
-)
+GUIDE_NOTE = "The built-in guide answers; for a real model: chatcli config set model NAME"
 
 
-def open_session(
-    environment: Environment, flags: Mapping[str, object], *, resume: str = ""
-) -> tuple[Session, DeferredEngine]:
+def open_session(environment: Environment, flags: Mapping[str, object], *, resume: str = "") -> Session:
     """A session whose model begins to load now.
 
     `flags` are what the command line says, by the names of the configuration; `resume` is the id of a
@@ -50,15 +45,8 @@ def open_session(
         environment.note(GUIDE_NOTE)
     engine = DeferredEngine(lambda report: _open_local(name, config, environment, report), name=name)
     system = "" if stored_id and "system" not in flags else str(config.value("system") or "")
-    session = Session(
-        engine,
-        config.generation_settings(),
-        store,
-        system=system,
-        resume=stored_id,
-        monotonic=environment.monotonic,
-    )
-    return session, engine
+    settings = config.generation_settings()
+    return Session(engine, settings, store, system=system, resume=stored_id, monotonic=environment.monotonic)
 
 
 def full_name(name: str, config: Config) -> str:

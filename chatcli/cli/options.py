@@ -9,9 +9,6 @@ from typing import Annotated
 
 import typer
 
-from chatcli.config import Config
-from chatcli.generation import GenerationSettings
-
 Model = Annotated[str, typer.Option("--model", "-m", help="Hub id, alias or folder; default: the configured model.")]
 System = Annotated[str, typer.Option("--system", "-s", help="System message to answer under.")]
 Temperature = Annotated[float | None, typer.Option(help="Randomness; 0 always takes the likeliest token.")]
@@ -30,8 +27,3 @@ Overflow = Annotated[
 def said(**flags: object) -> dict[str, object]:
     """The flags that were given, by the names that the configuration knows them under."""
     return {name: value for name, value in flags.items() if value not in (None, "", [])}
-
-
-def settings(config: Config) -> GenerationSettings:
-    """What flags, variables and config.toml say of generation; the rest is open."""
-    return config.generation_settings()

@@ -51,5 +51,5 @@ def run(
     from chatcli.cli.opening import open_session
     from chatcli.repl.loop import chat
 
-    session, _ = open_session(environment, flags, resume=conversation or ("@1" if resume else ""))
+    session = open_session(environment, flags, resume=conversation or ("@1" if resume else ""))
     return chat(session, environment)
