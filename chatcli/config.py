@@ -73,6 +73,9 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
 )
 """Every setting, in the order in which people see them."""
 
+FROM_THE_MODEL = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty")
+"""Settings that a checkpoint's generation_config.json or the adapter row may give, before our own defaults."""
+
 FIELDS = {"max_tokens": "max_new_tokens"}
 _ALIAS = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 

@@ -49,6 +49,11 @@ class Environment:
         """Whether colour is welcome: NO_COLOR counts only when not empty; a dumb terminal has none."""
         return not self.variables.get("NO_COLOR") and self.variables.get("TERM") != "dumb"
 
+    @property
+    def can_erase(self) -> bool:
+        """Whether the terminal can take back a line that it shows."""
+        return self.variables.get("TERM") != "dumb"
+
     def note(self, text: str) -> None:
         """One line on stderr, only where a person can see it."""
         if self.stderr_is_terminal:

@@ -30,11 +30,13 @@ class Session:
         settings: GenerationSettings,
         store: Store,
         *,
-        system: str = "",
+        system: str | None = None,
         resume: str = "",
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         """Begin a new talk under `system`, or pick up the stored conversation with the id `resume`.
+
+        A stored conversation keeps its own system message where `system` is None.
 
         Raises:
             HistoryError: `resume` cannot be read.
@@ -43,7 +45,7 @@ class Session:
         """
         self.engine = engine
         self.settings = settings
-        self.conversation = Conversation().with_system(system)
+        self.conversation = Conversation().with_system(system or "")
         self.unanswered = ""
         self.last: Finished | None = None
         self._monotonic = monotonic
@@ -52,6 +54,11 @@ class Session:
         self._recorder = Recorder(store, monotonic)
         if resume:
             self._resume(resume, system)
+
+    @property
+    def notice(self) -> str:
+        """One sentence when the talk is no longer saved and nobody was told yet, else empty."""
+        return self._recorder.notice
 
     @property
     def id(self) -> str:
@@ -78,7 +85,11 @@ class Session:
             yield from self._answer(before.add(question), self._path[:asked])
 
     def undo(self) -> str:
-        """Take back the last exchange; returns its question, or "" where there is none."""
+        """Take back the last question with its answer, if it got one; returns it, or "" where there is none."""
+        if self.unanswered:
+            taken, self.unanswered = self.unanswered, ""
+            self._recorder.set_head(self._head)
+            return taken
         before = self.conversation.without_last_exchange()
         if before == self.conversation:
             return ""
@@ -102,7 +113,7 @@ class Session:
     def _head(self) -> int | None:
         return self._path[-1] if self._path else None
 
-    def _resume(self, conversation_id: str, system: str) -> None:
+    def _resume(self, conversation_id: str, system: str | None) -> None:
         stored = self._store.load(conversation_id)
         self._recorder = Recorder(self._store, self._monotonic, conversation_id=stored.id)
         answered = stored.messages
@@ -112,7 +123,7 @@ class Session:
         spoken = tuple(Message(m.role, m.text, m.reasoning) for m in answered)
         self.conversation = Conversation(spoken).with_system(stored.system)
         self._path = tuple(m.id for m in answered)
-        if system:
+        if system is not None:
             self.set_system(system)
 
     def _answer(self, asked: Conversation, path: tuple[int, ...]) -> Generator[Event]:
@@ -144,11 +155,10 @@ class Session:
             if text or reasoning or self.last.reason in ("stop", "length"):
                 self.conversation = asked.add(Message("assistant", "".join(text), "".join(reasoning)))
                 self._path, self.unanswered = (*path, row), ""
-            else:
-                # The stored talk ends with the question, so that it is offered when the talk is picked up.
+            elif len(path) <= len(self._path):  # a retry: the earlier answer stands
+                self._recorder.set_head(self._head)
+            else:  # the stored talk ends with the question, so that it is offered when it is picked up
                 self.unanswered = asked.messages[-1].text
-                if path[-1] in self._path:
-                    self._recorder.set_head(self._head)
 
     def _lost_history(self) -> Generator[Event]:
         if self._recorder.notice:

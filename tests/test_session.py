@@ -135,6 +135,29 @@ def test_a_retry_that_fails_at_once_leaves_the_first_answer_in_place(store: Stor
     assert saved(store, session) == [("user", "q"), ("assistant", "good")]
 
 
+def test_a_retry_after_a_failed_retry_asks_the_question_once(store: Store) -> None:
+    engine = ScriptedEngine(["good", [EngineError("no")], "better"])
+    session = Session(engine, OPEN, store)
+    list(session.say("q"))
+    with pytest.raises(EngineError):
+        list(session.retry())
+    assert session.unanswered == ""
+    list(session.retry())
+    assert [m.text for m in engine.asked[2].messages] == ["q"]
+    assert [m.text for m in session.conversation.messages] == ["q", "better"]
+
+
+def test_undo_takes_back_an_unanswered_question_first(store: Store) -> None:
+    session = Session(ScriptedEngine(["a1", [EngineError("no")], "a3"]), OPEN, store)
+    list(session.say("q1"))
+    with pytest.raises(EngineError):
+        list(session.say("q2"))
+    assert session.undo() == "q2"
+    assert session.unanswered == ""
+    assert saved(store, session) == [("user", "q1"), ("assistant", "a1")]
+    assert session.undo() == "q1"
+
+
 def test_retry_with_nothing_asked_streams_nothing(store: Store) -> None:
     engine = ScriptedEngine(["x"])
     assert list(Session(engine, OPEN, store).retry()) == []

@@ -105,7 +105,8 @@ def _adds_space(tokenizer: Tokenizer) -> bool:
 
 def encode_text(tokenizer: Tokenizer, text: str) -> list[int]:
     """The ids of a text as such, outside any chat; control tokens in it count as what they are."""
-    return list(tokenizer.encode(text, add_special_tokens=False).ids)
+    whole = text.encode("utf-8", "replace").decode("utf-8")  # an argument that is no UTF-8 holds lone surrogates
+    return list(tokenizer.encode(whole, add_special_tokens=False).ids)
 
 
 def fast_tokenizer(checkpoint: Checkpoint) -> Tokenizer:

@@ -6,6 +6,7 @@ weights and no torch, so that `chatcli tokens` can count what a model would read
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -96,24 +97,31 @@ def _ids(tokenizer: Tokenizer, texts: Sequence[str]) -> frozenset[int]:
 
 def _declared_ends(checkpoint: Checkpoint) -> frozenset[int]:
     """`eos_token_id` of generation_config.json, else of config.json: an id or a list of them."""
-    declared = checkpoint.generation_config.get("eos_token_id", checkpoint.config.get("eos_token_id"))
+    declared = checkpoint.generation_config.get("eos_token_id")
+    if declared is None:
+        declared = checkpoint.config.get("eos_token_id")
     listed = declared if isinstance(declared, list) else [declared]
     return frozenset(each for each in listed if isinstance(each, int))
 
 
 def _sampling(checkpoint: Checkpoint) -> GenerationSettings:
-    """What generation_config.json says of sampling; `do_sample: false` is a temperature of 0."""
+    """What generation_config.json says of sampling; `do_sample: false` is a temperature of 0.
+
+    A value that makes no sense counts as not said; vLLM's top_k of -1, "off", is one of them.
+    """
     said = checkpoint.generation_config
 
-    def number(key: str) -> float | None:
+    def number(key: str, low: float, high: float = math.inf) -> float | None:
         value = said.get(key)
-        return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
+        if not isinstance(value, (int, float)) or isinstance(value, bool) or not math.isfinite(value):
+            return None
+        return float(value) if low <= value <= high else None
 
-    top_k = number("top_k")
+    top_k = number("top_k", 0)
     return GenerationSettings(
-        temperature=0.0 if said.get("do_sample") is False else number("temperature"),
-        top_p=number("top_p"),
+        temperature=0.0 if said.get("do_sample") is False else number("temperature", 0),
+        top_p=number("top_p", 1e-6, 1),
         top_k=None if top_k is None else int(top_k),
-        min_p=number("min_p"),
-        repetition_penalty=number("repetition_penalty"),
+        min_p=number("min_p", 0, 1),
+        repetition_penalty=number("repetition_penalty", 1e-6),
     )

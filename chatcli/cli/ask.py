@@ -20,7 +20,7 @@ def ask(
         list[str] | None, typer.Argument(help="The question; `-` reads it from standard input.", metavar="[PROMPT]...")
     ] = None,
     model: options.Model = "",
-    system: options.System = "",
+    system: options.System = None,
     temperature: options.Temperature = None,
     top_p: options.TopP = None,
     top_k: options.TopK = None,
@@ -55,7 +55,13 @@ def ask(
     )
     session = open_session(environment, flags)
     with closing(session.say(question)) as events:
-        show_answer(events, environment)
+        finished = show_answer(events, environment)
+    if finished and finished.reason == "length":
+        environment.note("chatcli: the answer is cut off: the limit of tokens is reached.")
+    elif finished and not finished.completion_tokens:
+        environment.note("chatcli: the model said nothing.")
+    if session.notice:
+        environment.note(f"chatcli: {session.notice}")
     return 0
 
 

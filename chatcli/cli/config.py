@@ -12,8 +12,6 @@ from chatcli.environment import real_environment
 from chatcli.generation import DEFAULTS
 from chatcli.streaming.sanitize import sanitize
 
-FROM_THE_MODEL = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty")
-
 
 def config_path() -> int:
     """Print where config.toml is."""
@@ -30,7 +28,7 @@ def config_show() -> int:
         shown = sanitize("" if value is None else json.dumps(value, ensure_ascii=False), single_line=True)
         origin = (
             "default; the model's own comes first"
-            if key in FROM_THE_MODEL and setting.value is None
+            if key in config.FROM_THE_MODEL and setting.value is None
             else setting.origin
         )
         print(f"{key:<20} {shown:<28} {origin}")

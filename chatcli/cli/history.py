@@ -45,4 +45,7 @@ def history_show(
 
 
 def _store(environment: Environment) -> Store:
-    return Store.open(environment.data_folder / "history.db")
+    store = Store.open(environment.data_folder / "history.db")
+    if store.notice:
+        environment.note(f"chatcli: {store.notice}")
+    return store

@@ -23,6 +23,7 @@ from chatcli.cli.history import history_list, history_show
 from chatcli.cli.run import run
 from chatcli.cli.tokens import tokens
 from chatcli.errors import INTERRUPTED, ChatcliError
+from chatcli.streaming.sanitize import sanitize
 
 CLOSED_PIPE = 141
 """Exit code when the reader of our output has gone, as shells count it: 128 + SIGPIPE."""
@@ -74,7 +75,8 @@ def _guarded(command: Callable[..., int | None]) -> Callable[..., None]:
             # What is still buffered has no reader; without this the interpreter complains at exit.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         except OSError as error:
-            code = _explain(ChatcliError(f"The output could not be written: {error.strerror or error}."))
+            what = f"{error.filename} cannot be used" if error.filename else "The output could not be written"
+            code = _explain(ChatcliError(f"{what}: {error.strerror or error}."))
         if code:
             raise typer.Exit(code)
 
@@ -82,8 +84,6 @@ def _guarded(command: Callable[..., int | None]) -> Callable[..., None]:
 
 
 def _explain(error: ChatcliError) -> int:
-    from chatcli.streaming.sanitize import sanitize
-
     if os.environ.get("CHATCLI_DEBUG"):
         traceback.print_exception(error)
     print(f"chatcli: {sanitize(str(error), single_line=True)}", file=sys.stderr)
@@ -104,6 +104,9 @@ app.add_typer(_config, name="config")
 
 def run_program() -> NoReturn:
     """Run with the process's arguments; leaves without the interpreter's clean-up, which costs torch a second."""
+    for name in ("stdin", "stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by the shell, as in `>&-`
+            setattr(sys, name, open(os.devnull, "r" if name == "stdin" else "w", encoding="utf-8"))  # noqa: PTH123, SIM115
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a Latin-1 terminal shows ? and no traceback
@@ -115,8 +118,8 @@ def run_program() -> NoReturn:
         if os.environ.get("CHATCLI_DEBUG"):
             traceback.print_exc()
         print(
-            f"chatcli: unexpected {type(error).__name__}: {error}. This is a defect of chatcli; "
-            "`chatcli --debug ...` shows where.",
+            f"chatcli: unexpected {type(error).__name__}: {sanitize(str(error), single_line=True)}. "
+            "This is a defect of chatcli; `chatcli --debug ...` shows where.",
             file=sys.stderr,
         )
         code = 5

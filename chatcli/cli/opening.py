@@ -44,7 +44,7 @@ def open_session(environment: Environment, flags: Mapping[str, object], *, resum
     if name == guide.NAME:
         environment.note(GUIDE_NOTE)
     engine = DeferredEngine(lambda report: _open_local(name, config, environment, report), name=name)
-    system = "" if stored_id and "system" not in flags else str(config.value("system") or "")
+    system = None if stored_id and "system" not in flags else str(config.value("system") or "")
     settings = config.generation_settings()
     return Session(engine, settings, store, system=system, resume=stored_id, monotonic=environment.monotonic)
 
@@ -52,8 +52,13 @@ def open_session(environment: Environment, flags: Mapping[str, object], *, resum
 def full_name(name: str, config: Config) -> str:
     """A name that means the same model tomorrow and in another folder: aliases and relative paths resolved."""
     name = config.aliases.get(name, name)
-    folder = Path(name).expanduser()
-    return str(folder.resolve()) if name != guide.NAME and folder.is_dir() else name
+    if name == guide.NAME:
+        return name
+    try:
+        folder = Path(name).expanduser()
+        return str(folder.resolve()) if folder.is_dir() else name
+    except (OSError, ValueError, RuntimeError):  # too long, a null character, a home that nobody has
+        return name
 
 
 def _open_local(name: str, config: Config, environment: Environment, report: Report) -> Engine:
@@ -62,8 +67,12 @@ def _open_local(name: str, config: Config, environment: Environment, report: Rep
     return open_local(find_checkpoint(name, config, environment, report), report)
 
 
-def find_checkpoint(name: str, config: Config, environment: Environment, report: Report) -> Checkpoint:
+def find_checkpoint(
+    name: str, config: Config, environment: Environment, report: Report, *, to_chat: bool = True
+) -> Checkpoint:
     """The files of the model that a person calls `name`: the guide, an alias, a folder, a Hub id.
+
+    What cannot chat is refused before its weights are fetched, unless it is not `to_chat`.
 
     Raises:
         ModelError: there are none, or they cannot be had.
@@ -73,9 +82,9 @@ def find_checkpoint(name: str, config: Config, environment: Environment, report:
     from chatcli.models.checkpoint import open_checkpoint
     from chatcli.models.hub import resolve
 
-    if name == guide.NAME:
-        return open_checkpoint(guide.folder(), guide.NAME)
     meant = full_name(name, config)
+    if meant == guide.NAME:
+        return open_checkpoint(guide.folder(), guide.NAME)
     found = resolve(
         meant,
         aliases=config.aliases,
@@ -83,6 +92,6 @@ def find_checkpoint(name: str, config: Config, environment: Environment, report:
         progress=report,
         variables=environment.variables,
         known=examples(),
-        check=require_chat_format,
+        check=require_chat_format if to_chat else lambda checkpoint: None,
     )
     return replace(found, name=meant)

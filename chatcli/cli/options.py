@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 Model = Annotated[str, typer.Option("--model", "-m", help="Hub id, alias or folder; default: the configured model.")]
-System = Annotated[str, typer.Option("--system", "-s", help="System message to answer under.")]
+System = Annotated[str | None, typer.Option("--system", "-s", help='System message to answer under; "" for none.')]
 Temperature = Annotated[float | None, typer.Option(help="Randomness; 0 always takes the likeliest token.")]
 TopP = Annotated[float | None, typer.Option(help="Sample among the likeliest tokens of this total probability.")]
 TopK = Annotated[int | None, typer.Option(help="Sample among this many likeliest tokens; 0 is all.")]
@@ -26,4 +26,4 @@ Overflow = Annotated[
 
 def said(**flags: object) -> dict[str, object]:
     """The flags that were given, by the names that the configuration knows them under."""
-    return {name: value for name, value in flags.items() if value not in (None, "", [])}
+    return {name: value for name, value in flags.items() if value not in (None, []) and (value or name != "model")}

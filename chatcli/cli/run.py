@@ -15,7 +15,7 @@ def run(
     model: Annotated[
         str, typer.Argument(metavar="[MODEL]", help="Hub id, alias or folder; default: the configured model.")
     ] = "",
-    system: options.System = "",
+    system: options.System = None,
     resume: Annotated[bool, typer.Option("--continue", "-c", help="Pick up the latest conversation.")] = False,
     conversation: Annotated[str, typer.Option("--id", help="Pick up the conversation with this id.")] = "",
     temperature: options.Temperature = None,

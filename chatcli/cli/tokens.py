@@ -27,12 +27,15 @@ def tokens(
     from chatcli.cli.opening import find_checkpoint
     from chatcli.config import load
     from chatcli.conversation import Conversation, Message
+    from chatcli.render.progress import ProgressLine
 
     environment = real_environment()
     counted = read_text(environment) if text is None or text == "-" else text
     config = load(environment, options.said(model=model))
     name = str(config.value("model") or guide.NAME)
-    checkpoint = find_checkpoint(name, config, environment, lambda progress: None)
+    progress = ProgressLine(environment)
+    checkpoint = find_checkpoint(name, config, environment, progress.show, to_chat=chat)
+    progress.clear()
     if chat:
         prompt = Conversation((Message("user", counted),)).with_system(str(config.value("system") or ""))
         encoded = chat_format(checkpoint, fast_tokenizer(checkpoint)).encode(prompt)

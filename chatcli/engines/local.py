@@ -78,8 +78,10 @@ class LocalEngine:
         made: list[int] = []
         reply = _Reply(self._chat, settings, inside=self._chat.begins_inside_reasoning(fitted.ids))
         tokens = self._model.generate(fitted.ids, settings, end=self._chat.end, limit=limit)
-        ended = yield from self._relay(tokens, reply, made, counted)
-        self._remember(made, reply.answer)
+        try:
+            ended = yield from self._relay(tokens, reply, made, counted)
+        finally:
+            self._remember(made, reply.answer)
         yield counted.finished("stop" if ended else "length", len(made))
 
     def close(self) -> None:

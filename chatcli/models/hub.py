@@ -81,7 +81,10 @@ def resolve(
 
 def _as_folder(name: str) -> Path | None:
     """The folder a name means; None for a Hub id. A name that can only be a path must exist."""
-    path = Path(name).expanduser()
+    try:
+        path = Path(name).expanduser()
+    except RuntimeError:
+        raise ModelNotFound(f"{name} begins with the home of somebody who does not exist: check the path.") from None
     looks = name.startswith((".", "~", os.sep)) or (os.altsep and os.altsep != "/" and os.altsep in name)
     looks = looks or bool(path.drive) or (os.sep == "\\" and "\\" in name) or name.endswith(("/", os.sep))
     try:

@@ -33,7 +33,7 @@ class ProgressLine:
         now = self._environment.monotonic()
         if (
             not self._environment.stderr_is_terminal
-            or not self._environment.color
+            or not self._environment.can_erase
             or now - self._begun < QUIET_SECONDS
             or now - self._drawn < REDRAW_SECONDS
         ):
@@ -41,7 +41,8 @@ class ProgressLine:
         self._drawn = now
         self._visible = True
         width = shutil.get_terminal_size().columns
-        self._write(f"\r\x1b[2K\x1b[2m{described(progress)[: width - 1]}\x1b[22m")
+        line = described(progress)[: width - 1]
+        self._write("\r\x1b[2K" + (f"\x1b[2m{line}\x1b[22m" if self._environment.color else line))
 
     def clear(self) -> None:
         """Take the line away."""

@@ -145,7 +145,8 @@ def _help(chat: Chat, argument: str) -> None:
     name = argument.removeprefix("/").lower()
     if name:
         called = parse(f"/{name}")
-        assert called
+        if not called:
+            raise UsageError(f"There is no command /{name}; /help lists them.")
         chat.print(f"{called[0].usage}\n  {called[0].help}.")
         return
     chat.list([(each.usage, each.help) for each in COMMANDS.values()])
@@ -240,7 +241,7 @@ def _show_settings(chat: Chat) -> None:
     for key, name in _settings().items():
         value = getattr(chat.session.settings, name)
         default = getattr(DEFAULTS, name)
-        usual = "the model's own" if default is None else f"the model's own, else {_shown(default)}"
+        usual = _shown(default) if name not in config.FROM_THE_MODEL else f"the model's own, else {_shown(default)}"
         rows.append((key, _shown(value) if value is not None else usual))
     chat.list(rows)
 

@@ -180,3 +180,19 @@ def test_a_full_disk_for_stdout_is_said(surroundings: dict[str, str], tiny_llama
         )
     assert ran.returncode == 5
     assert ran.stderr == b"chatcli: The output could not be written: No space left on device.\n"
+
+
+@pytest.mark.parametrize("name", ["~nobody-of-that-name/x", "x" * 300, "a\\0b"])
+def test_odd_names_are_no_defect(surroundings: dict[str, str], name: str) -> None:
+    ran = ask(surroundings, "-m", name, "hi")
+    assert ran.returncode == 3
+    assert ran.stderr.count(b"\n") == 1
+
+
+def test_closed_streams_are_no_defect(surroundings: dict[str, str], tiny_llama: Path) -> None:
+    line = f"{sys.executable} -m chatcli ask -m {tiny_llama} --max-tokens 2 hi"
+    for closing_streams in ("<&-", ">&-", "2>&-"):
+        ran = subprocess.run(
+            ["bash", "-c", f"{line} {closing_streams}"], env=surroundings, capture_output=True, check=False
+        )
+        assert (ran.returncode, ran.stderr) == (0, b""), closing_streams

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import pairwise
@@ -82,11 +83,17 @@ def test_a_note_in_mid_answer_waits_for_its_end() -> None:
     assert screen.getvalue() == "Half a line\nchatcli: The disk is full.\n"
 
 
-@pytest.mark.parametrize("variables", [{"NO_COLOR": "1"}, {"TERM": "dumb"}])
-def test_without_colour_no_escape_code_is_written(variables: dict[str, str]) -> None:
-    environment, screen = watched(**variables)
+def test_a_dumb_terminal_gets_no_escape_code() -> None:
+    environment, screen = watched(TERM="dumb")
     show_answer([Progress("loading", 1, 2, "B"), Reasoning("Hm."), Text("Yes."), DONE], environment)
     assert "\x1b" not in screen.getvalue()
+
+
+def test_no_color_takes_the_colour_and_leaves_the_progress() -> None:
+    environment, screen = watched(NO_COLOR="1")
+    show_answer([Progress("loading", 1, 2, "B"), Reasoning("Hm."), Text("Yes."), DONE], environment)
+    assert set(re.findall(r"\x1b\[[0-9;]*[A-Za-z]", screen.getvalue())) == {"\x1b[2K"}
+    assert "loading" in screen.getvalue()
 
 
 def test_an_error_in_mid_answer_finds_the_line_ended() -> None:
