@@ -139,7 +139,7 @@ def test_ctrl_c_in_a_reply_keeps_what_was_shown_and_exits_130(surroundings: dict
     assert messages(surroundings) == [("user", "go on"), ("assistant", shown.decode().removesuffix("\n"))]
 
 
-@pytest.mark.parametrize("after", [0.02, 0.1, 0.5, 1.0, 2.0])
+@pytest.mark.parametrize("after", [0.3, 0.6, 1.0, 2.0])
 def test_ctrl_c_before_the_reply_exits_130_without_a_trace(
     surroundings: dict[str, str], endless: Path, after: float
 ) -> None:
@@ -149,9 +149,7 @@ def test_ctrl_c_before_the_reply_exits_130_without_a_trace(
     time.sleep(after)
     asking.send_signal(signal.SIGINT)
     _, complaints = asking.communicate(timeout=60)
-    # Python itself needs some milliseconds before any program of ours can say how to leave.
-    assert asking.returncode == 130 or (after < 0.1 and asking.returncode == -signal.SIGINT)
-    assert after < 0.1 or complaints == b""
+    assert (asking.returncode, complaints) == (130, b"")
 
 
 def test_kill_9_in_a_reply_loses_at_most_the_last_tenth_of_a_second(
