@@ -99,10 +99,6 @@ class Config:
         """The value of a setting, None where nobody said one."""
         return self.values[key].value
 
-    def origin(self, key: str) -> str:
-        """Where a setting comes from."""
-        return self.values[key].origin
-
     def generation_settings(self) -> GenerationSettings:
         """What was said of generation; the rest stays open for the checkpoint and the defaults."""
         said: dict[str, Any] = {

@@ -2,7 +2,7 @@
 
 Writes every file of chatcli/guide/model: a Llama of about 2.6 million parameters in bf16, its byte-level
 BPE tokenizer and their configuration. It learns from questions that chatcli/guide/corpus.py makes out of
-facts.toml and offtopic.toml, and from nothing else; the held-out questions are kept out of them.
+the .toml files beside it, and from nothing else; the held-out questions are kept out of them.
 
 The number of steps is fixed, not the time. One seed gives the same data and the same tokenizer everywhere,
 and the same weights on the same processor with the same torch and thread count; elsewhere sums are rounded

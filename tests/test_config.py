@@ -46,7 +46,7 @@ def test_the_nearest_wins(tmp_path: Path) -> None:
         "seed": Setting(0, "--seed"),
     }
     assert loaded.aliases == {"glm": "THUDM/chatglm-6b"}
-    assert (loaded.value("model"), loaded.origin("top_k")) == ("file/m", "CHATCLI_TOP_K")
+    assert (loaded.value("model"), loaded.values["top_k"].origin) == ("file/m", "CHATCLI_TOP_K")
     assert loaded.generation_settings() == GenerationSettings(temperature=1.0, top_k=7, seed=0)
 
 

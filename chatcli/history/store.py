@@ -196,10 +196,6 @@ class Store:
         """Replace the system message; an empty text removes it."""
         self._update(conversation_id, "system", _clean(text))
 
-    def set_title(self, conversation_id: str, title: str) -> None:
-        """Replace the title, cut to one line of `TITLE_COLUMNS`."""
-        self._update(conversation_id, "title", title_of(title))
-
     def load(self, conversation_id: str) -> StoredConversation:
         """The conversation from its first message to its head.
 

@@ -74,8 +74,8 @@ def resolve(
 
         try:
             found = download(meant, revision or "main", cache, variables, progress or (lambda _: None), check)
-        except ModelNotFound as error:
-            raise ModelNotFound(f"{error}{suggest.sentence}") from error
+        except (ModelNotFound, ModelUnreachable) as error:
+            raise type(error)(f"{error}{suggest.sentence}") from error
     return open_checkpoint(found, name=meant, revision=found.name)
 
 
@@ -112,6 +112,7 @@ class _Suggestions:
 
     def __init__(self, name: str, candidates: Collection[str]) -> None:
         self._names = sorted(set(candidates))
+        self._known = name in self._names
         lowered = {n.lower(): n for n in self._names}
         tails = {n.rpartition("/")[2].lower(): n for n in self._names}
         near = difflib.get_close_matches(name.lower(), lowered, n=2, cutoff=0.6)
@@ -120,7 +121,9 @@ class _Suggestions:
 
     @property
     def sentence(self) -> str:
-        """A clause to end an error with; empty where nothing is near."""
+        """A clause to end an error with; empty where nothing is near, or the name itself is a known one."""
+        if self._known:
+            return ""
         return f" Did you mean {' or '.join(self._near)}?" if self._near else ""
 
     def here(self, cache: Path) -> str:

@@ -97,12 +97,11 @@ def test_the_whole_reply_at_its_end_replaces_the_pieces(store: Store) -> None:
     assert (answer.text, answer.reasoning, answer.finish_reason) == ("one two\ufffd", "hmm", "cancelled")
 
 
-def test_system_and_title_can_change(store: Store) -> None:
+def test_the_system_message_can_change(store: Store) -> None:
     talk = store.start("m", "", "old")
     say(store, talk, None, "question", "answer")
     store.set_system(talk, "")
-    store.set_title(talk, "a\x1b[31m title\nsecond")
-    assert (store.load(talk).system, store.load(talk).title) == ("", "a[31m title")
+    assert store.load(talk).system == ""
 
 
 def test_the_list_is_newest_first(store: Store) -> None:
