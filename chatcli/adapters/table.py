@@ -34,6 +34,7 @@ class Adapter:
     reasoning: tuple[str, ...] = ("<think>", "</think>")
     defaults: GenerationSettings = field(default_factory=GenerationSettings)
     examples: tuple[str, ...] = ()
+    port: str = ""
     notes: str = ""
 
     @property
@@ -67,6 +68,11 @@ def rows() -> tuple[Adapter, ...]:
 def examples() -> tuple[str, ...]:
     """Ids on the Hub that exist, for suggestions."""
     return tuple(example for row in rows() for example in row.examples)
+
+
+def ports() -> dict[str, str]:
+    """The model types that only a port of ours runs, each with the port's module in `runtime.ports`."""
+    return {kind: row.port for row in rows() if row.port for kind in row.model_type}
 
 
 def _row(name: str, row: Mapping[str, Any]) -> Adapter:

@@ -24,6 +24,7 @@ from chatcli.generation import Progress
 from chatcli.models.checkpoint import Checkpoint, require_no_remote_code
 from chatcli.models.plan import LoadPlan
 from chatcli.models.weights import Weights
+from chatcli.runtime import ports
 
 Report = Callable[[Progress], None]
 
@@ -38,6 +39,7 @@ def load_model(checkpoint: Checkpoint, weights: Weights, plan: LoadPlan, report:
         OutOfMemory: a device ran full.
         RemoteCodeRefused, NotAChatModel: transformers has no class for it.
     """
+    ports.register(checkpoint.model_type)
     require_no_remote_code(checkpoint, frozenset(configuration_auto.CONFIG_MAPPING))
     with explained(checkpoint.name), _weights_reported(weights, report):
         loaded: Any = transformers.AutoModelForCausalLM.from_pretrained(
@@ -56,6 +58,7 @@ def load_model(checkpoint: Checkpoint, weights: Weights, plan: LoadPlan, report:
 
 def load_tokenizer(checkpoint: Checkpoint) -> Tokenizer:
     """The tokenizer of a checkpoint without tokenizer.json, converted by transformers."""
+    ports.register(checkpoint.model_type)
     with explained(checkpoint.name):
         slow = transformers.AutoTokenizer.from_pretrained(
             checkpoint.folder, local_files_only=True, trust_remote_code=False
