@@ -63,5 +63,5 @@ def test_a_broken_template_and_a_wrong_name_are_usage_errors(tmp_path: Path) -> 
     with pytest.raises(UsageError, match="did you mean commit"):
         named("comit", tmp_path)
     (folder(tmp_path) / "latin.md").write_bytes(b"\xe4")
-    with pytest.raises(UsageError, match="latin.md"):
+    with pytest.raises(UsageError, match=r"latin\.md"):
         templates(tmp_path)

@@ -74,13 +74,7 @@ def fill(template: PromptTemplate, values: Mapping[str, str], piped: str) -> str
     from jinja2.exceptions import TemplateError
     from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-    class Gap(StrictUndefined):
-        """An optional part may ask whether a value was given."""
-
-        def __bool__(self) -> bool:
-            return False
-
-    jinja = ImmutableSandboxedEnvironment(undefined=Gap, keep_trailing_newline=False)
+    jinja = ImmutableSandboxedEnvironment(undefined=StrictUndefined, keep_trailing_newline=False)
     gaps: set[str] = set()
     try:
         gaps = meta.find_undeclared_variables(jinja.parse(template.text))
