@@ -140,9 +140,9 @@ def _texts(key: str, value: object) -> tuple[str, ...]:
     return tuple(value)
 
 
-def _pair(key: str, value: object) -> tuple[str, ...]:
-    if len(texts := _texts(key, value)) != 2:
-        raise UsageError(f'{key} must be two texts, such as ["<think>", "</think>"].')
+def _tags(key: str, value: object) -> tuple[str, ...]:
+    if len(texts := _texts(key, value)) not in (2, 3):
+        raise UsageError(f'{key} must be two texts, such as ["<think>", "</think>"], or three.')
     return texts
 
 
@@ -183,7 +183,7 @@ _KEYS: Mapping[str, Callable[[str, object], object]] = {
     "always_chats": _flag,
     "stop_tokens": _texts,
     "stop": _texts,
-    "reasoning": _pair,
+    "reasoning": _tags,
     "defaults": _sampling,
     "examples": _texts,
     "port": _text,
