@@ -57,9 +57,12 @@ DEFAULTS = GenerationSettings(
 class Progress:
     """Something is under way that makes no text yet.
 
-    `stage` is a gerund shown to people ("downloading", "loading", "reading", "thinking");
+    `stage` is a gerund shown to people ("downloading", "loading", "reading", "writing");
     `done` of `total` counts `unit`s, a total of 0 means unknown. `note` is one sentence that the
     person must see, such as that old exchanges were dropped; most have none.
+
+    "reading" counts the prompt's tokens, the first report those that were cached; "writing" counts the
+    reply's. So a reply that is broken off has its numbers, too.
     """
 
     stage: str
@@ -128,7 +131,14 @@ class Engine(Protocol):
         ...
 
     def stream(self, conversation: Conversation, settings: GenerationSettings) -> Generator[Event]:
-        """Answer the last user message. Closing the iterator cancels; errors are `ChatcliError`s."""
+        """Answer the last user message; a last message of the assistant's is gone on with where it ends.
+
+        Closing the iterator cancels; errors are `ChatcliError`s.
+        """
+        ...
+
+    def count(self, conversation: Conversation) -> int:
+        """How many tokens `conversation` is as a prompt; 0 where that is not known (yet). Never blocks."""
         ...
 
     def close(self) -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from chatcli.adapters.encode import Spoken, encode
-from chatcli.adapters.prompt import build, choose_template
+from chatcli.adapters.prompt import begun, build, choose_template
 from chatcli.adapters.table import Adapter, match
 from chatcli.conversation import Conversation
 from chatcli.generation import GenerationSettings
@@ -43,8 +43,16 @@ class ChatFormat:
     defaults: GenerationSettings
 
     def encode(self, conversation: Conversation, spoken: Sequence[Spoken] = ()) -> list[int]:
-        """The prompt's ids; the ids of replies that the model itself `spoken` are used as they were made."""
+        """The prompt's ids; the ids of replies that the model itself `spoken` are used as they were made.
+
+        A last message of the assistant's is left open, for the model to go on with.
+        """
+        reply = conversation.unfinished
+        if reply:
+            conversation = conversation.without_last_message()
         prompt = build(self.template, conversation, control=self.control, **self.variables)
+        if reply:
+            prompt = begun(prompt, reply, self.tags, self.control)
         return encode(self.tokenizer, prompt, spoken, self.control)
 
     def begins_inside_reasoning(self, ids: Sequence[int]) -> bool:

@@ -86,6 +86,24 @@ def build(
         return _build(template, merged, control, add_generation_prompt, variables)
 
 
+def begun(prompt: Prompt, reply: Message, tags: tuple[str, str], control: Collection[str] = ()) -> Prompt:
+    """`prompt` with the beginning of its answer behind it, which the model then goes on with.
+
+    `tags` open and close a reasoning part; the prompt itself may have opened it. The white space around
+    them is that of the families that use tags.
+    """
+    opened = prompt.text.rstrip().endswith(tags[0])
+    before = "" if opened or not reply.reasoning else f"{tags[0]}\n"
+    after = f"\n{tags[1]}\n\n" if reply.text and (opened or reply.reasoning) else ""
+    text, cuts = prompt.text, [*prompt.cuts, len(prompt.text)]
+    pattern = _starts(control)
+    for part, said in ((before, False), (reply.reasoning, True), (after, False), (reply.text, True)):
+        if said and pattern:
+            cuts += [len(text) + found.end() for found in pattern.finditer(part)]
+        text += _SURROGATES.sub("\ufffd", part)
+    return Prompt(text, tuple(cuts), prompt.replies)
+
+
 def _build(
     template: str,
     messages: Sequence[Message],

@@ -47,9 +47,13 @@ class Recorder:
 
     def begin_reply(self, parent: int, model: str) -> int:
         """Store an empty reply below the question `parent`; pieces go to it from now on."""
-        self._row = self._write(lambda store: store.begin_reply(self.id, parent, model)) or 0
-        self._flushed = self._monotonic() - FLUSH_SECONDS
+        self.go_on(self._write(lambda store: store.begin_reply(self.id, parent, model)) or 0)
         return self._row
+
+    def go_on(self, row: int) -> None:
+        """Add the pieces that come to a reply that is stored."""
+        self._row = row
+        self._flushed = self._monotonic() - FLUSH_SECONDS
 
     def piece(self, text: str, reasoning: str) -> None:
         """Add a piece to the reply; it is on disk within `FLUSH_SECONDS`, as long as pieces come."""
