@@ -112,7 +112,11 @@ Event: TypeAlias = Progress | Text | Reasoning | Finished
 
 @dataclass(frozen=True, slots=True)
 class EngineFacts:
-    """What a toolbar or a stored conversation says of an engine. Empty or 0 where unknown."""
+    """What a toolbar or a stored conversation says of an engine. Empty or 0 where unknown.
+
+    `most_tokens_per_second` is the decode rate at which the memory's bandwidth is all used up: every weight
+    is read once for each token.
+    """
 
     model: str
     revision: str = ""
@@ -120,6 +124,7 @@ class EngineFacts:
     precision: str = ""
     context: int = 0
     adapter: str = ""
+    most_tokens_per_second: float = 0.0
 
 
 class Engine(Protocol):

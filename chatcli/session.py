@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from chatcli.conversation import Conversation, Message
 from chatcli.errors import UsageError
 from chatcli.generation import Engine, Event, Finished, FinishReason, GenerationSettings, Progress, Reasoning, Text
+from chatcli.history.branches import Branch
 from chatcli.history.recorder import Recorder
 from chatcli.history.store import Store
 from chatcli.streaming.gathered import Gathered
@@ -32,7 +33,7 @@ class Session:
 
     `conversation` is what the next prompt is made of. `unanswered` is a question that got no word of
     an answer (cancelled, failed): it stays in the history, not in the conversation, and is there to be
-    asked again. `last` tells how the latest reply went.
+    asked again. `last` tells how the latest reply went. `store` holds this and all other conversations.
     """
 
     def __init__(
@@ -61,7 +62,7 @@ class Session:
         self.last: Finished | None = None
         self._previous: Engine | None = None
         self._monotonic = monotonic
-        self._store = store
+        self.store = store
         self._path: tuple[_Kept, ...] = ()  # one for each message of `conversation.spoken`
         self._counted: Conversation | None = None  # the one that `last` has counted
         self._recorder = Recorder(store, monotonic)
@@ -162,7 +163,7 @@ class Session:
             UsageError: there is none.
 
         """
-        stored = self._store.load(conversation_id)
+        stored = self.store.load(conversation_id)
         answered = stored.messages
         asked = answered[-1].text if answered and answered[-1].role == "user" else ""
         if asked:
@@ -171,6 +172,27 @@ class Session:
         self._begin(Conversation(spoken).with_system(stored.system), stored.id)
         self._path = tuple(_Kept(m.id, m.finish_reason) for m in answered)
         self.unanswered = asked
+
+    def branches(self) -> list[Branch]:
+        """The ways that this conversation took; none before it is stored."""
+        return self.store.branches(self.id) if self.id else []
+
+    def switch_branch(self, branch: Branch) -> None:
+        """Go on from the end of another branch."""
+        self.store.set_head(self.id, branch.id)
+        self.resume(self.id)
+
+    def set_title(self, text: str) -> None:
+        """Give the conversation a name of its own.
+
+        Raises:
+            HistoryError: it cannot be written.
+            UsageError: nothing has been said yet.
+
+        """
+        if not self.id:
+            raise UsageError("There is nothing to name yet: the first question begins the conversation.")
+        self.store.set_title(self.id, text)
 
     def set_system(self, text: str) -> None:
         """Put the conversation under another system message; an empty text removes it."""
@@ -207,7 +229,7 @@ class Session:
 
     def _begin(self, conversation: Conversation, conversation_id: str = "") -> None:
         self.conversation = conversation
-        self._recorder = Recorder(self._store, self._monotonic, conversation_id=conversation_id)
+        self._recorder = Recorder(self.store, self._monotonic, conversation_id=conversation_id)
         self._path, self.unanswered, self.last = (), "", None
 
     def _answer(self, asked: Conversation, path: tuple[_Kept, ...]) -> Generator[Event]:

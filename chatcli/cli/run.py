@@ -48,8 +48,9 @@ def run(
         stop=stop,
         overflow=overflow,
     )
-    from chatcli.cli.opening import open_session
+    from chatcli.cli.opening import open_engine, open_session
+    from chatcli.config import load
     from chatcli.repl.loop import chat
 
     session = open_session(environment, flags, resume=conversation or ("@1" if resume else ""))
-    return chat(session, environment)
+    return chat(session, environment, open_model=lambda name: open_engine(name, load(environment, flags), environment))

@@ -17,6 +17,7 @@ from unicodedata import combining, east_asian_width
 from chatcli.conversation import Role
 from chatcli.errors import HistoryError, UsageError
 from chatcli.generation import Finished, FinishReason
+from chatcli.history.branches import BEGINNING, Branch, Node, branches
 from chatcli.history.database import configured, connect, explained, is_damage, move_aside
 
 ID_LENGTH = 12
@@ -149,8 +150,15 @@ class Store:
         return row
 
     def begin_reply(self, conversation_id: str, parent: int, model: str) -> int:
-        """Add an empty reply below the question `parent` and move the head to it; returns its row."""
-        with self._writing():
+        """Add an empty reply below the question `parent` and move the head to it; returns its row.
+
+        The conversation is from now on one with `model`.
+        """
+        with self._writing() as database:
+            database.execute(
+                "UPDATE conversations SET revision = '', model = ? WHERE id = ? AND model != ?",
+                (_clean(model), conversation_id, _clean(model)),
+            )
             return self._insert(conversation_id, parent, "assistant", "", model)
 
     def append(self, message_id: int, text: str, reasoning: str = "") -> None:
@@ -196,6 +204,10 @@ class Store:
         """Replace the system message; an empty text removes it."""
         self._update(conversation_id, "system", _clean(text))
 
+    def set_title(self, conversation_id: str, text: str) -> None:
+        """Replace the title by the first line of `text`."""
+        self._update(conversation_id, "title", title_of(text))
+
     def load(self, conversation_id: str) -> StoredConversation:
         """The conversation from its first message to its head.
 
@@ -219,6 +231,18 @@ class Store:
         if messages and _is_empty_reply(messages[-1]):
             messages.pop()
         return StoredConversation(*(*found[:-1], tuple(messages)))
+
+    def branches(self, conversation_id: str) -> list[Branch]:
+        """The ends of the conversation's message tree, in the order of their making."""
+        with self._reading() as database:
+            head = database.execute("SELECT head FROM conversations WHERE id = ?", (conversation_id,)).fetchone()
+            rows = database.execute(
+                "SELECT id, parent_id, role, substr(text, 1, ?), role = 'assistant' AND text = '' AND reasoning = ''"
+                " AND coalesce(finish_reason, '') NOT IN ('stop', 'length'), model, created_at"
+                " FROM messages WHERE conversation_id = ? ORDER BY id",
+                (BEGINNING, conversation_id),
+            ).fetchall()
+        return branches([Node(*row[:4], bool(row[4]), *row[5:]) for row in rows], head[0] if head else None)
 
     def find(self, reference: str) -> str:
         """The id that `reference` means: an id, a prefix of just one, or `@1` for the latest, `@2` and so on.

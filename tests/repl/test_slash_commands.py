@@ -15,7 +15,8 @@ from chatcli.environment import Environment
 from chatcli.errors import UsageError
 from chatcli.generation import Event, GenerationSettings
 from chatcli.history.store import Store
-from chatcli.repl.commands import ALIASES, COMMANDS, NAMES, Chat, Leave, parse
+from chatcli.repl.commands import ALIASES, COMMANDS, NAMES, Leave, parse
+from chatcli.repl.state import Chat
 from chatcli.session import Session
 
 Run = Callable[[str], str]
@@ -51,8 +52,12 @@ def say(chat: Chat, text: str) -> list[Event]:
 
 
 def test_the_names_are_those_of_the_manual_and_need_no_terminal_library() -> None:
-    assert NAMES == ("help", "clear", "undo", "retry", "system", "set", "stats", "exit")
+    manual = (
+        "clear undo edit retry continue branch copy think system set model show history resume title help stats tokens exit"
+    )
+    assert NAMES == tuple(manual.split())
     assert set(ALIASES.values()) <= set(NAMES)
+    assert not set(ALIASES) & set(NAMES)
     code = (
         "import sys, chatcli.repl.commands\n"
         "heavy = {'torch', 'transformers', 'prompt_toolkit', 'rich'} & set(sys.modules)\n"
