@@ -52,10 +52,8 @@ def say(chat: Chat, text: str) -> list[Event]:
 
 
 def test_the_names_are_those_of_the_manual_and_need_no_terminal_library() -> None:
-    manual = (
-        "clear undo edit retry continue branch copy think system set model show history resume title help stats tokens exit"
-    )
-    assert NAMES == tuple(manual.split())
+    talk, rest = "clear undo edit retry continue branch copy think", "system set model show history resume title"
+    assert tuple(f"{talk} {rest} help stats tokens exit".split()) == NAMES
     assert set(ALIASES.values()) <= set(NAMES)
     assert not set(ALIASES) & set(NAMES)
     code = (
@@ -150,7 +148,6 @@ def test_set_shows_changes_and_unsets(chat: Chat, run: Run) -> None:
     [
         ("/set temperatur 1", "did you mean temperature"),
         ("/set temperature -1", "cannot be"),
-        ("/set temperature", "needs a value"),
         ("/set model gpt2", "no setting"),
         ("/help nonsense", "no command"),
     ],
@@ -166,7 +163,7 @@ def test_stats_tell_of_the_last_reply(chat: Chat, run: Run) -> None:
     say(chat, "Who?")
     told = run("/stats")
     assert "8 tokens" in told
-    assert "2 tokens, ended by: stop" in told
+    assert "2 tokens, ended by: the model" in told
 
 
 def test_help_lists_every_command_and_explains_one(run: Run) -> None:
