@@ -11,7 +11,18 @@ from collections.abc import Callable, Generator
 from contextlib import closing
 
 from chatcli.conversation import Conversation, Message
-from chatcli.generation import Engine, Event, Finished, GenerationSettings, Progress, Reasoning, Text
+from chatcli.generation import (
+    Engine,
+    Event,
+    Finished,
+    GenerationSettings,
+    Layer,
+    Progress,
+    Reasoning,
+    Sourced,
+    Text,
+    in_force,
+)
 from chatcli.history.recorder import Recorder
 from chatcli.history.store import Store
 
@@ -32,11 +43,13 @@ class Session:
         *,
         system: str | None = None,
         resume: str = "",
+        said: tuple[Layer, ...] = (),
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         """Begin a new talk under `system`, or pick up the stored conversation with the id `resume`.
 
-        A stored conversation keeps its own system message where `system` is None.
+        A stored conversation keeps its own system message where `system` is None. `said` is where the
+        `settings` come from.
 
         Raises:
             HistoryError: `resume` cannot be read.
@@ -45,6 +58,7 @@ class Session:
         """
         self.engine = engine
         self.settings = settings
+        self.said = said
         self.conversation = Conversation().with_system(system or "")
         self.unanswered = ""
         self.last: Finished | None = None
@@ -64,6 +78,10 @@ class Session:
     def id(self) -> str:
         """The stored conversation's id; empty until the first question."""
         return self._recorder.id
+
+    def settings_in_force(self) -> list[Sourced]:
+        """Every setting, its value and who said it, as far as the engine knows its model by now."""
+        return list(in_force(self.settings, self.said, self.engine.facts.layers))
 
     def say(self, text: str) -> Generator[Event]:
         """Ask `text` and stream the answer; closing the iterator cancels and keeps what was shown."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from chatcli.adapters.encode import Spoken
-from chatcli.adapters.format import ChatFormat, chat_format, require_chat_format
+from chatcli.adapters.format import ChatFormat, chat_format, require_chat_format, specials
 from chatcli.conversation import Conversation
 from chatcli.engines.overflow import fit
 from chatcli.generation import (
@@ -51,13 +51,15 @@ class LocalEngine:
         self._model = model
         self._spoken: dict[str, Spoken] = {}
         self._dropped = 0
+        self._noted: set[str] = set()
         self.facts = EngineFacts(
             model=checkpoint.name,
             revision=checkpoint.revision,
             device=model.device,
             precision=model.precision,
             context=context_length(checkpoint.config) or UNKNOWN_CONTEXT,
-            adapter=chat.adapter.name,
+            adapter=chat.row,
+            layers=chat.layers,
         )
 
     def stream(self, conversation: Conversation, settings: GenerationSettings) -> Generator[Event]:
@@ -69,7 +71,13 @@ class LocalEngine:
         """
         begun = time.monotonic()
         settings = settings.over(self._chat.defaults).over(DEFAULTS)
-        fitted = fit(conversation, self._encode, self.facts.context, settings, dropped=self._dropped)
+        for note in self._chat.notes(conversation, settings):
+            if note not in self._noted:
+                self._noted.add(note)
+                yield Progress("reading", note=note)
+        fitted = fit(
+            conversation, lambda c: self._encode(c, settings), self.facts.context, settings, dropped=self._dropped
+        )
         if fitted.dropped > self._dropped:
             yield Progress("reading", note=fitted.note)
         self._dropped = fitted.dropped
@@ -77,7 +85,7 @@ class LocalEngine:
         limit = min(settings.max_new_tokens or fitted.room, fitted.room)
         made: list[int] = []
         reply = _Reply(self._chat, settings, inside=self._chat.begins_inside_reasoning(fitted.ids))
-        tokens = self._model.generate(fitted.ids, settings, end=self._chat.end, limit=limit)
+        tokens = self._model.generate(fitted.ids, settings, end=self._chat.end | reply.end, limit=limit)
         try:
             ended = yield from self._relay(tokens, reply, made, counted)
         finally:
@@ -111,9 +119,10 @@ class LocalEngine:
         finally:
             tokens.close()
 
-    def _encode(self, conversation: Conversation) -> list[int]:
+    def _encode(self, conversation: Conversation, settings: GenerationSettings) -> list[int]:
         replies = (m.text.strip() for m in conversation.messages if m.role == "assistant")
-        return self._chat.encode(conversation, [s for text in replies if (s := self._spoken.get(text))])
+        spoken = [s for text in replies if (s := self._spoken.get(text))]
+        return self._chat.encode(conversation, spoken, settings)
 
     def _remember(self, made: list[int], answer: str) -> None:
         """Keep the ids of a reply whose text is just what they decode to, for the next prompt."""
@@ -150,13 +159,22 @@ class _Counted:
 
 
 class _Reply:
-    """From one reply's ids to events; `answer` is the text so far, without reasoning."""
+    """From one reply's ids to events; `answer` is the text so far, without reasoning.
+
+    Special tokens are not decoded, so a stop string that is one of them has its id in `end`, and one that
+    holds some is found with them kept; what is kept and stops nothing is taken out again.
+    """
 
     def __init__(self, chat: ChatFormat, settings: GenerationSettings, *, inside: bool) -> None:
         self.answer = ""
         self.stopped = False
-        self._detokenizer = Detokenizer(chat.tokenizer, keep=chat.kept)
-        self._stops = StopStrings((*chat.stop, *(settings.stop or ())))
+        stops = (*chat.stop, *(settings.stop or ()))
+        special = specials(chat.tokenizer)
+        self.end = frozenset(special[stop] for stop in stops if stop in special)
+        within = {text: i for text, i in special.items() if any(text in stop and text != stop for stop in stops)}
+        self._unshown = [text for text, i in within.items() if i not in chat.kept]
+        self._detokenizer = Detokenizer(chat.tokenizer, keep=chat.kept | frozenset(within.values()))
+        self._stops = StopStrings(stops)
         self._splitter = ReasoningSplitter(*chat.tags, inside=inside)
 
     def push(self, token: int) -> list[Event]:
@@ -168,12 +186,17 @@ class _Reply:
         if self.stopped:
             return []
         text = self._certain(self._detokenizer.flush())
-        return self._split(text if self.stopped else text + self._stops.flush(), last=True)
+        return self._split(text if self.stopped else text + self._shown(self._stops.flush()), last=True)
 
     def _certain(self, text: str) -> str:
         safe, hit = self._stops.push(sanitize(text))
         self.stopped = hit is not None
-        return safe
+        return self._shown(safe)
+
+    def _shown(self, text: str) -> str:
+        for special in self._unshown:
+            text = text.replace(special, "")
+        return text
 
     def _split(self, text: str, *, last: bool = False) -> list[Event]:
         events: list[Event] = list(self._splitter.push(text))
