@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 from chatcli.adapters.encode import Spoken, encode
 from chatcli.adapters.prompt import Templates, build, choose_templates, loses_system
-from chatcli.adapters.table import Adapter, Match, match
+from chatcli.adapters.row import Adapter
+from chatcli.adapters.table import Match, Table
 from chatcli.adapters.thinking import thinking, unheard
 from chatcli.conversation import Conversation
 from chatcli.generation import GenerationSettings, Layer
@@ -86,24 +87,24 @@ class ChatFormat:
         return tail.rstrip().endswith(self.tags[0])
 
 
-def require_chat_format(checkpoint: Checkpoint) -> None:
+def require_chat_format(checkpoint: Checkpoint, table: Table) -> None:
     """Refuse what cannot chat by its small files, before gigabytes of weights are fetched.
 
     Raises:
         NotAChatModel: an encoder, a translator, or a base model without a chat format.
     """
     require_chat_model(checkpoint)
-    choose_templates(checkpoint, match(checkpoint.name, checkpoint.model_type))
+    choose_templates(checkpoint, table.match(checkpoint.name, checkpoint.model_type))
 
 
-def chat_format(checkpoint: Checkpoint, tokenizer: Tokenizer) -> ChatFormat:
-    """How to talk to `checkpoint`.
+def chat_format(checkpoint: Checkpoint, tokenizer: Tokenizer, table: Table) -> ChatFormat:
+    """How to talk to `checkpoint`, as the row of `table` that fits it and its own files say.
 
     Raises:
         NotAChatModel: it has no chat format, and no row knows one.
         BrokenCheckpoint: its tokenizer files are damaged.
     """
-    found = match(checkpoint.name, checkpoint.model_type)
+    found = table.match(checkpoint.name, checkpoint.model_type)
     templates = choose_templates(checkpoint, found)
     row = found.adapter if found else Adapter("own")
     tokens = special_tokens(checkpoint)

@@ -52,10 +52,7 @@ class Templates:
 
 
 def choose_templates(checkpoint: Checkpoint, match: Match | None) -> Templates:
-    """The row's template where it overrules; the checkpoint's own; the row's.
-
-    A row found by `model_type` alone gives its template only if all models of the type chat: "gemma" is
-    also what base models are called.
+    """The row's template where it overrules; the checkpoint's own; the row's, if the match says that the model chats.
 
     Raises:
         NotAChatModel: nobody knows a chat format for this model.
@@ -66,7 +63,7 @@ def choose_templates(checkpoint: Checkpoint, match: Match | None) -> Templates:
     own, place = chat_templates(checkpoint)
     if own:
         return Templates(own, f"the checkpoint's own, in {place}")
-    if match and row and row.template and (match.by != "model_type" or row.always_chats):
+    if match and row and row.template and match.chats:
         return Templates({"default": row.template_text}, f"{row.template}, since {match.reason}")
     raise NotAChatModel(f"{checkpoint.name} is a base model: it has no chat format; use its instruct or chat version.")
 

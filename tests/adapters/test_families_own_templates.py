@@ -14,6 +14,7 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from chatcli.adapters.encode import encode, fast_tokenizer
 from chatcli.adapters.format import chat_format
 from chatcli.adapters.prompt import build
+from chatcli.adapters.table import shipped
 from chatcli.adapters.template import TemplateRefusal
 from chatcli.conversation import Conversation, Message
 from chatcli.models.checkpoint import open_checkpoint
@@ -185,7 +186,7 @@ def test_named_templates_are_read_and_chosen_as_transformers_does(tmp_path: Path
             (tmp_path / f"{path}.jinja").write_text(text)
     reference = PreTrainedTokenizerFast.from_pretrained(tmp_path)
     checkpoint = open_checkpoint(tmp_path, "someone/thing")
-    chat = chat_format(checkpoint, fast_tokenizer(checkpoint))
+    chat = chat_format(checkpoint, fast_tokenizer(checkpoint), shipped())
     talk = TALKS["turns"]
     for extra, asked_for in (("nothing", None), ("tools", None), ("documents", "rag")):
         ids = reference.apply_chat_template(
