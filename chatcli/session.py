@@ -13,7 +13,19 @@ from dataclasses import dataclass
 
 from chatcli.conversation import Conversation, Message
 from chatcli.errors import UsageError
-from chatcli.generation import Engine, Event, Finished, FinishReason, GenerationSettings, Progress, Reasoning, Text
+from chatcli.generation import (
+    Engine,
+    Event,
+    Finished,
+    FinishReason,
+    GenerationSettings,
+    Layer,
+    Progress,
+    Reasoning,
+    Sourced,
+    Text,
+    in_force,
+)
 from chatcli.history.branches import Branch
 from chatcli.history.recorder import Recorder
 from chatcli.history.store import Store
@@ -44,11 +56,13 @@ class Session:
         *,
         system: str | None = None,
         resume: str = "",
+        said: tuple[Layer, ...] = (),
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         """Begin a new talk under `system`, or pick up the stored conversation with the id `resume`.
 
-        A stored conversation keeps its own system message where `system` is None.
+        A stored conversation keeps its own system message where `system` is None. `said` is where the
+        `settings` come from.
 
         Raises:
             HistoryError: `resume` cannot be read.
@@ -57,6 +71,7 @@ class Session:
         """
         self.engine = engine
         self.settings = settings
+        self.said = said
         self.conversation = Conversation().with_system(system or "")
         self.unanswered = ""
         self.last: Finished | None = None
@@ -80,6 +95,10 @@ class Session:
     def id(self) -> str:
         """The stored conversation's id; empty until the first question."""
         return self._recorder.id
+
+    def settings_in_force(self) -> list[Sourced]:
+        """Every setting, its value and who said it, as far as the engine knows its model by now."""
+        return list(in_force(self.settings, self.said, self.engine.facts.layers))
 
     @property
     def used(self) -> int:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from chatcli.adapters.encode import Spoken
 from chatcli.adapters.format import ChatFormat, chat_format, require_chat_format
+from chatcli.adapters.table import Table
 from chatcli.conversation import Conversation, Message
 from chatcli.engines.overflow import fit
 from chatcli.engines.reply import NOTHING, Reply
@@ -53,13 +54,15 @@ class LocalEngine:
         self._spoken: dict[str, Spoken] = {}
         self._made: dict[Message, tuple[int, ...]] = {}
         self._dropped = 0
+        self._noted: set[str] = set()
         self.facts = EngineFacts(
             model=checkpoint.name,
             revision=checkpoint.revision,
             device=model.device,
             precision=model.precision,
             context=context_length(checkpoint.config) or UNKNOWN_CONTEXT,
-            adapter=chat.adapter.name,
+            adapter=chat.row,
+            layers=chat.layers,
         )
 
     def stream(self, conversation: Conversation, settings: GenerationSettings) -> Generator[Event]:
@@ -74,10 +77,18 @@ class LocalEngine:
         """
         begun = time.monotonic()
         settings = settings.over(self._chat.defaults).over(DEFAULTS)
+        for note in self._chat.notes(conversation, settings):
+            if note not in self._noted:
+                self._noted.add(note)
+                yield Progress("reading", note=note)
         began = conversation.unfinished
-        before = self._ids_of_the_beginning(conversation) if began else []
+        before = self._ids_of_the_beginning(conversation, settings) if began else []
         fitted = fit(
-            conversation, lambda part: self._encode(part, before), self.facts.context, settings, dropped=self._dropped
+            conversation,
+            lambda part: self._encode(part, settings, before),
+            self.facts.context,
+            settings,
+            dropped=self._dropped,
         )
         if fitted.dropped > self._dropped:
             yield Progress("reading", note=fitted.note)
@@ -90,7 +101,7 @@ class LocalEngine:
         try:
             for event in reply.replay(before):
                 yield reply.show(event)
-            tokens = self._model.generate(fitted.ids, settings, end=self._chat.end, limit=limit)
+            tokens = self._model.generate(fitted.ids, settings, end=self._chat.end | reply.end, limit=limit)
             ended = reply.stopped or (yield from self._relay(tokens, reply, made, counted))
         finally:
             self._remember([*before, *made], reply.shown)
@@ -99,7 +110,7 @@ class LocalEngine:
     def count(self, conversation: Conversation) -> int:
         """Tokens of the whole conversation as a prompt, whether it fits or not."""
         try:
-            return len(self._encode(conversation)) if conversation.spoken else 0
+            return len(self._encode(conversation, GenerationSettings())) if conversation.spoken else 0
         except ChatcliError:  # a template that refuses it says so when it is asked
             return 0
 
@@ -130,19 +141,23 @@ class LocalEngine:
                     yield reply.show(event)
         return True
 
-    def _encode(self, conversation: Conversation, before: Sequence[int] = ()) -> list[int]:
+    def _encode(
+        self, conversation: Conversation, settings: GenerationSettings, before: Sequence[int] = ()
+    ) -> list[int]:
         """The prompt's ids; `before` are those of a reply to go on with."""
         if before:
-            return [*self._encode(conversation.without_last_message()), *before]
+            return [*self._encode(conversation.without_last_message(), settings), *before]
         replies = (m.text.strip() for m in conversation.messages if m.role == "assistant")
-        return self._chat.encode(conversation, [s for text in replies if (s := self._spoken.get(text))])
+        spoken = [s for text in replies if (s := self._spoken.get(text))]
+        return self._chat.encode(conversation, spoken, settings)
 
-    def _ids_of_the_beginning(self, conversation: Conversation) -> list[int]:
+    def _ids_of_the_beginning(self, conversation: Conversation, settings: GenerationSettings) -> list[int]:
         """What this engine made for the reply to go on with, or what its text encodes to."""
         made = self._made.get(conversation.messages[-1])
         if made is not None:
             return list(made)
-        return self._encode(conversation)[len(self._encode(conversation.without_last_message())) :]
+        asked = self._encode(conversation.without_last_message(), settings)
+        return self._encode(conversation, settings)[len(asked) :]
 
     def _remember(self, made: list[int], shown: Message) -> None:
         """Keep a reply's ids, to go on with it; where its text is just what they decode to, for later prompts too."""
@@ -183,17 +198,17 @@ class _Counted:
         return Finished(reason, self.prompt, made, max(self.cached, 0), first - self.begun, now - first)
 
 
-def open_local(checkpoint: Checkpoint, report: Report) -> LocalEngine:
-    """Load `checkpoint` onto the best device of this machine.
+def open_local(checkpoint: Checkpoint, table: Table, report: Report) -> LocalEngine:
+    """Load `checkpoint` onto the best device of this machine; `table` says how it is talked to.
 
     Raises:
         ModelError: it does not chat, is damaged, or needs code of its own.
         OutOfMemory: it does not fit.
     """
-    require_chat_format(checkpoint)
+    require_chat_format(checkpoint, table)
     weights = read_weights(checkpoint)
     tokenizer = read_tokenizer(checkpoint)
-    chat = chat_format(checkpoint, tokenizer) if tokenizer else None
+    chat = chat_format(checkpoint, tokenizer, table) if tokenizer else None
     report(Progress("starting"))
     from chatcli.runtime import without_garbage_collection
 
@@ -201,6 +216,6 @@ def open_local(checkpoint: Checkpoint, report: Report) -> LocalEngine:
         from chatcli.runtime.load import load_tokenizer
         from chatcli.runtime.model import load
 
-        chat = chat or chat_format(checkpoint, load_tokenizer(checkpoint))
+        chat = chat or chat_format(checkpoint, load_tokenizer(checkpoint), table)
         model = load(checkpoint, weights, report)
     return LocalEngine(checkpoint, chat, model)

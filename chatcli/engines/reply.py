@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from chatcli.adapters.format import ChatFormat
+from chatcli.adapters.format import ChatFormat, specials
 from chatcli.conversation import Message
 from chatcli.generation import Event, GenerationSettings, Reasoning, Text
 from chatcli.streaming.detokenize import Detokenizer
@@ -22,14 +22,22 @@ class Reply:
     """Events out of ids. `stopped` says that a stop string came; `inside` that the prompt opened the reasoning.
 
     `began` is a reply to go on with, of which nothing is given out again.
+
+    Special tokens are not decoded, so a stop string that is one of them has its id in `end`, and one that
+    holds some is found with them kept; what is kept and stops nothing is taken out again.
     """
 
     def __init__(
         self, chat: ChatFormat, settings: GenerationSettings, began: Message = NOTHING, *, inside: bool
     ) -> None:
         self.stopped = False
-        self._detokenizer = Detokenizer(chat.tokenizer, keep=chat.kept)
-        self._stops = StopStrings((*chat.stop, *(settings.stop or ())))
+        stops = (*chat.stop, *(settings.stop or ()))
+        special = specials(chat.tokenizer)
+        self.end = frozenset(special[stop] for stop in stops if stop in special)
+        within = {text: i for text, i in special.items() if any(text in stop and text != stop for stop in stops)}
+        self._unshown = [text for text, i in within.items() if i not in chat.kept]
+        self._detokenizer = Detokenizer(chat.tokenizer, keep=chat.kept | frozenset(within.values()))
+        self._stops = StopStrings(stops)
         self._splitter = ReasoningSplitter(*chat.tags, inside=inside)
         self._text, self._reasoning = [began.text], [began.reasoning]
         self._due: dict[type[Event], str] = {Text: began.text, Reasoning: began.reasoning}
@@ -61,12 +69,17 @@ class Reply:
         if self.stopped:
             return []
         text = self._certain(self._detokenizer.flush()) if ended else ""
-        return self._new(self._split(text if self.stopped else text + self._stops.flush(), last=True))
+        return self._new(self._split(text if self.stopped else text + self._plain(self._stops.flush()), last=True))
 
     def _certain(self, text: str) -> str:
         safe, hit = self._stops.push(sanitize(text))
         self.stopped = hit is not None
-        return safe
+        return self._plain(safe)
+
+    def _plain(self, text: str) -> str:
+        for special in self._unshown:
+            text = text.replace(special, "")
+        return text
 
     def _split(self, text: str, *, last: bool = False) -> list[Event]:
         events: list[Event] = list(self._splitter.push(text))

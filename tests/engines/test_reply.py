@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chatcli.adapters.format import ChatFormat, chat_format
+from chatcli.adapters.table import shipped
 from chatcli.conversation import Message
 from chatcli.engines.reply import Reply
 from chatcli.generation import Event, GenerationSettings
@@ -23,7 +24,7 @@ def chat(tiny_llama: Path) -> ChatFormat:
     checkpoint = open_checkpoint(tiny_llama, "tiny")
     tokenizer = read_tokenizer(checkpoint)
     assert tokenizer
-    return chat_format(checkpoint, tokenizer)
+    return chat_format(checkpoint, tokenizer, shipped())
 
 
 def shown(reply: Reply, events: list[Event]) -> list[Event]:
