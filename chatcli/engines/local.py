@@ -63,6 +63,7 @@ class LocalEngine:
             context=context_length(checkpoint.config) or UNKNOWN_CONTEXT,
             adapter=chat.row,
             layers=chat.layers,
+            most_tokens_per_second=model.most_tokens_per_second,
         )
 
     def stream(self, conversation: Conversation, settings: GenerationSettings) -> Generator[Event]:

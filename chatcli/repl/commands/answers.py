@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from chatcli.errors import UsageError
 from chatcli.repl.clipboard import copy
 from chatcli.repl.commands.table import command
@@ -33,11 +35,22 @@ def last_code(text: str) -> str:
     return blocks[-1].removesuffix("\n") if blocks else ""
 
 
-@command("think", example="/think")
+@command("think", "[on|off|default]", example="/think off", completes=("on", "off", "default"))
 def _think(chat: Chat, argument: str) -> None:
-    """Show what the model thought before its last reply."""
+    """Show what the model thought before its last reply; on and off switch the thinking of models that can."""
+    if argument:
+        _switch_thinking(chat, argument.lower())
+        return
     reply = chat.session.conversation.unfinished
     if reply and reply.reasoning:
         chat.aside(reply.reasoning)
     else:
         chat.prose("The last reply came without reasoning." if reply else "There is no reply yet.")
+
+
+def _switch_thinking(chat: Chat, word: str) -> None:
+    if word not in ("on", "off", "default"):
+        raise UsageError(f"/think takes on, off or default; {word} is none of them.")
+    think = None if word == "default" else word == "on"
+    chat.session.settings = replace(chat.session.settings, think=think)
+    chat.prose("The model thinks as it is used to." if think is None else f"Thinking is {word} from the next reply on.")

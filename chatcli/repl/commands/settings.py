@@ -7,7 +7,6 @@ from typing import Any
 
 from chatcli import config
 from chatcli.errors import UsageError
-from chatcli.generation import DEFAULTS
 from chatcli.repl.commands.table import command, nearest
 from chatcli.repl.commands.values import field_of, key_and_value, names
 from chatcli.repl.state import Chat
@@ -39,20 +38,22 @@ def _set(chat: Chat, argument: str) -> None:
 
 
 def _show_settings(chat: Chat, only: str = "") -> None:
+    people = {field: key for key, field in names().items()}
     rows = []
-    for key, name in names().items():
-        value = getattr(chat.session.settings, name)
-        default = getattr(DEFAULTS, name)
-        usual = _shown(default) if name not in config.FROM_THE_MODEL else f"the model's own, else {_shown(default)}"
+    for each in chat.session.settings_in_force():
+        key = people[each.name]
         if only in ("", key):
-            rows.append((key, _shown(value) if value is not None else usual))
+            origin = f" ({each.origin})" if each.origin else ""
+            rows.append((key, f"{_shown(each.value)}{origin}"))
     chat.list(rows)
 
 
 def _shown(value: object) -> str:
     if isinstance(value, tuple):
         return ", ".join(repr(each) for each in value) or "none"
-    return "default" if value is None else str(value)
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    return "not set" if value is None else str(value)
 
 
 @command("model", "[NAME]", example="/model Qwen/Qwen3-0.6B", completes="models")
