@@ -31,8 +31,11 @@ def program(variables: Mapping[str, str]) -> tuple[str, ...]:
     """The call that fills the clipboard of the person's own screen; empty where none does."""
     if variables.get("SSH_CONNECTION") and not variables.get("TMUX"):
         return ()  # a program here would fill the clipboard of another machine
-    fitting = (call for needed, call in PROGRAMS if not needed or variables.get(needed))
-    return next((call for call in fitting if shutil.which(call[0], path=variables.get("PATH"))), ())
+    for needed, (name, *arguments) in PROGRAMS:
+        path = shutil.which(name, path=variables.get("PATH")) if not needed or variables.get(needed) else None
+        if path:
+            return (path, *arguments)
+    return ()
 
 
 def copy(text: str, environment: Environment) -> None:
