@@ -5,6 +5,7 @@ It honours the protocol to the letter (cancellation, errors, counts) and knows n
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Generator, Sequence
 
@@ -13,14 +14,16 @@ from chatcli.errors import EngineError
 from chatcli.generation import EngineFacts, Event, Finished, GenerationSettings, Progress, Text
 
 Step = Event | BaseException
+_PIECES = re.compile("[\u2e80-\u9fff\uff00-\uffef] ?|[^ \u2e80-\u9fff\uff00-\uffef]* ?")
 
 
 class ScriptedEngine:
     """Answers the n-th question with the n-th script, then begins again.
 
-    A script is a text, streamed word by word with `seconds_per_piece` between, or a sequence of events
-    and exceptions, passed on and raised as they stand. A reply to go on with gets the rest of the text
-    that it is the beginning of, else the next script. `asked` keeps every conversation that came in.
+    A script is a text, streamed by words or Chinese characters with `seconds_per_piece` between, or a
+    sequence of events and exceptions, passed on and raised as they stand. A reply to go on with gets the
+    rest of the text that it is the beginning of, else the next script. `asked` keeps every conversation
+    that came in.
     """
 
     def __init__(self, scripts: Sequence[str | Sequence[Step]], *, seconds_per_piece: float = 0.0) -> None:
@@ -66,9 +69,7 @@ class ScriptedEngine:
 
 
 def _spoken(text: str) -> list[Event]:
-    pieces = text.split(" ")
-    words = [f"{word} " for word in pieces[:-1]] + pieces[-1:]
-    shown: list[Event] = [Text(word) for word in words if word]
+    shown: list[Event] = [Text(piece) for piece in _PIECES.findall(text) if piece]
     return [Progress("reading", 0, 8, "tokens"), *shown, Finished("stop", 8, len(shown), 0, 0.01, 0.01)]
 
 

@@ -10,6 +10,9 @@ from chatcli.errors import UsageError
 from chatcli.repl.commands.table import command, nearest
 from chatcli.repl.commands.values import field_of, key_and_value, names
 from chatcli.repl.state import Chat
+from chatcli.repl.toolbar import short_name
+
+SHOWN = ("message", "settings", "model", "adapter")
 
 
 @command("system", "[TEXT|-]", example="/system Answer in one sentence.")
@@ -21,9 +24,9 @@ def _system(chat: Chat, argument: str) -> None:
     chat.print(f"System message: {system}" if system else "There is no system message.")
 
 
-@command("set", "[SETTING [VALUE|default]]", example="/set temperature 0.2", completes="settings")
+@command("set", "[SETTING [VALUE]]", example="/set temperature 0.2", completes="settings")
 def _set(chat: Chat, argument: str) -> None:
-    """Show the settings and where they come from, or change one."""
+    """Show the settings and where they come from, or change one; the value default takes that back."""
     if not argument:
         _show_settings(chat)
         return
@@ -72,21 +75,21 @@ def _model(chat: Chat, argument: str) -> None:
         chat.prose(f"{name} answers already.")
         return
     chat.session.switch(engine)
-    chat.prose(f"{name} loads while you type, and goes on with this talk; until it is there, {facts.model} is kept.")
+    chat.prose(f"{short_name(name)} loads while you type and goes on with this talk.")
 
 
 @command(
     "show",
-    "[message|settings|model|adapter]",
-    example="/show message",
-    completes=("message", "settings", "model", "adapter"),
+    "[WHAT]",
+    example="/show settings",
+    completes=SHOWN,
 )
 def _show(chat: Chat, argument: str) -> None:
-    """Show the last reply as it came, the settings, the model, or the adapter that the model is talked to with."""
+    """Show the last message as it came, the settings, the model or the adapter that it is talked to with."""
     what = argument or "message"
-    if what not in ("message", "settings", "model", "adapter"):
-        kinds = ["message", "settings", "model", "adapter"]
-        raise UsageError(f"There is no {what} to show; " + nearest(what, kinds, lists=f"there are {', '.join(kinds)}."))
+    if what not in SHOWN:
+        known = nearest(what, list(SHOWN), lists=f"there are {', '.join(SHOWN)}.")
+        raise UsageError(f"There is no {what} to show; {known}")
     if what == "settings":
         _show_settings(chat)
     elif what == "model":
