@@ -109,7 +109,10 @@ Event: TypeAlias = Progress | Text | Reasoning | Finished
 
 @dataclass(frozen=True, slots=True)
 class EngineFacts:
-    """What a toolbar or a stored conversation says of an engine. Empty or 0 where unknown."""
+    """What a toolbar or a stored conversation says of an engine. Empty or 0 where unknown.
+
+    `defaults` are the settings that the engine takes where a person says none.
+    """
 
     model: str
     revision: str = ""
@@ -117,6 +120,7 @@ class EngineFacts:
     precision: str = ""
     context: int = 0
     adapter: str = ""
+    defaults: GenerationSettings = GenerationSettings()
 
 
 class Engine(Protocol):

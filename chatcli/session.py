@@ -6,9 +6,10 @@ model starts, the reply as it is shown. It knows no terminal, no tensor and no S
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Generator
+import secrets
+from collections.abc import Generator
 from contextlib import closing
+from dataclasses import replace
 
 from chatcli.conversation import Conversation, Message
 from chatcli.generation import Engine, Event, Finished, GenerationSettings, Progress, Reasoning, Text
@@ -32,7 +33,6 @@ class Session:
         *,
         system: str | None = None,
         resume: str = "",
-        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         """Begin a new talk under `system`, or pick up the stored conversation with the id `resume`.
 
@@ -48,10 +48,9 @@ class Session:
         self.conversation = Conversation().with_system(system or "")
         self.unanswered = ""
         self.last: Finished | None = None
-        self._monotonic = monotonic
         self._store = store
         self._path: tuple[int, ...] = ()  # the stored row of each message of `conversation.spoken`
-        self._recorder = Recorder(store, monotonic)
+        self._recorder = Recorder(store)
         if resume:
             self._resume(resume, system)
 
@@ -101,7 +100,7 @@ class Session:
     def clear(self) -> None:
         """Begin a new conversation under the same system message; the old one stays in the history."""
         self.conversation = Conversation().with_system(self.conversation.system)
-        self._recorder = Recorder(self._store, self._monotonic)
+        self._recorder = Recorder(self._store)
         self._path, self.unanswered, self.last = (), "", None
 
     def set_system(self, text: str) -> None:
@@ -115,7 +114,7 @@ class Session:
 
     def _resume(self, conversation_id: str, system: str | None) -> None:
         stored = self._store.load(conversation_id)
-        self._recorder = Recorder(self._store, self._monotonic, conversation_id=stored.id)
+        self._recorder = Recorder(self._store, conversation_id=stored.id)
         answered = stored.messages
         if answered and answered[-1].role == "user":
             self.unanswered = answered[-1].text
@@ -131,9 +130,12 @@ class Session:
         text: list[str] = []
         reasoning: list[str] = []
         finished: Finished | None = None
-        row = self._recorder.begin_reply(path[-1], self.engine.facts.model)
+        # A seed is drawn here, not in the engine, so that it is stored and the reply can be made again.
+        seed = secrets.randbits(32) if self.settings.seed is None else self.settings.seed
+        settings = replace(self.settings, seed=seed)
+        row = self._recorder.begin_reply(path[-1], self.engine.facts, settings)
         try:
-            with closing(self.engine.stream(asked, self.settings)) as events:
+            with closing(self.engine.stream(asked, settings)) as events:
                 for event in events:
                     match event:
                         case Text(piece):
@@ -151,7 +153,7 @@ class Session:
             raise
         finally:
             self.last = finished or Finished("error")
-            self._recorder.end_reply(self.last, "".join(text), "".join(reasoning))
+            self._recorder.end_reply(self.last, "".join(text), "".join(reasoning), self.engine.facts, settings)
             if text or reasoning or self.last.reason in ("stop", "length"):
                 self.conversation = asked.add(Message("assistant", "".join(text), "".join(reasoning)))
                 self._path, self.unanswered = (*path, row), ""

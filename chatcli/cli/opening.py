@@ -46,7 +46,7 @@ def open_session(environment: Environment, flags: Mapping[str, object], *, resum
     engine = DeferredEngine(lambda report: _open_local(name, config, environment, report), name=name)
     system = None if stored_id and "system" not in flags else str(config.value("system") or "")
     settings = config.generation_settings()
-    return Session(engine, settings, store, system=system, resume=stored_id, monotonic=environment.monotonic)
+    return Session(engine, settings, store, system=system, resume=stored_id)
 
 
 def full_name(name: str, config: Config) -> str:

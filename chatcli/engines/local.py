@@ -58,6 +58,7 @@ class LocalEngine:
             precision=model.precision,
             context=context_length(checkpoint.config) or UNKNOWN_CONTEXT,
             adapter=chat.adapter.name,
+            defaults=chat.defaults.over(DEFAULTS),
         )
 
     def stream(self, conversation: Conversation, settings: GenerationSettings) -> Generator[Event]:

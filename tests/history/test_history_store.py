@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from chatcli.errors import HistoryError, UsageError
 from chatcli.generation import Finished
 from chatcli.history.migrations import MIGRATIONS
-from chatcli.history.store import TITLE_COLUMNS, Store, title_of
+from chatcli.history.store import Store
+from chatcli.history.titles import TITLE_COLUMNS, title_of
 
 
 @pytest.fixture
