@@ -32,10 +32,7 @@ def connect(path: Path) -> sqlite3.Connection:
     _make_private(path)
     database = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None)
     try:
-        if _journal(database) != "wal":
-            # Of two that switch at once one is refused, without waiting.
-            with _one_process_at_a_time(path):
-                database.execute("PRAGMA journal_mode = WAL")
+        _use_wal(database)
         return configured(database)
     except BaseException:
         database.close()
@@ -49,8 +46,17 @@ def configured(database: sqlite3.Connection) -> sqlite3.Connection:
     return database
 
 
-def _journal(database: sqlite3.Connection) -> str:
-    return str(database.execute("PRAGMA journal_mode").fetchone()[0])
+def _use_wal(database: sqlite3.Connection) -> None:
+    """Switch to write-ahead logging; of two processes that do so at once SQLite refuses one without waiting."""
+    until = time.monotonic() + BUSY_SECONDS
+    while True:
+        try:
+            database.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or time.monotonic() > until:
+                raise
+            time.sleep(0.01)
 
 
 def _make_private(path: Path) -> None:
@@ -94,8 +100,8 @@ def is_damage(error: sqlite3.Error) -> bool:
 def move_aside(path: Path, now: float) -> Path:
     """Rename the file and SQLite's two beside it; returns the new place, which has the time (UTC) in its name."""
     name = f"{path.name}.corrupt-{time.strftime('%Y%m%d-%H%M%S', time.gmtime(now))}"
-    places = (path.with_name(name + ending) for ending in ("", *(f"-{n}" for n in itertools.count(2))))
-    aside = next(place for place in places if not place.exists())
+    names = itertools.chain([name], (f"{name}-{n}" for n in itertools.count(2)))
+    aside = next(place for place in map(path.with_name, names) if not place.exists())
     # The file itself last: a new one beside the -wal of the old would be filled from it.
     for suffix in ("-wal", "-shm", ""):
         with suppress(FileNotFoundError):
