@@ -30,8 +30,8 @@ def document(stored: StoredConversation) -> dict[str, Any]:
         "title": stored.title,
         "model": stored.model,
         "revision": stored.revision,
-        "created_at": _moment(stored.created_at),
-        "updated_at": _moment(stored.updated_at),
+        "created_at": moment(stored.created_at),
+        "updated_at": moment(stored.updated_at),
         "messages": system + [_message(each) for each in stored.messages],
         "others": [_message(each) for each in stored.others],
     }
@@ -118,7 +118,7 @@ def _message(message: StoredMessage) -> dict[str, Any]:
         "reasoning": message.reasoning,
         "id": message.id,
         "parent": message.parent_id,
-        "created_at": _moment(message.created_at),
+        "created_at": moment(message.created_at),
         "model": message.model,
         "revision": message.revision,
         "settings": dict(message.settings),
@@ -140,5 +140,6 @@ def _without_unknown(values: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value not in (None, "", [], {}) or name == "messages"}
 
 
-def _moment(seconds: float) -> str:
+def moment(seconds: float) -> str:
+    """A time as the documents write it."""
     return datetime.fromtimestamp(seconds, timezone.utc).isoformat().replace("+00:00", "Z")
