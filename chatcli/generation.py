@@ -168,6 +168,14 @@ class EngineFacts:
     most_tokens_per_second: float = 0.0
     layers: tuple[Layer, ...] = ()
 
+    @property
+    def defaults(self) -> GenerationSettings:
+        """The settings that the engine takes where a person says none."""
+        settings = GenerationSettings()
+        for layer in self.layers:
+            settings = settings.over(layer.settings)
+        return settings.over(DEFAULTS)
+
 
 class Engine(Protocol):
     """Anything that answers a conversation."""

@@ -6,10 +6,11 @@ model starts, the reply as it is shown. It knows no terminal, no tensor and no S
 
 from __future__ import annotations
 
+import secrets
 import time
 from collections.abc import Callable, Generator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from chatcli.conversation import Conversation, Message
 from chatcli.errors import UsageError
@@ -26,8 +27,8 @@ from chatcli.generation import (
     Text,
     in_force,
 )
-from chatcli.history.branches import Branch
 from chatcli.history.recorder import Recorder
+from chatcli.history.records import Branch
 from chatcli.history.store import Store
 from chatcli.streaming.gathered import Gathered
 
@@ -80,7 +81,7 @@ class Session:
         self.store = store
         self._path: tuple[_Kept, ...] = ()  # one for each message of `conversation.spoken`
         self._counted: Conversation | None = None  # the one that `last` has counted
-        self._recorder = Recorder(store, monotonic)
+        self._recorder = Recorder(store)
         if resume:
             self.resume(resume)
             if system is not None:
@@ -114,8 +115,7 @@ class Session:
 
     def say(self, text: str) -> Generator[Event]:
         """Ask `text` and stream the answer; closing the iterator cancels and keeps what was shown."""
-        question = self._recorder.question(self.engine.facts, self.conversation.system, self._head, text)
-        yield from self._answer(self.conversation.add(Message("user", text)), (*self._path, _Kept(question)))
+        yield from self._ask(text, self.settings)
 
     def retry(self, settings: GenerationSettings | None = None) -> Generator[Event]:
         """Ask the last question again; the earlier answer stays in the history beside the new one.
@@ -123,18 +123,14 @@ class Session:
         `settings` go over the session's own this time. A question that was left unanswered is asked again
         too. With nothing to ask, streams nothing.
         """
-        usual = self.settings
-        self.settings = settings.over(usual) if settings else usual
-        try:
-            before = self.conversation.without_last_exchange()
-            if self.unanswered:
-                yield from self.say(self.unanswered)
-            elif before != self.conversation:
-                asked = len(before.spoken) + 1
-                question = self.conversation.spoken[asked - 1]
-                yield from self._answer(before.add(question), self._path[:asked])
-        finally:
-            self.settings = usual
+        used = settings.over(self.settings) if settings else self.settings
+        before = self.conversation.without_last_exchange()
+        if self.unanswered:
+            yield from self._ask(self.unanswered, used)
+        elif before != self.conversation:
+            asked = len(before.spoken) + 1
+            question = self.conversation.spoken[asked - 1]
+            yield from self._answer(before.add(question), self._path[:asked], used)
 
     def continue_(self) -> Generator[Event]:
         """Go on with the last reply, in the same message; only what is new comes out.
@@ -150,10 +146,11 @@ class Session:
             raise UsageError("The reply is complete: the model ended it by itself; /retry asks for another.")
         row = self._path[-1].row
         self._recorder.go_on(row)
-        reply = Gathered(self._monotonic, began)
+        settings, reply = _seeded(self.settings), Gathered(self._monotonic, began)
         try:
-            yield from self._relay(self.conversation, reply)
+            yield from self._relay(self.conversation, settings, reply)
         finally:
+            self._store_end(reply, settings)
             self._keep(self.conversation.without_last_message(), self._path[:-1], row, reply)
 
     def undo(self) -> str:
@@ -192,13 +189,13 @@ class Session:
         self._path = tuple(_Kept(m.id, m.finish_reason) for m in answered)
         self.unanswered = asked
 
-    def branches(self) -> list[Branch]:
+    def branches(self) -> tuple[Branch, ...]:
         """The ways that this conversation took; none before it is stored."""
-        return self.store.branches(self.id) if self.id else []
+        return self.store.branches(self.id) if self.id else ()
 
     def switch_branch(self, branch: Branch) -> None:
         """Go on from the end of another branch."""
-        self.store.set_head(self.id, branch.id)
+        self.store.set_head(self.id, branch.head)
         self.resume(self.id)
 
     def set_title(self, text: str) -> None:
@@ -248,37 +245,43 @@ class Session:
 
     def _begin(self, conversation: Conversation, conversation_id: str = "") -> None:
         self.conversation = conversation
-        self._recorder = Recorder(self.store, self._monotonic, conversation_id=conversation_id)
+        self._recorder = Recorder(self.store, conversation_id=conversation_id)
         self._path, self.unanswered, self.last = (), "", None
 
-    def _answer(self, asked: Conversation, path: tuple[_Kept, ...]) -> Generator[Event]:
+    def _ask(self, text: str, settings: GenerationSettings) -> Generator[Event]:
+        question = self._recorder.question(self.engine.facts, self.conversation.system, self._head, text)
+        asked = self.conversation.add(Message("user", text))
+        yield from self._answer(asked, (*self._path, _Kept(question)), settings)
+
+    def _answer(self, asked: Conversation, path: tuple[_Kept, ...], settings: GenerationSettings) -> Generator[Event]:
         """Stream the answer to `asked`, whose messages are kept in `path`; in any case keep what was shown."""
-        row = self._recorder.begin_reply(path[-1].row, self.engine.facts.model)
-        reply = Gathered(self._monotonic)
+        settings, reply = _seeded(settings), Gathered(self._monotonic)
+        row = self._recorder.begin_reply(path[-1].row, self.engine.facts, settings)
         try:
-            yield from self._relay(asked, reply)
+            yield from self._relay(asked, settings, reply)
         finally:
+            self._store_end(reply, settings)
             if reply.anything or reply.finished.reason in ("stop", "length"):
                 self.unanswered = ""
                 self._keep(asked, path, row, reply)
-            else:
-                self._recorder.end_reply(reply.finished, "", "")
-                if len(path) <= len(self._path):  # a retry: the earlier answer stands
-                    self._recorder.set_head(self._head)
-                else:  # the stored talk ends with the question, so that it is offered when it is picked up
-                    self.unanswered = asked.messages[-1].text
+            elif len(path) <= len(self._path):  # a retry: the earlier answer stands
+                self._recorder.set_head(self._head)
+            else:  # the stored talk ends with the question, so that it is offered when it is picked up
+                self.unanswered = asked.messages[-1].text
+
+    def _store_end(self, reply: Gathered, settings: GenerationSettings) -> None:
+        message = reply.message
+        self._recorder.end_reply(reply.finished, message.text, message.reasoning, self.engine.facts, settings)
 
     def _keep(self, asked: Conversation, path: tuple[_Kept, ...], row: int, reply: Gathered) -> None:
-        """The reply to `asked` is what was shown, here and on disk."""
-        message = reply.message
-        self._recorder.end_reply(reply.finished, message.text, message.reasoning)
-        self.conversation = self._counted = asked.add(message)
+        """The talk goes on from the reply to `asked` as it was shown."""
+        self.conversation = self._counted = asked.add(reply.message)
         self._path = (*path, _Kept(row, reply.finished.reason))
 
-    def _relay(self, asked: Conversation, reply: Gathered) -> Generator[Event]:
+    def _relay(self, asked: Conversation, settings: GenerationSettings, reply: Gathered) -> Generator[Event]:
         """Pass on what the engine says; `reply` gathers it, the recorder writes it down."""
         try:
-            with closing(self.engine.stream(asked, self.settings)) as events:
+            with closing(self.engine.stream(asked, settings)) as events:
                 for event in events:
                     reply.add(event)
                     match event:
@@ -298,3 +301,8 @@ class Session:
         if self._recorder.notice:
             yield Progress("saving", note=self._recorder.notice)
             self._recorder.notice = ""
+
+
+def _seeded(settings: GenerationSettings) -> GenerationSettings:
+    """The settings with a seed: drawn here, not in the engine, so that it is stored and the reply can be made again."""
+    return settings if settings.seed is not None else replace(settings, seed=secrets.randbits(32))

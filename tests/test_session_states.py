@@ -102,7 +102,7 @@ class Talk(RuleBasedStateMachine):
         if branches:
             chosen = data.draw(st.sampled_from(branches))
             self.session.switch_branch(chosen)
-            assert [each.id for each in self.session.branches() if each.current] == [chosen.id]
+            assert [each.head for each in self.session.branches() if each.current] == [chosen.head]
 
     @precondition(lambda self: self.store.recent(1))
     @rule(data=st.data())

@@ -74,9 +74,9 @@ def _branch(chat: Chat, argument: str) -> None:
         rows = []
         for number, each in enumerate(branches, 1):
             when = time.strftime("%H:%M", time.localtime(each.created_at))
-            words = shortened(each.answer, 50) or "no answer"
-            text = f"{shortened(each.question, 30)} -> {words} ({', '.join(x for x in (each.model, when) if x)})"
-            rows.append((f"{'*' if each.current else ' '} {number}", text))
+            asked = "1 question" if each.turns == 1 else f"{each.turns} questions"
+            facts = ", ".join(part for part in (each.model or "no answer", when, asked) if part)
+            rows.append((f"{'*' if each.current else ' '} {number}", f"{each.words} ({facts})"))
         chat.list(rows)
 
 
