@@ -17,7 +17,7 @@ from chatcli.models.checkpoint import Checkpoint
 from chatcli.models.plan import plan
 from chatcli.models.weights import Weights
 from chatcli.runtime.decode import decode, prefill
-from chatcli.runtime.devices import devices
+from chatcli.runtime.devices import devices, memory_bandwidth
 from chatcli.runtime.kv import PrefixCache
 from chatcli.runtime.load import Report, load_model
 from chatcli.runtime.sampling import Drawn, Sampler
@@ -32,6 +32,7 @@ class CausalModel:
     Attributes:
         device: where its first layer is, such as "cuda:0" or "cpu".
         precision: the weights' type, such as "bfloat16".
+        most_tokens_per_second: the decode rate that the memory's bandwidth bounds; 0 where it is not known.
     """
 
     def __init__(self, model: Any) -> None:
@@ -39,6 +40,8 @@ class CausalModel:
         self._cache = PrefixCache(model.config)
         self.device = str(model.device)
         self.precision = str(model.dtype).removeprefix("torch.")
+        read = bytes_per_token(model)
+        self.most_tokens_per_second = memory_bandwidth(model.device) / read if read else 0.0
         self.logprobs: list[Drawn] = []
         self._vocabulary: Vocabulary | None = None
 
@@ -106,6 +109,23 @@ class CausalModel:
         """Drop model and cache."""
         self._model = None
         self.forget()
+
+
+def bytes_per_token(model: Any) -> int:
+    """Bytes of weights that are read for each new token; 0 where that is not the same for all of them.
+
+    All weights but the rows of the embedding that were not asked for. Of a mixture of experts only some are
+    read, and of a model on several devices each reads at its own pace.
+    """
+    config = model.config.get_text_config()
+    experts = ("num_experts", "num_local_experts", "n_routed_experts")
+    weights = list(model.parameters())
+    if any(getattr(config, name, 0) for name in experts) or len({weight.device for weight in weights}) > 1:
+        return 0
+    total = sum(weight.numel() * weight.element_size() for weight in weights)
+    embedding = model.get_input_embeddings().weight
+    tied = model.get_output_embeddings() is not None and model.get_output_embeddings().weight is embedding
+    return int(total if tied else total - embedding.numel() * embedding.element_size())
 
 
 def load(checkpoint: Checkpoint, weights: Weights, report: Report) -> CausalModel:
