@@ -44,8 +44,8 @@ def _show_settings(chat: Chat, only: str = "") -> None:
     people = {field: key for key, field in names().items()}
     rows = []
     for each in chat.session.settings_in_force():
-        key = people[each.name]
-        if only in ("", key):
+        key = people.get(each.name)
+        if key and only in ("", key):
             origin = f" ({each.origin})" if each.origin else ""
             rows.append((key, f"{_shown(each.value)}{origin}"))
     chat.list(rows)

@@ -13,8 +13,8 @@ from chatcli.repl.commands.table import nearest
 
 def names() -> dict[str, str]:
     """Every generation setting by the name that people use, with its field."""
-    people = {field: key for key, field in config.FIELDS.items()}
-    return {people.get(field.name, field.name): field.name for field in fields(GenerationSettings)}
+    known = {field.name for field in fields(GenerationSettings)}
+    return {key: field for key in config.KINDS if (field := config.FIELDS.get(key, key)) in known}
 
 
 def field_of(key: str) -> str:
