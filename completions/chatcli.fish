@@ -25,10 +25,11 @@ function __chatcli_at
     test "$route" = "$argv[1]"
 end
 
-set -g __chatcli_routes 'chatcli' 'chatcli run' 'chatcli ask' 'chatcli tokens' 'chatcli completion' 'chatcli history' 'chatcli history show' 'chatcli history search' 'chatcli history export' 'chatcli history import' 'chatcli history rm' 'chatcli history prune' 'chatcli history title' 'chatcli history path' 'chatcli templates' 'chatcli templates show' 'chatcli config' 'chatcli config path' 'chatcli config show' 'chatcli config set'
+set -g __chatcli_routes 'chatcli' 'chatcli run' 'chatcli ask' 'chatcli batch' 'chatcli tokens' 'chatcli completion' 'chatcli history' 'chatcli history show' 'chatcli history search' 'chatcli history export' 'chatcli history import' 'chatcli history rm' 'chatcli history prune' 'chatcli history title' 'chatcli history path' 'chatcli templates' 'chatcli templates show' 'chatcli config' 'chatcli config path' 'chatcli config show' 'chatcli config set'
 complete -c chatcli -f
 complete -c chatcli -n '__chatcli_at "chatcli"' -a run -d 'Chat in the terminal; the model loads while you type'
 complete -c chatcli -n '__chatcli_at "chatcli"' -a ask -d 'Answer once, on standard output'
+complete -c chatcli -n '__chatcli_at "chatcli"' -a batch -d 'Answer a file of questions, many at once; a run that was broken off goes on where it was'
 complete -c chatcli -n '__chatcli_at "chatcli"' -a tokens -d 'Count the tokens of a text for a model'
 complete -c chatcli -n '__chatcli_at "chatcli"' -a completion -d 'Print the completion script of a shell, or install it'
 complete -c chatcli -n '__chatcli_at "chatcli"' -a history -d 'List, show, find, export, import and remove stored conversations'
@@ -67,6 +68,21 @@ complete -c chatcli -n '__chatcli_at "chatcli ask"' -l overflow -r -a 'stop drop
 complete -c chatcli -n '__chatcli_at "chatcli ask"' -l think -l no-think -d 'Let a model that can think do so, or not; default: its way'
 complete -c chatcli -n '__chatcli_at "chatcli ask"' -l reasoning-effort -r -a 'low medium high' -d 'How much a model that can tell thinks: low, medium or high'
 complete -c chatcli -n '__chatcli_at "chatcli ask"' -s h -l help -d 'Show this message and exit'
+complete -c chatcli -n '__chatcli_at "chatcli batch"' -F
+complete -c chatcli -n '__chatcli_at "chatcli batch"' -s o -l output -r -F -d 'Where the answers go, in the order of the questions'
+complete -c chatcli -n '__chatcli_at "chatcli batch"' -s m -l model -r -a '(__chatcli_list models; __fish_complete_directories)' -d 'Hub id, alias or folder; default: the configured model'
+complete -c chatcli -n '__chatcli_at "chatcli batch"' -s s -l system -r -f -d 'System message to answer under; "" for none'
+complete -c chatcli -n '__chatcli_at "chatcli batch"' -l temperature -r -f -d 'Randomness; 0 always takes the likeliest token'
+complete -c chatcli -n '__chatcli_at "chatcli batch"' -l top-p -r -f -d 'Sample among the likeliest tokens of this total probability'
+complete -c chatcli -n '__chatcli_at "chatcli batch"' -l top-k -r -f -d 'Sample among this many likeliest tokens; 0 is all'
+complete -c chatcli -n '__chatcli_at "chatcli batch"' -l min-p -r -f -d 'Leave out tokens less likely than this share of the likeliest'
+complete -c chatcli -n '__chatcli_at "chatcli batch"' -l repetition-penalty -r -f -d 'Above 1 makes repeated tokens less likely'
+complete -c chatcli -n '__chatcli_at "chatcli batch"' -l seed -r -f -d 'Repeat the same random choices'
+complete -c chatcli -n '__chatcli_at "chatcli batch"' -l max-tokens -r -f -d 'Longest answer, in tokens; default: what the context holds'
+complete -c chatcli -n '__chatcli_at "chatcli batch"' -l stop -r -f -d 'Text that ends the answer; may be given several times'
+complete -c chatcli -n '__chatcli_at "chatcli batch"' -l think -l no-think -d 'Let a model that can think do so, or not; default: its way'
+complete -c chatcli -n '__chatcli_at "chatcli batch"' -l overwrite -d 'Replace an output file that is there'
+complete -c chatcli -n '__chatcli_at "chatcli batch"' -s h -l help -d 'Show this message and exit'
 complete -c chatcli -n '__chatcli_at "chatcli tokens"' -s m -l model -r -a '(__chatcli_list models; __fish_complete_directories)' -d 'Hub id, alias or folder; default: the configured model'
 complete -c chatcli -n '__chatcli_at "chatcli tokens"' -l chat -d 'Count the prompt that the text becomes in a chat'
 complete -c chatcli -n '__chatcli_at "chatcli tokens"' -l ids -d 'Print the token ids instead of their number'

@@ -18,6 +18,7 @@ import typer
 
 from chatcli import __version__
 from chatcli.cli.ask import ask
+from chatcli.cli.batch import batch
 from chatcli.cli.completion import completion
 from chatcli.cli.completions.lists import refresh
 from chatcli.cli.config import config_path, config_set, config_show
@@ -100,6 +101,7 @@ def _explain(error: ChatcliError) -> int:
 
 app.command("run")(_guarded(run))
 app.command("ask")(_guarded(ask))
+app.command("batch")(_guarded(batch))
 app.command("tokens")(_guarded(tokens))
 _history.callback(invoke_without_command=True)(_guarded(history_list))
 _history.command("show")(_guarded(history_show))
