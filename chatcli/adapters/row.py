@@ -158,7 +158,7 @@ def _texts(key: str, value: object) -> tuple[str, ...]:
 
 def _tags(key: str, value: object) -> tuple[str, ...]:
     if len(texts := _texts(key, value)) not in (2, 3):
-        raise UsageError(f'{key} must be two texts, such as ["<think>", "</think>"], or three.')
+        raise UsageError(f'{key} must be two or three texts, such as ["<think>", "</think>"].')
     return texts
 
 

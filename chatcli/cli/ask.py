@@ -30,6 +30,8 @@ def ask(
     max_tokens: options.MaxTokens = None,
     stop: options.Stop = None,
     overflow: options.Overflow = None,
+    think: options.Think = None,
+    reasoning_effort: options.Effort = None,
 ) -> int:
     """Answer once, on standard output.
 
@@ -52,6 +54,8 @@ def ask(
         max_tokens=max_tokens,
         stop=stop,
         overflow=overflow,
+        think=think,
+        reasoning_effort=reasoning_effort,
     )
     session = open_session(environment, flags)
     with closing(session.say(question)) as events:

@@ -23,6 +23,11 @@ Overflow = Annotated[
     str | None, typer.Option(help="When the context is full: drop-oldest exchanges (and say so), or stop.")
 ]
 
+Think = Annotated[
+    bool | None, typer.Option("--think/--no-think", help="Let a model that can think do so, or not; default: its way.")
+]
+Effort = Annotated[str | None, typer.Option(help="How much a model that can tell thinks: low, medium or high.")]
+
 
 def said(**flags: object) -> dict[str, object]:
     """The flags that were given, by the names that the configuration knows them under."""

@@ -27,6 +27,8 @@ def run(
     max_tokens: options.MaxTokens = None,
     stop: options.Stop = None,
     overflow: options.Overflow = None,
+    think: options.Think = None,
+    reasoning_effort: options.Effort = None,
 ) -> int:
     """Chat in the terminal; the model loads while you type.
 
@@ -47,9 +49,12 @@ def run(
         max_tokens=max_tokens,
         stop=stop,
         overflow=overflow,
+        think=think,
+        reasoning_effort=reasoning_effort,
     )
-    from chatcli.cli.opening import open_session
+    from chatcli.cli.opening import open_engine, open_session
+    from chatcli.config import load
     from chatcli.repl.loop import chat
 
     session = open_session(environment, flags, resume=conversation or ("@1" if resume else ""))
-    return chat(session, environment)
+    return chat(session, environment, open_model=lambda name: open_engine(name, load(environment, flags), environment))
