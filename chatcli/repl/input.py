@@ -18,6 +18,7 @@ from prompt_toolkit.completion import CompleteEvent, Completer, Completion
 from prompt_toolkit.document import Document
 from prompt_toolkit.enums import DEFAULT_BUFFER
 from prompt_toolkit.filters import Condition, has_focus
+from prompt_toolkit.formatted_text import StyleAndTextTuples
 from prompt_toolkit.history import FileHistory, History, InMemoryHistory
 from prompt_toolkit.input import Input
 from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
@@ -143,8 +144,8 @@ class Prompt:
     def _typed(self, _: object) -> None:
         self._leaving = False
 
-    def _line_below(self) -> list[tuple[str, str]]:
-        return [("", LEAVE_HINT)] if self._leaving else self._toolbar()
+    def _line_below(self) -> StyleAndTextTuples:
+        return [("", LEAVE_HINT)] if self._leaving else [*self._toolbar()]
 
     def _watch(self) -> None:
         """Redraw the toolbar while the model loads."""

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import io
 import itertools
+import stat
 import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
+from pathlib import Path
 from typing import get_args
 
 import pytest
@@ -67,8 +69,9 @@ def say(chat: Chat, text: str) -> list[Event]:
 
 
 def test_the_names_are_those_of_the_manual_and_need_no_terminal_library() -> None:
-    talk, rest = "clear undo edit retry continue branch copy think", "system set model show history resume title"
-    assert tuple(f"{talk} {rest} help stats tokens exit".split()) == NAMES
+    talk, settings = "clear undo edit retry continue branch copy think", "system set model show"
+    kept, about = "history resume title search save save! load", "help stats tokens exit"
+    assert tuple(f"{talk} {settings} {kept} {about}".split()) == NAMES
     assert set(ALIASES.values()) <= set(NAMES)
     assert not set(ALIASES) & set(NAMES)
     code = (
@@ -354,6 +357,100 @@ def test_title_is_shown_and_changed(chat: Chat, run: Run) -> None:
     say(chat, "Where is Rome?")
     assert run("/title") == "Title: Where is Rome?\n"
     assert run("/title Holidays") == "Title: Holidays\n"
+
+
+def test_search_finds_what_was_said(chat: Chat, run: Run) -> None:
+    say(chat, "Where is Rome?")
+    assert chat.session.id in run("/search rome") and "Rome" in run("/search rome")
+    assert run("/search atlantis") == "Nothing was found.\n"
+    with pytest.raises(UsageError, match="needs words"):
+        run("/search")
+
+
+@pytest.mark.parametrize(("name", "wanted"), [("talk.md", "## You"), ("talk.html", "<html"), ("talk", "## You")])
+def test_save_writes_what_the_ending_says(chat: Chat, run: Run, tmp_path: Path, name: str, wanted: str) -> None:
+    with pytest.raises(UsageError, match="nothing to save"):
+        run(f"/save {tmp_path / name}")
+    say(chat, "Where is Rome?")
+    assert "Saved to" in run(f"/save {tmp_path / name}")
+    file = tmp_path / (name if "." in name else f"{name}.md")
+    assert wanted in file.read_text(encoding="utf-8") and "First answer." in file.read_text(encoding="utf-8")
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+
+
+def test_save_writes_over_a_file_only_when_told_to(chat: Chat, run: Run, tmp_path: Path) -> None:
+    file = tmp_path / "my talk.md"
+    file.write_text("precious " * 9999)
+    say(chat, "Where is Rome?")
+    with pytest.raises(UsageError, match="/save! "):
+        run(f'/save "{file}"')
+    assert file.read_text().startswith("precious")
+    run(f'/save! "{file}"')
+    assert "precious" not in file.read_text() and "Rome" in file.read_text()
+
+
+@pytest.mark.parametrize(
+    ("line", "sentence"),
+    [
+        ("/save", "needs a file"),
+        ("/save talk.pdf", ".md, .json, .jsonl, .html"),
+        ("/save /nosuch/folder/talk.md", "cannot be opened"),
+        ("/save a\0b.md", "cannot be opened"),
+        ("/load", "needs a file"),
+        ("/load /nosuch.json", "No such file"),
+        ("/load /", "Is a directory"),
+    ],
+)
+def test_files_that_cannot_be_are_explained(chat: Chat, run: Run, line: str, sentence: str) -> None:
+    say(chat, "Where is Rome?")
+    with pytest.raises(UsageError, match=sentence):
+        run(line)
+
+
+def test_load_goes_on_with_a_saved_talk_as_it_was_then(chat: Chat, run: Run, tmp_path: Path) -> None:
+    file = tmp_path / "talk.json"
+    say(chat, "Where is Rome?")
+    run("/retry")
+    run(f"/save {file}")
+    saved, first = chat.session.conversation, chat.session.id
+    say(chat, "And Paris?")
+    assert "Other answer." in run(f"/load {file}")
+    assert chat.session.conversation == saved
+    assert chat.session.id != first
+    assert len(chat.session.branches()) == 2
+    say(chat, "And Oslo?")
+    with closing(Store.open(chat.environment.data_folder / "history.db")) as store:
+        assert [m.text for m in store.load(first).messages][2] == "And Paris?"
+        assert [m.text for m in store.load(chat.session.id).messages][2] == "And Oslo?"
+
+
+@pytest.mark.parametrize(
+    ("data", "sentence"),
+    [
+        (b"# Markdown", "neither JSON"),
+        (b"\xff\xfe", "not UTF-8"),
+        (b"[]", "holds no conversations"),
+        (
+            b'{"messages": [{"role": "user", "content": "a"}]}\n{"messages": [{"role": "user", "content": "b"}]}',
+            "holds 2",
+        ),
+    ],
+)
+def test_what_is_no_talk_is_not_loaded(chat: Chat, run: Run, tmp_path: Path, data: bytes, sentence: str) -> None:
+    say(chat, "Where is Rome?")
+    before = chat.session.conversation
+    (tmp_path / "file.json").write_bytes(data)
+    with pytest.raises(UsageError, match=sentence):
+        run(f"/load {tmp_path / 'file.json'}")
+    assert chat.session.conversation == before
+
+
+def test_a_talk_that_cannot_be_stored_can_still_be_saved(chat: Chat, run: Run, tmp_path: Path) -> None:
+    say(chat, "Where is Rome?")
+    chat.session.store.close()
+    say(chat, "And Paris?")
+    run(f"/save {tmp_path / 'talk.json'}")
+    assert "And Paris?" in (tmp_path / "talk.json").read_text()
 
 
 def test_tokens_of_the_talk_and_of_a_text(chat: Chat, run: Run) -> None:
