@@ -25,6 +25,7 @@ from chatcli.cli.history.listing import history_list, history_path, history_sear
 from chatcli.cli.history.moving import history_export, history_import
 from chatcli.cli.history.removing import history_prune, history_rm, history_title
 from chatcli.cli.run import run
+from chatcli.cli.templates import templates_list, templates_show
 from chatcli.cli.tokens import tokens
 from chatcli.environment import real_environment
 from chatcli.errors import INTERRUPTED, ChatcliError
@@ -43,6 +44,7 @@ app = typer.Typer(
     help="Talk to any Hugging Face checkpoint from your terminal.",
 )
 _history = typer.Typer(help="List, show, find, export, import and remove stored conversations.", rich_markup_mode=None)
+_templates = typer.Typer(help="List and show prompt templates.", rich_markup_mode=None)
 _config = typer.Typer(help="Show and change settings.", no_args_is_help=True, rich_markup_mode=None)
 
 
@@ -108,11 +110,14 @@ _history.command("rm")(_guarded(history_rm))
 _history.command("prune")(_guarded(history_prune))
 _history.command("title")(_guarded(history_title))
 _history.command("path")(_guarded(history_path))
+_templates.callback(invoke_without_command=True)(_guarded(templates_list))
+_templates.command("show")(_guarded(templates_show))
 _config.command("path")(_guarded(config_path))
 _config.command("show")(_guarded(config_show))
 _config.command("set")(_guarded(config_set))
 app.command("completion")(_guarded(completion))
 app.add_typer(_history, name="history")
+app.add_typer(_templates, name="templates")
 app.add_typer(_config, name="config")
 
 

@@ -10,12 +10,13 @@ from __future__ import annotations
 import time
 from collections.abc import Generator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeVar
 
 from chatcli.adapters.encode import Spoken
 from chatcli.adapters.format import ChatFormat, chat_format, require_chat_format
 from chatcli.adapters.table import Table
+from chatcli.constraints import grammar
 from chatcli.conversation import Conversation, Message
 from chatcli.engines.overflow import fit
 from chatcli.engines.reply import NOTHING, Reply
@@ -28,6 +29,7 @@ from chatcli.generation import (
     FinishReason,
     GenerationSettings,
     Progress,
+    TokenLogprob,
 )
 from chatcli.models.checkpoint import Checkpoint, context_length
 from chatcli.models.vocabulary import tokenizer as read_tokenizer
@@ -35,6 +37,7 @@ from chatcli.models.weights import weights as read_weights
 
 if TYPE_CHECKING:
     from chatcli.engines.deferred import Report
+    from chatcli.runtime.constrain import TokenConstraint
     from chatcli.runtime.model import CausalModel
 
 UNKNOWN_CONTEXT = 4096
@@ -99,14 +102,17 @@ class LocalEngine:
         inside = self._chat.begins_inside_reasoning(fitted.ids[: len(fitted.ids) - len(before)])
         reply = Reply(self._chat, settings, began or NOTHING, inside=inside)
         made: list[int] = []
+        constraint = self._constraint(settings, limit, before, inside=inside)
         try:
             for event in reply.replay(before):
                 yield reply.show(event)
-            tokens = self._model.generate(fitted.ids, settings, end=self._chat.end | reply.end, limit=limit)
+            end = self._chat.end | reply.end
+            tokens = self._model.generate(fitted.ids, settings, end=end, limit=limit, constraint=constraint)
             ended = reply.stopped or (yield from self._relay(tokens, reply, made, counted))
         finally:
             self._remember([*before, *made], reply.shown)
-        yield counted.finished("stop" if ended else "length", len(made))
+        finished = counted.finished("stop" if ended else "length", len(made))
+        yield replace(finished, logprobs=self._logprobs()) if settings.top_logprobs is not None else finished
 
     def count(self, conversation: Conversation) -> int:
         """Tokens of the whole conversation as a prompt, whether it fits or not."""
@@ -118,6 +124,28 @@ class LocalEngine:
     def close(self) -> None:
         """Free the model's memory."""
         self._model.close()
+
+    def _constraint(
+        self, settings: GenerationSettings, limit: int, before: Sequence[int], *, inside: bool
+    ) -> TokenConstraint | None:
+        if not settings.constraint:
+            return None
+        begin = self._chat.tokenizer.token_to_id(self._chat.tags[1]) if inside else None
+        made = self._model.constrained(
+            self._chat.tokenizer, grammar(settings.constraint), end=self._chat.end, limit=limit, begin=begin
+        )
+        for token in before:
+            made.take(token)
+        return made
+
+    def _logprobs(self) -> tuple[TokenLogprob, ...]:
+        def told(token: int, logprob: float) -> TokenLogprob:
+            return TokenLogprob(token, self._chat.tokenizer.decode([token], skip_special_tokens=False), logprob)
+
+        return tuple(
+            replace(told(token, logprob), top=tuple(told(*each) for each in top))
+            for token, logprob, top in self._model.logprobs
+        )
 
     def _relay(
         self, tokens: Generator[Progress | int, None, bool], reply: Reply, made: list[int], counted: _Counted

@@ -31,7 +31,8 @@ class Reply:
         self, chat: ChatFormat, settings: GenerationSettings, began: Message = NOTHING, *, inside: bool
     ) -> None:
         self.stopped = False
-        stops = (*chat.stop, *(settings.stop or ()))
+        # A constraint ends the answer itself; what it asks for may well hold a family's stop string.
+        stops = () if settings.constraint else (*chat.stop, *(settings.stop or ()))
         special = specials(chat.tokenizer)
         self.end = frozenset(special[stop] for stop in stops if stop in special)
         within = {text: i for text, i in special.items() if any(text in stop and text != stop for stop in stops)}
