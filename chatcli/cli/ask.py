@@ -30,6 +30,9 @@ def ask(
     max_tokens: options.MaxTokens = None,
     stop: options.Stop = None,
     overflow: options.Overflow = None,
+    resume: options.Continue = False,
+    conversation: options.ConversationId = "",
+    no_history: options.NoHistory = False,
 ) -> int:
     """Answer once, on standard output.
 
@@ -52,8 +55,9 @@ def ask(
         max_tokens=max_tokens,
         stop=stop,
         overflow=overflow,
+        history=False if no_history else None,
     )
-    session = open_session(environment, flags)
+    session = open_session(environment, flags, resume=conversation or ("@1" if resume else ""))
     with closing(session.say(question)) as events:
         finished = show_answer(events, environment)
     if finished and finished.reason == "length":

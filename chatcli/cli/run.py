@@ -16,8 +16,9 @@ def run(
         str, typer.Argument(metavar="[MODEL]", help="Hub id, alias or folder; default: the configured model.")
     ] = "",
     system: options.System = None,
-    resume: Annotated[bool, typer.Option("--continue", "-c", help="Pick up the latest conversation.")] = False,
-    conversation: Annotated[str, typer.Option("--id", help="Pick up the conversation with this id.")] = "",
+    resume: options.Continue = False,
+    conversation: options.ConversationId = "",
+    no_history: options.NoHistory = False,
     temperature: options.Temperature = None,
     top_p: options.TopP = None,
     top_k: options.TopK = None,
@@ -47,9 +48,10 @@ def run(
         max_tokens=max_tokens,
         stop=stop,
         overflow=overflow,
+        history=False if no_history else None,
     )
-    from chatcli.cli.opening import open_session
+    from chatcli.cli.opening import keeps_history, open_session
     from chatcli.repl.loop import chat
 
     session = open_session(environment, flags, resume=conversation or ("@1" if resume else ""))
-    return chat(session, environment)
+    return chat(session, environment, keep_input=keeps_history(environment, flags))

@@ -41,13 +41,20 @@ def chat(
     session: Session,
     environment: Environment,
     *,
+    keep_input: bool = True,
     input: Input | None = None,  # noqa: A002  prompt_toolkit's own name
     output: Output | None = None,
 ) -> int:
-    """Talk until the person leaves; returns the exit code."""
+    """Talk until the person leaves; returns the exit code. What is typed is remembered, in a file if `keep_input`."""
     state = Chat(session, environment)
     prompt = Prompt(
-        environment, NAMES, lambda: _toolbar(session), lambda: _loading(session), input=input, output=output
+        environment,
+        NAMES,
+        lambda: _toolbar(session),
+        lambda: _loading(session),
+        keep=keep_input,
+        input=input,
+        output=output,
     )
     _greet(state)
     offered = session.unanswered
