@@ -73,6 +73,7 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
         "overflow": Kind("text", choices=("stop", "drop-oldest")),
         "think": Kind("switch"),
         "reasoning_effort": Kind("text", choices=("low", "medium", "high")),
+        "history": Kind("switch"),
     }
 )
 """Every setting, in the order in which people see them."""
@@ -108,7 +109,7 @@ class Config:
         """What was said of generation, each setting with its origin."""
         said: dict[str, dict[str, Any]] = {}
         for key, setting in self.values.items():
-            if key not in ("model", "system") and setting.value is not None:
+            if key not in ("model", "system", "history") and setting.value is not None:
                 said.setdefault(setting.origin, {})[FIELDS.get(key, key)] = setting.value
         return tuple(Layer(origin, GenerationSettings(**values)) for origin, values in said.items())
 

@@ -32,6 +32,9 @@ def ask(
     overflow: options.Overflow = None,
     think: options.Think = None,
     reasoning_effort: options.Effort = None,
+    resume: options.Continue = False,
+    conversation: options.ConversationId = "",
+    no_history: options.NoHistory = False,
 ) -> int:
     """Answer once, on standard output.
 
@@ -56,8 +59,9 @@ def ask(
         overflow=overflow,
         think=think,
         reasoning_effort=reasoning_effort,
+        history=False if no_history else None,
     )
-    session = open_session(environment, flags)
+    session = open_session(environment, flags, resume=conversation or ("@1" if resume else ""))
     with closing(session.say(question)) as events:
         finished = show_answer(events, environment)
     if finished and finished.reason == "length":

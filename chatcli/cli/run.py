@@ -16,8 +16,9 @@ def run(
         str, typer.Argument(metavar="[MODEL]", help="Hub id, alias or folder; default: the configured model.")
     ] = "",
     system: options.System = None,
-    resume: Annotated[bool, typer.Option("--continue", "-c", help="Pick up the latest conversation.")] = False,
-    conversation: Annotated[str, typer.Option("--id", help="Pick up the conversation with this id.")] = "",
+    resume: options.Continue = False,
+    conversation: options.ConversationId = "",
+    no_history: options.NoHistory = False,
     temperature: options.Temperature = None,
     top_p: options.TopP = None,
     top_k: options.TopK = None,
@@ -51,10 +52,16 @@ def run(
         overflow=overflow,
         think=think,
         reasoning_effort=reasoning_effort,
+        history=False if no_history else None,
     )
-    from chatcli.cli.opening import open_engine, open_session
+    from chatcli.cli.opening import keeps_history, open_engine, open_session
     from chatcli.config import load
     from chatcli.repl.loop import chat
 
     session = open_session(environment, flags, resume=conversation or ("@1" if resume else ""))
-    return chat(session, environment, open_model=lambda name: open_engine(name, load(environment, flags), environment))
+    return chat(
+        session,
+        environment,
+        open_model=lambda name: open_engine(name, load(environment, flags), environment),
+        keep_input=keeps_history(environment, flags),
+    )

@@ -42,13 +42,17 @@ def chat(
     environment: Environment,
     *,
     open_model: OpenModel | None = None,
+    keep_input: bool = True,
     input: Input | None = None,  # noqa: A002  prompt_toolkit's own name
     output: Output | None = None,
 ) -> int:
-    """Talk until the person leaves; returns the exit code. `open_model` is what /model calls."""
+    """Talk until the person leaves; returns the exit code.
+
+    `open_model` is what /model calls. What is typed is remembered, in a file if `keep_input`.
+    """
     state = Chat(session, environment, open_model)
     toolbar = Toolbar(session, environment)
-    prompt = Prompt(environment, NAMES, toolbar, lambda: _loading(session), input=input, output=output)
+    prompt = Prompt(environment, NAMES, toolbar, lambda: _loading(session), keep=keep_input, input=input, output=output)
     _greet(state)
     offered = session.unanswered
     with keys_held_back(sys.stdin), no_interrupt_between_replies(), leaving_on_hangup():

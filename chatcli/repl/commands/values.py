@@ -12,9 +12,10 @@ from chatcli.repl.commands.table import nearest
 
 
 def names() -> dict[str, str]:
-    """Every generation setting by the name that people use, with its field."""
-    people = {field: key for key, field in config.FIELDS.items()}
-    return {people.get(field.name, field.name): field.name for field in fields(GenerationSettings)}
+    """Every generation setting that can be configured, by the name that people use, with its field."""
+    known = {field.name for field in fields(GenerationSettings)}
+    every = {key: config.FIELDS.get(key, key) for key in config.KINDS}
+    return {key: field for key, field in every.items() if field in known}
 
 
 def field_of(key: str) -> str:
