@@ -26,14 +26,14 @@ from chatcli.generation import GenerationSettings
 if TYPE_CHECKING:
     from tomlkit import TOMLDocument
 
-Value = str | float | int | tuple[str, ...]
+Value = str | float | int | bool | tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Kind:
     """What a setting may be. `above` is a lower end that is itself not allowed; ends are inclusive else."""
 
-    type: Literal["text", "number", "integer", "texts"]
+    type: Literal["text", "number", "integer", "texts", "switch"]
     low: float = -math.inf
     high: float = math.inf
     above: float = -math.inf
@@ -47,6 +47,8 @@ class Kind:
             return " or ".join(self.choices)
         if self.type == "texts":
             return "a list of texts that are not empty"
+        if self.type == "switch":
+            return "true or false"
         if self.type == "text":
             return "a text" if self.empty else "a text that is not empty"
         noun = "a whole number" if self.type == "integer" else "a number"
@@ -69,6 +71,7 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
         "max_tokens": Kind("integer", low=1, high=2**31 - 1),
         "stop": Kind("texts"),
         "overflow": Kind("text", choices=("stop", "drop-oldest")),
+        "plain": Kind("switch"),
     }
 )
 """Every setting, in the order in which people see them."""
@@ -77,6 +80,8 @@ FROM_THE_MODEL = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty"
 """Settings that a checkpoint's generation_config.json or the adapter row may give, before our own defaults."""
 
 FIELDS = {"max_tokens": "max_new_tokens"}
+NOT_OF_GENERATION = ("model", "system", "plain")
+_SWITCHES = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
 _ALIAS = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
@@ -104,7 +109,7 @@ class Config:
         said: dict[str, Any] = {
             FIELDS.get(key, key): setting.value
             for key, setting in self.values.items()
-            if key not in ("model", "system") and setting.value is not None
+            if key not in NOT_OF_GENERATION and setting.value is not None
         }
         return GenerationSettings(**said)
 
@@ -134,7 +139,8 @@ def load(environment: Environment, flags: Mapping[str, object] = MappingProxyTyp
             values[key] = Setting(_found_in(name, key, parse, text), name)
     for key, said in flags.items():
         if said is not None:
-            values[key] = Setting(check(key, said), f"--{key.replace('_', '-')}")
+            no = "no-" if said is False else ""
+            values[key] = Setting(check(key, said), f"--{no}{key.replace('_', '-')}")
     return Config(MappingProxyType(values), MappingProxyType(aliases))
 
 
@@ -152,6 +158,9 @@ def check(key: str, value: object) -> Value:
             checked = tuple(value)
     elif kind.type == "text":
         if isinstance(value, str) and (value.strip() or kind.empty) and value in (kind.choices or (value,)):
+            checked = value
+    elif kind.type == "switch":
+        if isinstance(value, bool):
             checked = value
     elif isinstance(value, int | float) and not isinstance(value, bool) and _in_range(kind, value):
         if kind.type == "number":
@@ -181,6 +190,8 @@ def parse(key: str, text: str) -> Value:
             value = int(text)
         elif kind.type == "number":
             value = float(text)
+        elif kind.type == "switch":
+            value = _SWITCHES.get(text.strip().lower(), text)
     return check(key, value)
 
 

@@ -30,12 +30,13 @@ def ask(
     max_tokens: options.MaxTokens = None,
     stop: options.Stop = None,
     overflow: options.Overflow = None,
+    plain: options.Plain = None,
 ) -> int:
     """Answer once, on standard output.
 
     Piped input comes first, then a blank line, then the prompt: git diff | chatcli ask "write the commit message"
     """
-    from chatcli.cli.opening import open_session
+    from chatcli.cli.opening import as_wished, open_session
     from chatcli.render.answer import show_answer
 
     environment = real_environment()
@@ -52,7 +53,9 @@ def ask(
         max_tokens=max_tokens,
         stop=stop,
         overflow=overflow,
+        plain=plain,
     )
+    environment = as_wished(environment, flags)
     session = open_session(environment, flags)
     with closing(session.say(question)) as events:
         finished = show_answer(events, environment)

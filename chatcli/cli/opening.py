@@ -49,6 +49,15 @@ def open_session(environment: Environment, flags: Mapping[str, object], *, resum
     return Session(engine, settings, store, system=system, resume=stored_id, monotonic=environment.monotonic)
 
 
+def as_wished(environment: Environment, flags: Mapping[str, object]) -> Environment:
+    """The environment with what a person wishes of the output, by flag, variable or file.
+
+    Raises:
+        ConfigError, UsageError: a setting is wrong.
+    """
+    return replace(environment, plain=bool(load(environment, flags).value("plain")))
+
+
 def full_name(name: str, config: Config) -> str:
     """A name that means the same model tomorrow and in another folder: aliases and relative paths resolved."""
     name = config.aliases.get(name, name)

@@ -22,6 +22,9 @@ Stop = Annotated[list[str] | None, typer.Option(help="Text that ends the answer;
 Overflow = Annotated[
     str | None, typer.Option(help="When the context is full: drop-oldest exchanges (and say so), or stop.")
 ]
+Plain = Annotated[
+    bool | None, typer.Option("--plain/--no-plain", help="Print text as it comes instead of rendering Markdown.")
+]
 
 
 def said(**flags: object) -> dict[str, object]:

@@ -27,6 +27,7 @@ def run(
     max_tokens: options.MaxTokens = None,
     stop: options.Stop = None,
     overflow: options.Overflow = None,
+    plain: options.Plain = None,
 ) -> int:
     """Chat in the terminal; the model loads while you type.
 
@@ -47,9 +48,11 @@ def run(
         max_tokens=max_tokens,
         stop=stop,
         overflow=overflow,
+        plain=plain,
     )
-    from chatcli.cli.opening import open_session
+    from chatcli.cli.opening import as_wished, open_session
     from chatcli.repl.loop import chat
 
+    environment = as_wished(environment, flags)
     session = open_session(environment, flags, resume=conversation or ("@1" if resume else ""))
     return chat(session, environment)
