@@ -90,6 +90,15 @@ def _opened(environment: Environment, resume: str, *, keep: bool) -> tuple[Store
     return memory, stored_id
 
 
+def as_wished(environment: Environment, flags: Mapping[str, object]) -> Environment:
+    """The environment with what a person wishes of the output, by flag, variable or file.
+
+    Raises:
+        ConfigError, UsageError: a setting is wrong.
+    """
+    return replace(environment, plain=bool(load(environment, flags).value("plain")))
+
+
 def full_name(name: str, config: Config) -> str:
     """A name that means the same model tomorrow and in another folder: aliases and relative paths resolved."""
     name = config.aliases.get(name, name)

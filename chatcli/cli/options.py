@@ -40,6 +40,9 @@ Think = Annotated[
     bool | None, typer.Option("--think/--no-think", help="Let a model that can think do so, or not; default: its way.")
 ]
 Effort = Annotated[str | None, typer.Option(help="How much a model that can tell thinks: low, medium or high.")]
+Plain = Annotated[
+    bool | None, typer.Option("--plain/--no-plain", help="Print text as it comes instead of rendering Markdown.")
+]
 
 
 def said(**flags: object) -> dict[str, object]:

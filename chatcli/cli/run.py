@@ -30,6 +30,7 @@ def run(
     overflow: options.Overflow = None,
     think: options.Think = None,
     reasoning_effort: options.Effort = None,
+    plain: options.Plain = None,
 ) -> int:
     """Chat in the terminal; the model loads while you type.
 
@@ -53,11 +54,13 @@ def run(
         think=think,
         reasoning_effort=reasoning_effort,
         history=False if no_history else None,
+        plain=plain,
     )
-    from chatcli.cli.opening import keeps_history, open_engine, open_session
+    from chatcli.cli.opening import as_wished, keeps_history, open_engine, open_session
     from chatcli.config import load
     from chatcli.repl.loop import chat
 
+    environment = as_wished(environment, flags)
     session = open_session(environment, flags, resume=conversation or ("@1" if resume else ""))
     return chat(
         session,

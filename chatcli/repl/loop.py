@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from prompt_toolkit.input import Input
     from prompt_toolkit.output import Output
 
+UNFOLD_HINT = "/think shows it"
+
 
 def chat(
     session: Session,
@@ -92,7 +94,7 @@ def _obey(state: Chat, line: str) -> str:
 
 def _show(state: Chat, reply: Generator[Event]) -> None:
     with keys_held_back(sys.stdin), interruptible() as interrupt:
-        finished = show_answer(until(reply, interrupt), state.environment)
+        finished = show_answer(until(reply, interrupt), state.environment, unfold_hint=UNFOLD_HINT)
     if finished is None:
         state.aside("[stopped]")
     elif finished.reason == "length":
