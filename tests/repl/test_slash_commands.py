@@ -157,7 +157,7 @@ def test_set_shows_changes_and_unsets(chat: Chat, run: Run) -> None:
     listed = dict(line.split(maxsplit=1) for line in run("/set").splitlines())
     assert (listed["temperature"], listed["max_tokens"]) == ("0.2 (/set)", "99 (/set)")
     assert listed["top_p"] == "1.0 (chatcli's default)"
-    assert set(listed) == {*config.KINDS} - {"model", "system", "history"}
+    assert set(listed) == {*config.KINDS} - set(config.NOT_OF_GENERATION)
     assert run("/set temperature default") == "temperature  0.7 (chatcli's default)\n"
     assert chat.session.settings.temperature is None
     assert run("/set seed=7") == "seed  7 (/set)\n"
