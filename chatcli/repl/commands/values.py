@@ -12,10 +12,9 @@ from chatcli.repl.commands.table import nearest
 
 
 def names() -> dict[str, str]:
-    """Every generation setting that can be configured, by the name that people use, with its field."""
+    """Every generation setting by the name that people use, with its field."""
     known = {field.name for field in fields(GenerationSettings)}
-    every = {key: config.FIELDS.get(key, key) for key in config.KINDS}
-    return {key: field for key, field in every.items() if field in known}
+    return {key: field for key in config.KINDS if (field := config.FIELDS.get(key, key)) in known}
 
 
 def field_of(key: str) -> str:
