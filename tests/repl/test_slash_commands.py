@@ -32,6 +32,7 @@ from chatcli.generation import (
 )
 from chatcli.history.store import Store
 from chatcli.repl.commands import ALIASES, COMMANDS, NAMES, Leave, Offered, parse
+from chatcli.repl.commands.complete import candidates
 from chatcli.repl.commands.table import Completes
 from chatcli.repl.state import Chat
 from chatcli.session import Session
@@ -484,6 +485,25 @@ def test_every_command_has_help_an_example_that_calls_it_and_something_to_comple
         told = run(f"/help {each.name}")
         assert each.example in told and each.help.split(",")[0] in " ".join(told.split())
         assert isinstance(each.completes, tuple) or each.completes in get_args(get_args(Completes)[1])
+
+
+def test_what_an_argument_may_be(chat: Chat, run: Run, tmp_path: Path) -> None:
+    say(chat, "Where is Rome?")
+    run("/retry")
+    (tmp_path / "hub" / "models--Qwen--Qwen3-0.6B" / "snapshots" / "abc").mkdir(parents=True)
+    chat = replace(chat, environment=replace(chat.environment, variables={"HF_HOME": str(tmp_path)}))
+    chat.environment.config_folder.mkdir()
+    (chat.environment.config_folder / "config.toml").write_text('[alias]\nglm = "THUDM/chatglm-6b"\n')
+    words = {each.name: dict(candidates(chat, each.completes)) for each in COMMANDS.values()}
+    assert words["branch"] == {"1": "First answer.", "2": "Other answer."}
+    assert words["resume"] == {chat.session.id: "Where is Rome?"}
+    assert words["model"].items() >= {("glm", "THUDM/chatglm-6b"), ("Qwen/Qwen3-0.6B", "on this machine")}
+    assert words["set"]["top_p"] == "a number above 0 and at most 1"
+    assert set(words["help"]) == set(NAMES)
+    assert set(words["think"]) == {"on", "off", "default"}
+    assert words["save"] == words["system"] == {}
+    chat.session.store.close()
+    assert candidates(chat, "talks") == []
 
 
 def test_exit_leaves(run: Run) -> None:
