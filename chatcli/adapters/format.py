@@ -120,11 +120,14 @@ def chat_format(checkpoint: Checkpoint, tokenizer: Tokenizer, table: Table) -> C
         stop=row.stop,
         tags=row.reasoning,
         kept=frozenset(number for text, number in special.items() if any(text in tag for tag in row.reasoning)),
-        layers=(
-            Layer("generation_config.json", declared_sampling(checkpoint)),
-            *([Layer(f"the row {row.name}", row.defaults)] if found else []),
-        ),
+        layers=layers(checkpoint, found),
     )
+
+
+def layers(checkpoint: Checkpoint, match: Match | None) -> tuple[Layer, ...]:
+    """What the checkpoint's files and its row say of sampling, the nearest first."""
+    own = Layer("generation_config.json", declared_sampling(checkpoint))
+    return (own, Layer(f"the row {match.adapter.name}", match.adapter.defaults)) if match else (own,)
 
 
 def specials(tokenizer: Tokenizer) -> dict[str, int]:

@@ -17,9 +17,11 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from chatcli import __version__
+from chatcli.cli.adapters import adapters_list, adapters_match, adapters_render, adapters_show
 from chatcli.cli.ask import ask
 from chatcli.cli.config import config_path, config_set, config_show
 from chatcli.cli.history import history_list, history_show
+from chatcli.cli.models import models_show
 from chatcli.cli.run import run
 from chatcli.cli.tokens import tokens
 from chatcli.errors import INTERRUPTED, ChatcliError
@@ -38,6 +40,8 @@ app = typer.Typer(
     help="Talk to any Hugging Face checkpoint from your terminal.",
 )
 _history = typer.Typer(help="List and show stored conversations.", rich_markup_mode=None)
+_adapters = typer.Typer(help="The table of model families: list, show, match, render.", rich_markup_mode=None)
+_models = typer.Typer(help="What is known of a model.", no_args_is_help=True, rich_markup_mode=None)
 _config = typer.Typer(help="Show and change settings.", no_args_is_help=True, rich_markup_mode=None)
 
 
@@ -98,6 +102,13 @@ _history.command("show")(_guarded(history_show))
 _config.command("path")(_guarded(config_path))
 _config.command("show")(_guarded(config_show))
 _config.command("set")(_guarded(config_set))
+_adapters.callback(invoke_without_command=True)(_guarded(adapters_list))
+_adapters.command("show")(_guarded(adapters_show))
+_adapters.command("match")(_guarded(adapters_match))
+_adapters.command("render")(_guarded(adapters_render))
+_models.command("show")(_guarded(models_show))
+app.add_typer(_adapters, name="adapters")
+app.add_typer(_models, name="models")
 app.add_typer(_history, name="history")
 app.add_typer(_config, name="config")
 

@@ -69,6 +69,21 @@ def full_name(name: str, config: Config) -> str:
         return name
 
 
+def local_checkpoint(name: str, config: Config, environment: Environment) -> Checkpoint | None:
+    """What of a model is on this machine, perhaps without its weights; None where nothing is, and nothing is fetched.
+
+    Raises:
+        BrokenCheckpoint: its config.json is damaged.
+    """
+    from chatcli.models.checkpoint import open_checkpoint
+    from chatcli.models.hub import on_disk
+
+    meant = full_name(name, config)
+    if meant == guide.NAME:
+        return open_checkpoint(guide.folder(), guide.NAME)
+    return on_disk(meant, environment.variables)
+
+
 def _open_local(name: str, config: Config, environment: Environment, report: Report) -> Engine:
     from chatcli.adapters.table import load_table
     from chatcli.engines.local import open_local
