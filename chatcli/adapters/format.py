@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from chatcli.adapters.encode import Spoken, encode
 from chatcli.adapters.prompt import Templates, build, choose_templates, loses_system
@@ -69,7 +69,7 @@ class ChatFormat:
     ) -> list[int]:
         """The prompt's ids; the ids of replies that the model itself `spoken` are used as they were made."""
         template = self.templates.select(tools=bool(tools), documents=bool(documents))
-        given = {**self.variables, **thinking(template, settings or GenerationSettings())}
+        given: dict[str, Any] = {**self.variables, **thinking(template, settings or GenerationSettings())}
         prompt = build(template, conversation, control=self.control, tools=tools, documents=documents, **given)
         return encode(self.tokenizer, prompt, spoken, self.control)
 

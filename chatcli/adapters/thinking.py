@@ -6,6 +6,8 @@ knows a `reasoning_effort` only. This module knows no model and no message.
 
 from __future__ import annotations
 
+from typing import Any
+
 from chatcli.adapters.template import variables
 from chatcli.generation import GenerationSettings
 
@@ -18,13 +20,13 @@ def knobs(template: str) -> frozenset[str]:
     return variables(template) & {*SWITCHES, EFFORT}
 
 
-def thinking(template: str, settings: GenerationSettings) -> dict[str, object]:
+def thinking(template: str, settings: GenerationSettings) -> dict[str, Any]:
     """What `settings` say to a template, of those variables alone that it asks for.
 
     A template that knows only efforts cannot be told to stop thinking; it is told to do little of it.
     """
     known = knobs(template)
-    said: dict[str, object] = {}
+    said: dict[str, Any] = {}
     if settings.think is not None:
         said = {name: settings.think for name in SWITCHES if name in known}
         if not said and not settings.think and EFFORT in known:

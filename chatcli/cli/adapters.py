@@ -90,7 +90,7 @@ def adapters_match(
         if checkpoint
         else "the name alone: the model is not on this machine"
     )
-    said = {
+    said: dict[str, Any] = {
         "model": name,
         "judged_by": known,
         "row": found.adapter.name if found else None,
@@ -128,16 +128,17 @@ def adapters_render(
     from chatcli.streaming.sanitize import sanitize
 
     environment = real_environment()
-    templates, variables = _templates(name, environment)
+    templates, tokens = _templates(name, environment)
     given = conversation_from_json(read_text(environment))
     template = templates.select(tools=bool(given.tools), documents=bool(given.documents))
+    variables: dict[str, Any] = {**tokens, **thinking(template, given.settings)}
     text = build(
         template,
         given.conversation,
         add_generation_prompt=given.conversation.messages[-1].role == "user",
         tools=given.tools,
         documents=given.documents,
-        **{**variables, **thinking(template, given.settings)},
+        **variables,
     ).text
     if environment.stdout_is_terminal:
         print(sanitize(text), end="")
