@@ -1,4 +1,4 @@
-"""Write what of the docs comes from the program: docs/commands.md from its help, the tables of families from table.toml.
+"""Write what of the docs comes from the program: docs/commands.md from its help, tables of families from table.toml.
 
 `--check` writes nothing and only says whether all is fresh.
 """

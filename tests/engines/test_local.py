@@ -163,24 +163,6 @@ def test_thinking_reaches_the_template_and_a_template_without_a_switch_is_named_
     assert lengths[0] == lengths[1] < lengths[2]
 
 
-def test_a_stop_string_that_is_a_special_token_ends_the_reply(tiny_llama: Path) -> None:
-    """The decoder skips special tokens, so such a stop string is found by its id."""
-    engine = opened(tiny_llama)
-    end = engine._chat.tokenizer.token_to_id("<|im_start|>")
-    with_stop = replace(GREEDY, stop=("<|im_start|>",))
-    seen: list[frozenset[int]] = []
-    generate = engine._model.generate
-
-    def watched(ids: list[int], settings: GenerationSettings, *, end: frozenset[int], limit: int) -> Any:
-        seen.append(end)
-        return generate(ids, settings, end=end, limit=limit)
-
-    engine._model.generate = watched  # type: ignore[method-assign, assignment]
-    ask(engine, question("Hello"), GREEDY)
-    ask(engine, question("Hello"), with_stop)
-    assert [end in each for each in seen] == [False, True]
-
-
 def broken(folder: Path, tmp_path: Path, **tensors: Any) -> Path:
     """A copy of a checkpoint with some tensors replaced, or removed where given as None."""
     from safetensors.torch import load_file, save_file

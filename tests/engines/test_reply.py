@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection, Generator, Sequence
 from pathlib import Path
 
 import pytest
@@ -14,8 +15,9 @@ from chatcli.adapters.encode import fast_tokenizer
 from chatcli.adapters.format import ChatFormat, chat_format
 from chatcli.adapters.row import Adapter
 from chatcli.adapters.table import Table
-from chatcli.engines.local import _Reply
-from chatcli.generation import GenerationSettings, Reasoning, Text
+from chatcli.conversation import Conversation, Message
+from chatcli.engines.local import LocalEngine, _Reply
+from chatcli.generation import Finished, GenerationSettings, Reasoning, Text
 from chatcli.models.checkpoint import open_checkpoint
 
 SPECIAL = ["<|end|>", "<|start|>", "<|channel|>", "<|message|>", "<|return|>", "</s>"]
@@ -91,6 +93,39 @@ def test_all_is_shown_up_to_the_first_stop(folder: Path, text: str) -> None:
     ends = [(at + len(stop), at) for stop in stops if (at := text.find(stop)) >= 0]
     assert shown == "x" + (text[: min(ends)[1]] if ends else text)
     assert ended == ("text" if ends else "nothing")
+
+
+class Dictated:
+    """A model that says what it is told to, up to an end id."""
+
+    device, precision = "none", "text"
+
+    def __init__(self, ids: list[int]) -> None:
+        self._ids = ids
+
+    def generate(
+        self, ids: Sequence[int], settings: GenerationSettings, *, end: Collection[int], limit: int
+    ) -> Generator[int, None, bool]:
+        for token in self._ids[:limit]:
+            if token in end:
+                return True
+            yield token
+        return False
+
+    def close(self) -> None:
+        """Nothing to free."""
+
+
+@pytest.mark.parametrize(("stop", "answer", "reason"), [("<|end|>", "Hi.", "stop"), ("x", "Hi.more", "length")])
+def test_the_engine_ends_at_a_stop_string_that_is_a_special_token(
+    folder: Path, stop: str, answer: str, reason: str
+) -> None:
+    chat = chat_of(folder)
+    said = chat.tokenizer.encode("Hi.<|end|>more", add_special_tokens=False).ids
+    engine = LocalEngine(open_checkpoint(folder), chat, Dictated(said))  # type: ignore[arg-type]
+    events = list(engine.stream(Conversation((Message("user", "?"),)), GenerationSettings(stop=(stop,))))
+    assert "".join(event.text for event in events if isinstance(event, Text)) == answer
+    assert [event.reason for event in events if isinstance(event, Finished)] == [reason]
 
 
 @pytest.mark.parametrize(
