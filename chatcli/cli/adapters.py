@@ -6,6 +6,7 @@ It reads the table and small files; no model is loaded or fetched for it.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -88,7 +89,7 @@ def adapters_match(
     known = (
         f'config.json of {checkpoint.folder} says "{model_type}"'
         if checkpoint
-        else "the name alone: the model is not on this machine"
+        else "the name alone: no config.json of it is on this machine"
     )
     said: dict[str, Any] = {
         "model": name,
@@ -109,9 +110,13 @@ def adapters_match(
         print(line)
     if said["candidates"]:
         print("\nRows whose patterns fit, the one with the most letters first:\n")
-        for line in columns([(str(c["letters"]), c["pattern"], c["row"]) for c in said["candidates"]]):
+        for line in columns([_candidate(each) for each in said["candidates"]]):
             print(f"  {line}")
     return 0
+
+
+def _candidate(said: Mapping[str, Any]) -> tuple[str, str, str]:
+    return str(said["letters"]), said["pattern"], said["row"] + (", for base models" if said["base"] else "")
 
 
 def adapters_render(

@@ -14,6 +14,7 @@ from chatcli import guide
 from chatcli.config import Config, load
 from chatcli.engines.deferred import DeferredEngine, Report
 from chatcli.environment import Environment
+from chatcli.errors import UsageError
 from chatcli.generation import Engine
 from chatcli.history.store import Store
 from chatcli.session import Session
@@ -74,7 +75,10 @@ def local_checkpoint(name: str, config: Config, environment: Environment) -> Che
 
     Raises:
         BrokenCheckpoint: its config.json is damaged.
+        UsageError: the name is empty.
     """
+    if not name.strip():
+        raise UsageError("The model's name is empty: give a Hub id such as Qwen/Qwen3-0.6B, or a folder.")
     from chatcli.models.checkpoint import open_checkpoint
     from chatcli.models.hub import on_disk
 

@@ -77,7 +77,7 @@ def test_a_row_is_shown_with_a_prompt(chatcli: Chatcli) -> None:
 
 def test_a_match_says_why_and_asks_nobody(chatcli: Chatcli, model: Path) -> None:
     shown = chatcli("adapters", "match", "lmsys/vicuna-7b-v1.5").stdout.decode()
-    assert "vicuna*" in shown and "not on this machine" in shown
+    assert "vicuna*" in shown and "no config.json of it is on this machine" in shown
     said = json.loads(chatcli("adapters", "match", str(model), "--json").stdout)
     assert 'config.json says "qwen3"' in said["reason"]
     assert said["template"] == "the checkpoint's own, in tokenizer_config.json"
