@@ -142,7 +142,7 @@ def _texts(key: str, value: object) -> tuple[str, ...]:
 
 def _tags(key: str, value: object) -> tuple[str, ...]:
     if len(texts := _texts(key, value)) not in (2, 3):
-        raise UsageError(f'{key} must be two or three texts, such as ["<think>", "</think>"].')
+        raise UsageError(f'{key} must be two texts, such as ["<think>", "</think>"], or three.')
     return texts
 
 
