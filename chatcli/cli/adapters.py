@@ -18,7 +18,7 @@ from chatcli.errors import NotAChatModel, UsageError
 if TYPE_CHECKING:
     from chatcli.adapters.prompt import Templates
     from chatcli.adapters.row import Adapter
-    from chatcli.adapters.table import Table
+    from chatcli.adapters.table import Match, Table
     from chatcli.models.checkpoint import Checkpoint
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
@@ -30,11 +30,11 @@ def adapters_list(context: typer.Context, as_json: Json = False) -> int:
         return 0
     from chatcli.render.columns import columns
 
-    rows = sorted(_table(real_environment()).rows, key=lambda row: row.name)
+    rows = sorted(_table(real_environment()).rows, key=lambda row: row.name.lower())
     if as_json:
         _print_json([_as_json(row) for row in rows])
         return 0
-    for line in columns([(row.name, _template_name(row), ", ".join(row.examples[:2])) for row in rows]):
+    for line in columns([(row.name, _template_name(row) or "its checkpoints'", _for_example(row)) for row in rows]):
         print(line)
     return 0
 
@@ -96,9 +96,9 @@ def adapters_match(
         "judged_by": known,
         "row": found.adapter.name if found else None,
         "reason": found.reason if found else "no row fits the name" + (" and the model_type" if model_type else ""),
-        "template": _template_of(checkpoint, table) if checkpoint else found.adapter.template if found else None,
+        "template": _template_of(checkpoint, table) if checkpoint else _template_by_name(found),
         "candidates": [
-            {"row": c.adapter.name, "pattern": c.pattern, "letters": c.letters, "base": c.base}
+            {"row": c.adapter.name, "pattern": c.pattern, "letters": len(c.places), "base": c.base}
             for c in table.candidates(name, model_type)
         ],
     }
@@ -186,12 +186,22 @@ def _template_of(checkpoint: Checkpoint, table: Table) -> str:
     try:
         return choose_templates(checkpoint, table.match(checkpoint.name, checkpoint.model_type)).origin
     except NotAChatModel:
-        return "none: a base model"
+        return "none: a base model has no chat format"
+
+
+def _template_by_name(found: Match | None) -> str | None:
+    if not found or not found.chats:
+        return "none: a base model has no chat format" if found else None
+    return _template_name(found.adapter) or "its checkpoints'"
 
 
 def _template_name(row: Adapter) -> str:
     """A template's file, or "its own text" where a person wrote it into the row."""
     return row.template if "\n" not in row.template and "{" not in row.template else "a text of its own"
+
+
+def _for_example(row: Adapter) -> str:
+    return ", ".join(row.examples[:2] or row.match[:2])
 
 
 def _as_json(row: Adapter) -> dict[str, Any]:

@@ -26,6 +26,6 @@ def test_the_documented_rows_load_and_render(tmp_path: Path) -> None:
     assert found and found.adapter.name == "my-model"
     talk = Conversation((Message("user", "Hi"),))
     prompt = build(found.adapter.template_text, talk, bos_token="<s>")
-    assert prompt.text == "<s><|user|>\nHi<|end|>\n<|assistant|>\n"
+    assert prompt.text == "<s><|user|>\nHi<|end|>\n<|Ada|>\n"
     ours, changed = shipped().row("llama-3"), table.row("llama-3")
     assert (changed.defaults.temperature, changed.match) == (0.3, ours.match)
