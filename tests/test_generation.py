@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from contextlib import closing
+from dataclasses import fields, replace
+from pathlib import Path
 
+from chatcli.engines.scripted import ScriptedEngine
 from chatcli.generation import DEFAULTS, GenerationSettings, Layer, in_force
+from chatcli.history.store import Store
+from chatcli.session import Session
 
 FLAG = Layer("--temperature", GenerationSettings(temperature=0.1))
 FILE = Layer("config.toml", GenerationSettings(top_k=5))
@@ -30,3 +35,13 @@ def test_every_setting_has_its_origin() -> None:
 def test_what_is_changed_in_the_chat_says_so() -> None:
     assert told(GenerationSettings(temperature=0.2))["temperature"] == (0.2, "/set")
     assert told(GenerationSettings())["temperature"] == (0.6, "generation_config.json")  # /set temperature default
+
+
+def test_a_session_knows_where_its_settings_come_from(tmp_path: Path) -> None:
+    settings = GenerationSettings(temperature=0.1)
+    with closing(Store.open(tmp_path / "history.db")) as store:
+        session = Session(ScriptedEngine([""]), settings, store, said=(FLAG,))
+        told = {each.name: each.origin for each in session.settings_in_force()}
+        assert (told["temperature"], told["top_p"]) == ("--temperature", "chatcli's default")
+        session.settings = replace(settings, temperature=0.9)
+        assert {each.name: each.origin for each in session.settings_in_force()}["temperature"] == "/set"

@@ -140,7 +140,7 @@ def adapters_render(
     text = build(
         template,
         given.conversation,
-        add_generation_prompt=given.conversation.messages[-1].role == "user",
+        add_generation_prompt=[m.role for m in given.conversation.messages[-1:]] == ["user"],
         tools=given.tools,
         documents=given.documents,
         **variables,

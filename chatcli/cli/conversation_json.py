@@ -50,13 +50,14 @@ def conversation_from_json(text: str) -> Given:
     system = said.get("system")
     if system is not None and not isinstance(system, str):
         raise UsageError("The conversation's system message must be a text.")
-    if any(m.role == "system" for m in messages[1:]) or (system and messages and messages[0].role == "system"):
+    if any(m.role == "system" for m in messages[1:]) or (
+        system is not None and messages and messages[0].role == "system"
+    ):
         raise UsageError("There can be one system message, at the beginning.")
-    if not any(m.role != "system" for m in messages):
-        raise UsageError("The conversation holds no message of a user or an assistant.")
-    conversation = Conversation(messages)
+    # An empty system message is one: templates put their own default where there is none.
+    head = () if system is None else (Message("system", system),)
     return Given(
-        conversation.with_system(system) if system else conversation,
+        Conversation((*head, *messages)),
         _list(said, "tools"),
         _list(said, "documents"),
         GenerationSettings(**{k: check(k, said[k]) for k in ("think", "reasoning_effort") if said.get(k) is not None}),  # type: ignore[arg-type]

@@ -107,6 +107,18 @@ def test_the_last_role_decides_whether_the_model_is_to_speak(chatcli: Chatcli) -
     assert chatcli("adapters", "render", "chatml", stdin={"messages": answered}).stdout.endswith(b"Ho<|im_end|>\n")
 
 
+def test_an_empty_system_message_is_not_the_default_one(chatcli: Chatcli) -> None:
+    talk = {"messages": [{"role": "user", "content": "Hi"}]}
+    prompts = [
+        chatcli("adapters", "render", "vicuna_v1.1", stdin={**talk, "system": s}).stdout for s in (None, "", "S")
+    ]
+    assert prompts[0].startswith(b"A chat between") and prompts[2] == b"S USER: Hi ASSISTANT:"
+    assert b"A chat" not in prompts[1] and prompts[1].endswith(b"USER: Hi ASSISTANT:")
+    assert (
+        chatcli("adapters", "render", "vicuna_v1.1", stdin={"messages": []}).stdout == prompts[0].partition(b"USER")[0]
+    )
+
+
 def test_a_model_renders_by_its_own_template(chatcli: Chatcli, model: Path) -> None:
     tools = [{"type": "function", "function": {"name": "f"}}]
     given = {"messages": [{"role": "user", "content": "Hi"}], "tools": tools, "think": False}
@@ -118,7 +130,7 @@ def test_a_model_renders_by_its_own_template(chatcli: Chatcli, model: Path) -> N
 @pytest.mark.parametrize(
     "given",
     [
-        "", "{", "[]", "null", "[" * 100_000, "{}", {"messages": []}, {"messages": "hi"}, {"messages": [3]},
+        "", "{", "[]", "null", "[" * 100_000, "{}", {"messages": "hi"}, {"messages": [3]},
         {"messages": [{"role": "boss", "content": "x"}]}, {"messages": [{"role": ["user"], "content": "x"}]},
         {"messages": [{"role": "user"}]}, {"messages": [{"role": "user", "content": None}]},
         {"messages": [{"role": "user", "content": "x", "name": "y"}]}, {"sytem": "x", **TALK}, {**TALK, "system": 3},
