@@ -179,8 +179,9 @@ def test_no_two_rows_can_fit_a_name_equally_well() -> None:
 
 
 def test_a_tie_is_found_however_it_is_written() -> None:
-    one, other = Adapter("one", match=("my*chat*",)), Adapter("other", base=("*my-?chat*", "My*Chat"))
+    one, other = Adapter("one", match=("my*chat*",)), Adapter("other", match=("*my-?chat*", "My*Chat"))
     assert ties((one, other)) == [("one", "other", "My*Chat")]
+    assert ties((one, Adapter("other", base=("my*chat*",)))) == []
     assert ties((Adapter("a", ("x*",), model_type=("llama",)), Adapter("b", ("x*",), model_type=("mpt",)))) == []
 
 
