@@ -18,13 +18,35 @@ Effort = Literal["low", "medium", "high"]
 
 
 @dataclass(frozen=True, slots=True)
+class Constraint:
+    """What the answer must conform to: `text` is a JSON schema, a regular expression, or a JSON list of choices."""
+
+    kind: Literal["schema", "regex", "choice"]
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class TokenLogprob:
+    """A token of the answer: its id, its text, its natural log probability, and the likeliest tokens there.
+
+    Probabilities are the model's own, before temperature, filters and constraints.
+    """
+
+    id: int
+    text: str
+    logprob: float
+    top: tuple[TokenLogprob, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class GenerationSettings:
     """How to sample and when to stop. `None` (or no stop strings) means "not said here".
 
     Settings are layered with `over`: flags over config over checkpoint over adapter row over
     `DEFAULTS`. A temperature of 0 is greedy decoding. `top_k` 0, `top_p` 1, `min_p` 0 and
     `repetition_penalty` 1 switch the respective filter off. `think` and `reasoning_effort` reach the models
-    whose chat template knows them.
+    whose chat template knows them. `top_logprobs` asks for the probability of every token and of that many
+    others beside it; 0 is the token alone.
     """
 
     temperature: float | None = None
@@ -38,6 +60,8 @@ class GenerationSettings:
     overflow: Overflow | None = None
     think: bool | None = None
     reasoning_effort: Effort | None = None
+    constraint: Constraint | None = None
+    top_logprobs: int | None = None
 
     def over(self, below: GenerationSettings) -> GenerationSettings:
         """These settings, with what they leave open taken from `below`."""
@@ -96,9 +120,12 @@ def in_force(settings: GenerationSettings, said: Sequence[Layer], below: Sequenc
 class Progress:
     """Something is under way that makes no text yet.
 
-    `stage` is a gerund shown to people ("downloading", "loading", "reading", "thinking");
+    `stage` is a gerund shown to people ("downloading", "loading", "reading", "writing");
     `done` of `total` counts `unit`s, a total of 0 means unknown. `note` is one sentence that the
     person must see, such as that old exchanges were dropped; most have none.
+
+    "reading" counts the prompt's tokens, the first report those that were cached; "writing" counts the
+    reply's. So a reply that is broken off has its numbers, too.
     """
 
     stage: str
@@ -136,6 +163,7 @@ class Finished:
     cached_tokens: int = 0
     seconds_to_first: float = 0.0
     seconds: float = 0.0
+    logprobs: tuple[TokenLogprob, ...] = ()
 
     @property
     def tokens_per_second(self) -> float:
@@ -151,6 +179,9 @@ class EngineFacts:
     """What a toolbar or a stored conversation says of an engine. Empty or 0 where unknown.
 
     `layers` are what the model says of its own sampling, the nearest first.
+
+    `most_tokens_per_second` is the decode rate at which the memory's bandwidth is all used up: every weight
+    is read once for each token.
     """
 
     model: str
@@ -159,7 +190,16 @@ class EngineFacts:
     precision: str = ""
     context: int = 0
     adapter: str = ""
+    most_tokens_per_second: float = 0.0
     layers: tuple[Layer, ...] = ()
+
+    @property
+    def defaults(self) -> GenerationSettings:
+        """The settings that the engine takes where a person says none."""
+        settings = GenerationSettings()
+        for layer in self.layers:
+            settings = settings.over(layer.settings)
+        return settings.over(DEFAULTS)
 
 
 class Engine(Protocol):
@@ -171,7 +211,14 @@ class Engine(Protocol):
         ...
 
     def stream(self, conversation: Conversation, settings: GenerationSettings) -> Generator[Event]:
-        """Answer the last user message. Closing the iterator cancels; errors are `ChatcliError`s."""
+        """Answer the last user message; a last message of the assistant's is gone on with where it ends.
+
+        Closing the iterator cancels; errors are `ChatcliError`s.
+        """
+        ...
+
+    def count(self, conversation: Conversation) -> int:
+        """How many tokens `conversation` is as a prompt; 0 where that is not known (yet). Never blocks."""
         ...
 
     def close(self) -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from chatcli.adapters.encode import Spoken, encode
-from chatcli.adapters.prompt import Templates, build, choose_templates, loses_system
+from chatcli.adapters.prompt import Templates, begun, build, choose_templates, loses_system
 from chatcli.adapters.row import Adapter
 from chatcli.adapters.table import Match, Table
 from chatcli.adapters.thinking import thinking, unheard
@@ -67,10 +67,18 @@ class ChatFormat:
         tools: Sequence[object] | None = None,
         documents: Sequence[object] | None = None,
     ) -> list[int]:
-        """The prompt's ids; the ids of replies that the model itself `spoken` are used as they were made."""
+        """The prompt's ids; the ids of replies that the model itself `spoken` are used as they were made.
+
+        A last message of the assistant's is left open, for the model to go on with.
+        """
+        reply = conversation.unfinished
+        if reply:
+            conversation = conversation.without_last_message()
         template = self.templates.select(tools=bool(tools), documents=bool(documents))
         given: dict[str, Any] = {**self.variables, **thinking(template, settings or GenerationSettings())}
         prompt = build(template, conversation, control=self.control, tools=tools, documents=documents, **given)
+        if reply:
+            prompt = begun(prompt, reply, self.tags, self.control)
         return encode(self.tokenizer, prompt, spoken, self.control)
 
     def notes(self, conversation: Conversation, settings: GenerationSettings) -> Iterator[str]:

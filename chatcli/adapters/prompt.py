@@ -97,6 +97,28 @@ def build(
         return given.build((replace(first, text=f"{conversation.system}\n\n{first.text}"), *rest))
 
 
+def begun(prompt: Prompt, reply: Message, tags: Sequence[str], control: Collection[str] = ()) -> Prompt:
+    """`prompt` with the beginning of its answer behind it, which the model then goes on with.
+
+    `tags` open and close a reasoning part, a third opens the answer; the prompt itself may have opened the
+    reasoning. The white space around two tags is that of the families that use them.
+    """
+    opened = prompt.text.rstrip().endswith(tags[0])
+    before = "" if opened or not reply.reasoning else tags[0]
+    after = tags[1] if reply.text and (opened or reply.reasoning) else ""
+    if len(tags) > 2:
+        after += tags[2] if reply.text else ""
+    else:
+        before, after = before and f"{before}\n", after and f"\n{after}\n\n"
+    text, cuts = prompt.text, [*prompt.cuts, len(prompt.text)]
+    pattern = _starts(control)
+    for part, said in ((before, False), (reply.reasoning, True), (after, False), (reply.text, True)):
+        if said and pattern:
+            cuts += [len(text) + found.end() for found in pattern.finditer(part)]
+        text += _SURROGATES.sub("\ufffd", part)
+    return Prompt(text, tuple(cuts), prompt.replies)
+
+
 def loses_system(template: str, system: str, **variables: Any) -> bool:
     """Whether a template passes over a system message without a word."""
     if not system.strip():

@@ -180,7 +180,8 @@ def _compiled(pattern: str) -> tuple[tuple[str, ...], str]:
 def shipped() -> Table:
     """The table that chatcli ships."""
     file = files("chatcli.adapters") / "table.toml"
-    return Table(tuple(read_row(name, row, Path("table.toml")) for name, row in _toml(file.read_text("utf-8")).items()))
+    rows = _toml(file.read_text(encoding="utf-8"))
+    return Table(tuple(read_row(name, said, Path("table.toml"), ours=True) for name, said in rows.items()))
 
 
 def load_table(folder: Path) -> Table:

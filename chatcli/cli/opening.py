@@ -44,7 +44,7 @@ def open_session(environment: Environment, flags: Mapping[str, object], *, resum
     name = full_name(str(flags.get("model") or stored_model or config.value("model") or guide.NAME), config)
     if name == guide.NAME:
         environment.note(GUIDE_NOTE)
-    engine = DeferredEngine(lambda report: _open_local(name, config, environment, report), name=name)
+    engine = open_engine(name, config, environment)
     system = None if stored_id and "system" not in flags else str(config.value("system") or "")
     settings = config.generation_settings()
     return Session(
@@ -56,6 +56,12 @@ def open_session(environment: Environment, flags: Mapping[str, object], *, resum
         said=config.layers(),
         monotonic=environment.monotonic,
     )
+
+
+def open_engine(name: str, config: Config, environment: Environment) -> DeferredEngine:
+    """The engine of the model that a person calls `name`, which begins to load now."""
+    meant = full_name(name, config)
+    return DeferredEngine(lambda report: _open_local(meant, config, environment, report), name=meant)
 
 
 def full_name(name: str, config: Config) -> str:

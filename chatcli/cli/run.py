@@ -52,8 +52,9 @@ def run(
         think=think,
         reasoning_effort=reasoning_effort,
     )
-    from chatcli.cli.opening import open_session
+    from chatcli.cli.opening import open_engine, open_session
+    from chatcli.config import load
     from chatcli.repl.loop import chat
 
     session = open_session(environment, flags, resume=conversation or ("@1" if resume else ""))
-    return chat(session, environment)
+    return chat(session, environment, open_model=lambda name: open_engine(name, load(environment, flags), environment))

@@ -8,15 +8,19 @@ stop strings, reasoning. It knows the order of these steps and no tensor; torch 
 from __future__ import annotations
 
 import time
-from collections.abc import Generator
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Generator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, TypeVar
 
 from chatcli.adapters.encode import Spoken
-from chatcli.adapters.format import ChatFormat, chat_format, require_chat_format, specials
+from chatcli.adapters.format import ChatFormat, chat_format, require_chat_format
 from chatcli.adapters.table import Table
-from chatcli.conversation import Conversation
+from chatcli.constraints import grammar
+from chatcli.conversation import Conversation, Message
 from chatcli.engines.overflow import fit
+from chatcli.engines.reply import NOTHING, Reply
+from chatcli.errors import ChatcliError
 from chatcli.generation import (
     DEFAULTS,
     EngineFacts,
@@ -25,23 +29,23 @@ from chatcli.generation import (
     FinishReason,
     GenerationSettings,
     Progress,
-    Text,
+    TokenLogprob,
 )
 from chatcli.models.checkpoint import Checkpoint, context_length
 from chatcli.models.vocabulary import tokenizer as read_tokenizer
 from chatcli.models.weights import weights as read_weights
-from chatcli.streaming.detokenize import Detokenizer
-from chatcli.streaming.reasoning import ReasoningSplitter
-from chatcli.streaming.sanitize import sanitize
-from chatcli.streaming.stops import StopStrings
 
 if TYPE_CHECKING:
     from chatcli.engines.deferred import Report
+    from chatcli.runtime.constrain import TokenConstraint
     from chatcli.runtime.model import CausalModel
 
 UNKNOWN_CONTEXT = 4096
 """Tokens that a model is trusted with whose config.json does not say."""
 REMEMBERED_REPLIES = 256
+
+Key = TypeVar("Key")
+Value = TypeVar("Value")
 
 
 class LocalEngine:
@@ -51,6 +55,7 @@ class LocalEngine:
         self._chat = chat
         self._model = model
         self._spoken: dict[str, Spoken] = {}
+        self._made: dict[Message, tuple[int, ...]] = {}
         self._dropped = 0
         self._noted: set[str] = set()
         self.facts = EngineFacts(
@@ -61,10 +66,14 @@ class LocalEngine:
             context=context_length(checkpoint.config) or UNKNOWN_CONTEXT,
             adapter=chat.row,
             layers=chat.layers,
+            most_tokens_per_second=model.most_tokens_per_second,
         )
 
     def stream(self, conversation: Conversation, settings: GenerationSettings) -> Generator[Event]:
-        """Answer the last user message.
+        """Answer the last user message, or go on with the answer that is begun.
+
+        Going on, the ids that this engine made for the beginning are taken as they are, so that it comes
+        to what it would have come to at once.
 
         Raises:
             ContextOverflow: the prompt does not fit, and nothing may or can be left out.
@@ -76,62 +85,121 @@ class LocalEngine:
             if note not in self._noted:
                 self._noted.add(note)
                 yield Progress("reading", note=note)
+        began = conversation.unfinished
+        before = self._ids_of_the_beginning(conversation, settings) if began else []
         fitted = fit(
-            conversation, lambda c: self._encode(c, settings), self.facts.context, settings, dropped=self._dropped
+            conversation,
+            lambda part: self._encode(part, settings, before),
+            self.facts.context,
+            settings,
+            dropped=self._dropped,
         )
         if fitted.dropped > self._dropped:
             yield Progress("reading", note=fitted.note)
         self._dropped = fitted.dropped
         counted = _Counted(begun, len(fitted.ids))
         limit = min(settings.max_new_tokens or fitted.room, fitted.room)
+        inside = self._chat.begins_inside_reasoning(fitted.ids[: len(fitted.ids) - len(before)])
+        reply = Reply(self._chat, settings, began or NOTHING, inside=inside)
         made: list[int] = []
-        reply = _Reply(self._chat, settings, inside=self._chat.begins_inside_reasoning(fitted.ids))
-        tokens = self._model.generate(fitted.ids, settings, end=self._chat.end | reply.end, limit=limit)
+        constraint = self._constraint(settings, limit, before, inside=inside)
         try:
-            ended = yield from self._relay(tokens, reply, made, counted)
+            for event in reply.replay(before):
+                yield reply.show(event)
+            end = self._chat.end | reply.end
+            tokens = self._model.generate(fitted.ids, settings, end=end, limit=limit, constraint=constraint)
+            ended = reply.stopped or (yield from self._relay(tokens, reply, made, counted))
         finally:
-            self._remember(made, reply.answer)
-        yield counted.finished("stop" if ended else "length", len(made))
+            self._remember([*before, *made], reply.shown)
+        finished = counted.finished("stop" if ended else "length", len(made))
+        yield replace(finished, logprobs=self._logprobs()) if settings.top_logprobs is not None else finished
+
+    def count(self, conversation: Conversation) -> int:
+        """Tokens of the whole conversation as a prompt, whether it fits or not."""
+        try:
+            return len(self._encode(conversation, GenerationSettings())) if conversation.spoken else 0
+        except ChatcliError:  # a template that refuses it says so when it is asked
+            return 0
 
     def close(self) -> None:
         """Free the model's memory."""
         self._model.close()
 
+    def _constraint(
+        self, settings: GenerationSettings, limit: int, before: Sequence[int], *, inside: bool
+    ) -> TokenConstraint | None:
+        if not settings.constraint:
+            return None
+        begin = self._chat.tokenizer.token_to_id(self._chat.tags[1]) if inside else None
+        made = self._model.constrained(
+            self._chat.tokenizer, grammar(settings.constraint), end=self._chat.end, limit=limit, begin=begin
+        )
+        for token in before:
+            made.take(token)
+        return made
+
+    def _logprobs(self) -> tuple[TokenLogprob, ...]:
+        def told(token: int, logprob: float) -> TokenLogprob:
+            return TokenLogprob(token, self._chat.tokenizer.decode([token], skip_special_tokens=False), logprob)
+
+        return tuple(
+            replace(told(token, logprob), top=tuple(told(*each) for each in top))
+            for token, logprob, top in self._model.logprobs
+        )
+
     def _relay(
-        self, tokens: Generator[Progress | int, None, bool], reply: _Reply, made: list[int], counted: _Counted
+        self, tokens: Generator[Progress | int, None, bool], reply: Reply, made: list[int], counted: _Counted
     ) -> Generator[Event, None, bool]:
-        """Turn ids into events; returns whether the reply came to an end of its own."""
-        try:
-            while True:
-                token = next(tokens)
+        """Turn ids into events, each token's behind its count; returns whether the reply came to its own end."""
+        with closing(tokens):
+            while not reply.stopped:
+                try:
+                    token = next(tokens)
+                except StopIteration as end:
+                    for event in reply.flush(ended=bool(end.value)):
+                        yield reply.show(event)
+                    return bool(end.value)
                 if isinstance(token, Progress):
                     counted.progress(token)
                     yield token
                     continue
                 counted.token()
                 made.append(token)
-                events = reply.push(token)
-                yield from events or (Progress("writing", len(made), unit="tokens"),)
-                if reply.stopped:
-                    return True
-        except StopIteration as end:
-            yield from reply.flush()
-            return bool(end.value)
-        finally:
-            tokens.close()
+                yield Progress("writing", len(made), unit="tokens")
+                for event in reply.push(token):
+                    yield reply.show(event)
+        return True
 
-    def _encode(self, conversation: Conversation, settings: GenerationSettings) -> list[int]:
+    def _encode(
+        self, conversation: Conversation, settings: GenerationSettings, before: Sequence[int] = ()
+    ) -> list[int]:
+        """The prompt's ids; `before` are those of a reply to go on with."""
+        if before:
+            return [*self._encode(conversation.without_last_message(), settings), *before]
         replies = (m.text.strip() for m in conversation.messages if m.role == "assistant")
         spoken = [s for text in replies if (s := self._spoken.get(text))]
         return self._chat.encode(conversation, spoken, settings)
 
-    def _remember(self, made: list[int], answer: str) -> None:
-        """Keep the ids of a reply whose text is just what they decode to, for the next prompt."""
+    def _ids_of_the_beginning(self, conversation: Conversation, settings: GenerationSettings) -> list[int]:
+        """What this engine made for the reply to go on with, or what its text encodes to."""
+        made = self._made.get(conversation.messages[-1])
+        if made is not None:
+            return list(made)
+        asked = self._encode(conversation.without_last_message(), settings)
+        return self._encode(conversation, settings)[len(asked) :]
+
+    def _remember(self, made: list[int], shown: Message) -> None:
+        """Keep a reply's ids, to go on with it; where its text is just what they decode to, for later prompts too."""
+        _keep(self._made, shown, tuple(made))
         text = self._chat.tokenizer.decode(made)
-        if text and text == answer and text == text.strip():
-            self._spoken[text] = Spoken(text, tuple(made))
-            while len(self._spoken) > REMEMBERED_REPLIES:
-                del self._spoken[next(iter(self._spoken))]
+        if text and text == shown.text and text == text.strip():
+            _keep(self._spoken, text, Spoken(text, tuple(made)))
+
+
+def _keep(memory: dict[Key, Value], key: Key, value: Value) -> None:
+    memory[key] = value
+    while len(memory) > REMEMBERED_REPLIES:
+        del memory[next(iter(memory))]
 
 
 @dataclass
@@ -157,54 +225,6 @@ class _Counted:
         now = time.monotonic()
         first = self.first or now
         return Finished(reason, self.prompt, made, max(self.cached, 0), first - self.begun, now - first)
-
-
-class _Reply:
-    """From one reply's ids to events; `answer` is the text so far, without reasoning.
-
-    Special tokens are not decoded, so a stop string that is one of them has its id in `end`, and one that
-    holds some is found with them kept; what is kept and stops nothing is taken out again.
-    """
-
-    def __init__(self, chat: ChatFormat, settings: GenerationSettings, *, inside: bool) -> None:
-        self.answer = ""
-        self.stopped = False
-        stops = (*chat.stop, *(settings.stop or ()))
-        special = specials(chat.tokenizer)
-        self.end = frozenset(special[stop] for stop in stops if stop in special)
-        within = {text: i for text, i in special.items() if any(text in stop and text != stop for stop in stops)}
-        self._unshown = [text for text, i in within.items() if i not in chat.kept]
-        self._detokenizer = Detokenizer(chat.tokenizer, keep=chat.kept | frozenset(within.values()))
-        self._stops = StopStrings(stops)
-        self._splitter = ReasoningSplitter(*chat.tags, inside=inside)
-
-    def push(self, token: int) -> list[Event]:
-        """What the token makes certain."""
-        return self._split(self._certain(self._detokenizer.push(token)))
-
-    def flush(self) -> list[Event]:
-        """What was held back, at the end of the reply."""
-        if self.stopped:
-            return []
-        text = self._certain(self._detokenizer.flush())
-        return self._split(text if self.stopped else text + self._shown(self._stops.flush()), last=True)
-
-    def _certain(self, text: str) -> str:
-        safe, hit = self._stops.push(sanitize(text))
-        self.stopped = hit is not None
-        return self._shown(safe)
-
-    def _shown(self, text: str) -> str:
-        for special in self._unshown:
-            text = text.replace(special, "")
-        return text
-
-    def _split(self, text: str, *, last: bool = False) -> list[Event]:
-        events: list[Event] = list(self._splitter.push(text))
-        if last or self.stopped:
-            events += self._splitter.flush()
-        self.answer += "".join(event.text for event in events if isinstance(event, Text))
-        return events
 
 
 def open_local(checkpoint: Checkpoint, table: Table, report: Report) -> LocalEngine:

@@ -32,7 +32,9 @@ from chatcli.environment import Environment
 PROMPT = "> "
 REFRESH_SECONDS = 0.1
 LEAVE_HINT = " Ctrl-C again leaves, and so does Ctrl-D "  # the first half fits into 20 columns
-_STYLE = Style.from_dict({"bottom-toolbar": "noreverse fg:ansibrightblack", "prompt": "bold"})
+_STYLE = Style.from_dict(
+    {"bottom-toolbar": "noreverse fg:ansibrightblack", "prompt": "bold", "warning": "fg:ansiyellow bold"}
+)
 
 
 class SlashCompleter(Completer):
@@ -62,15 +64,15 @@ class PrivateHistory(FileHistory):
 class Prompt:
     """Reads one message after another.
 
-    `toolbar` gives the line below the prompt; `loading` says whether it changes by itself, and raises
-    when there will never be a model: then `read` raises the same at once.
+    `toolbar` gives the line below the prompt, in pieces with their styles; `loading` says whether it changes
+    by itself, and raises when there will never be a model: then `read` raises the same at once.
     """
 
     def __init__(
         self,
         environment: Environment,
         names: Sequence[str],
-        toolbar: Callable[[], str],
+        toolbar: Callable[[], list[tuple[str, str]]],
         loading: Callable[[], bool],
         *,
         input: Input | None = None,  # noqa: A002  prompt_toolkit's own name
@@ -141,8 +143,8 @@ class Prompt:
     def _typed(self, _: object) -> None:
         self._leaving = False
 
-    def _line_below(self) -> str:
-        return LEAVE_HINT if self._leaving else self._toolbar()
+    def _line_below(self) -> list[tuple[str, str]]:
+        return [("", LEAVE_HINT)] if self._leaving else self._toolbar()
 
     def _watch(self) -> None:
         """Redraw the toolbar while the model loads."""

@@ -1,145 +1,119 @@
-"""From a reply's ids to events: what ends it, what is held back, what is never shown."""
+"""A reply that is cut anywhere and gone on with is the reply that was not cut."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Collection, Generator, Sequence
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
-from chatcli.adapters.encode import fast_tokenizer
 from chatcli.adapters.format import ChatFormat, chat_format
-from chatcli.adapters.row import Adapter
-from chatcli.adapters.table import Table
-from chatcli.conversation import Conversation, Message
-from chatcli.engines.local import LocalEngine, _Reply
-from chatcli.generation import Finished, GenerationSettings, Reasoning, Text
+from chatcli.adapters.table import shipped
+from chatcli.conversation import Message
+from chatcli.engines.reply import Reply
+from chatcli.generation import Event, GenerationSettings
 from chatcli.models.checkpoint import open_checkpoint
+from chatcli.models.vocabulary import tokenizer as read_tokenizer
 
-SPECIAL = ["<|end|>", "<|start|>", "<|channel|>", "<|message|>", "<|return|>", "</s>"]
-HARMONY = ("<|channel|>analysis<|message|>", "<|end|><|start|>assistant", "<|channel|>final<|message|>")
+SETTINGS = GenerationSettings(stop=("STOP", "结束"))
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("thing")
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    tokenizer = Tokenizer(models.BPE({c: i for i, c in enumerate(alphabet)}, []))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    tokenizer.add_special_tokens([AddedToken(text, normalized=False, special=True) for text in SPECIAL])
-    tokenizer.save(str(folder / "tokenizer.json"))
-    (folder / "config.json").write_text('{"model_type": "thing", "eos_token_id": 5}')
-    (folder / "tokenizer_config.json").write_text(json.dumps({"eos_token": "</s>", "chat_template": "{{ messages }}"}))
-    return folder
+def chat(tiny_llama: Path) -> ChatFormat:
+    checkpoint = open_checkpoint(tiny_llama, "tiny")
+    tokenizer = read_tokenizer(checkpoint)
+    assert tokenizer
+    return chat_format(checkpoint, tokenizer, shipped())
 
 
-def chat_of(folder: Path, **row: object) -> ChatFormat:
-    checkpoint = open_checkpoint(folder)
-    table = Table((Adapter("thing", model_type=("thing",), **row),))  # type: ignore[arg-type]
-    return chat_format(checkpoint, fast_tokenizer(checkpoint), table)
+def shown(reply: Reply, events: list[Event]) -> list[Event]:
+    return [reply.show(event) for event in events]
 
 
-def played(chat: ChatFormat, text: str, *stops: str) -> tuple[str, str, str]:
-    """What a model's reply becomes: answer, reasoning, and what ended it: "id", "text" or "nothing"."""
-    reply = _Reply(chat, GenerationSettings(stop=stops), inside=False)
-    events, ended = [], "nothing"
-    for token in chat.tokenizer.encode(text, add_special_tokens=False).ids:
-        if token in chat.end | reply.end:
-            ended = "id"
-            break
-        events += reply.push(token)
-        if reply.stopped:
-            ended = "text"
-            break
-    events += reply.flush()
-    shown = "".join(e.text for e in events if isinstance(e, Text))
-    assert shown == reply.answer
-    return shown, "".join(e.text for e in events if isinstance(e, Reasoning)), ended
+def spoken(chat: ChatFormat, ids: list[int], *, inside: bool) -> Message:
+    reply = Reply(chat, SETTINGS, inside=inside)
+    for token in ids:
+        if not reply.stopped:
+            shown(reply, reply.push(token))
+    shown(reply, reply.flush(ended=True))
+    return reply.shown
 
 
-def test_the_end_token_ends_a_reply(folder: Path) -> None:
-    assert played(chat_of(folder), "Hi.</s> more") == ("Hi.", "", "id")
-
-
-def test_a_stop_that_is_a_special_token_ends_a_reply_though_it_is_never_decoded(folder: Path) -> None:
-    assert played(chat_of(folder), "Hi.<|end|>more", "<|end|>") == ("Hi.", "", "id")
-    assert played(chat_of(folder, stop=("<|end|>",)), "Hi.<|end|>more") == ("Hi.", "", "id")
-    assert played(chat_of(folder, stop_tokens=("<|end|>",)), "Hi.<|end|>more") == ("Hi.", "", "id")
-    assert played(chat_of(folder), "Hi.<|end|>more") == ("Hi.more", "", "nothing")
-
-
-def test_a_stop_that_holds_a_special_token_is_found_and_the_token_never_shown(folder: Path) -> None:
-    chat = chat_of(folder)
-    assert played(chat, "Hi.<|start|>user says", "<|start|>user") == ("Hi.", "", "text")
-    assert played(chat, "Hi.<|start|>assistant says", "<|start|>user") == ("Hi.assistant says", "", "nothing")
-    assert played(chat, "Hi.<|start|>us", "<|start|>user") == ("Hi.us", "", "nothing")
-
-
-def test_a_stop_text_is_held_back_and_never_shown_or_cut_early(folder: Path) -> None:
-    chat = chat_of(folder, stop=("\n### Human:",))
-    assert played(chat, "Use\n### headings\n### Human: hi") == ("Use\n### headings", "", "text")
-    assert played(chat, "ends in\n### Hum") == ("ends in\n### Hum", "", "nothing")
-
-
-@given(st.text(st.sampled_from("ab#\n "), max_size=30))
-def test_all_is_shown_up_to_the_first_stop(folder: Path, text: str) -> None:
-    stops = ("\n###", "ab a")
-    shown, _, ended = played(chat_of(folder), "x" + text, *stops)
-    ends = [(at + len(stop), at) for stop in stops if (at := text.find(stop)) >= 0]
-    assert shown == "x" + (text[: min(ends)[1]] if ends else text)
-    assert ended == ("text" if ends else "nothing")
-
-
-class Dictated:
-    """A model that says what it is told to, up to an end id."""
-
-    device, precision = "none", "text"
-
-    def __init__(self, ids: list[int]) -> None:
-        self._ids = ids
-
-    def generate(
-        self, ids: Sequence[int], settings: GenerationSettings, *, end: Collection[int], limit: int
-    ) -> Generator[int, None, bool]:
-        for token in self._ids[:limit]:
-            if token in end:
-                return True
-            yield token
-        return False
-
-    def close(self) -> None:
-        """Nothing to free."""
-
-
-@pytest.mark.parametrize(("stop", "answer", "reason"), [("<|end|>", "Hi.", "stop"), ("x", "Hi.more", "length")])
-def test_the_engine_ends_at_a_stop_string_that_is_a_special_token(
-    folder: Path, stop: str, answer: str, reason: str
-) -> None:
-    chat = chat_of(folder)
-    said = chat.tokenizer.encode("Hi.<|end|>more", add_special_tokens=False).ids
-    engine = LocalEngine(open_checkpoint(folder), chat, Dictated(said))  # type: ignore[arg-type]
-    events = list(engine.stream(Conversation((Message("user", "?"),)), GenerationSettings(stop=(stop,))))
-    assert "".join(event.text for event in events if isinstance(event, Text)) == answer
-    assert [event.reason for event in events if isinstance(event, Finished)] == [reason]
-
-
-@pytest.mark.parametrize(
-    ("said", "answer", "reasoning"),
-    [
-        (HARMONY[0] + "Hm, 4." + HARMONY[1] + HARMONY[2] + "It is 4.<|return|>", "It is 4.", "Hm, 4."),
-        (HARMONY[2] + "It is 4.<|return|>", "It is 4.", ""),
-        ("It is 4.<|return|>", "It is 4.", ""),
-        (HARMONY[0] + "a" + HARMONY[1] + HARMONY[0] + "b" + HARMONY[1] + HARMONY[2] + "c<|return|>", "c", "ab"),
-        (HARMONY[0] + "cut off", "", "cut off"),
-    ],
+PIECES = st.lists(
+    st.sampled_from(
+        [
+            "Hello",
+            " ",
+            "\n",
+            "你好",
+            "北京",
+            "👩‍👩‍👧",
+            "é",
+            "STO",
+            "STOP",
+            "结",
+            "<think>",
+            "</think>",
+            "x = 1",
+            "\x1b[",
+        ]
+    ),
+    max_size=8,
 )
-def test_the_channels_of_harmony_are_told_apart_by_the_row(
-    folder: Path, said: str, answer: str, reasoning: str
+
+
+@given(pieces=PIECES, inside=st.booleans(), data=st.data())
+def test_where_a_reply_was_cut_does_not_matter(
+    chat: ChatFormat, pieces: list[str], inside: bool, data: st.DataObject
 ) -> None:
-    chat = chat_of(folder, reasoning=HARMONY, stop_tokens=("<|return|>",))
-    assert played(chat, said)[:2] == (answer, reasoning)
+    ids = list(chat.tokenizer.encode("".join(pieces), add_special_tokens=False).ids)
+    cut = data.draw(st.integers(0, len(ids)))
+    by_limit = data.draw(st.booleans())
+    first = Reply(chat, SETTINGS, inside=inside)
+    for token in ids[:cut]:
+        if not first.stopped:
+            shown(first, first.push(token))
+    if by_limit:
+        shown(first, first.flush(ended=False))
+    whole = spoken(chat, ids, inside=inside)
+    began = first.shown
+    second = Reply(chat, SETTINGS, began, inside=inside)
+    shown(second, second.replay(ids[:cut]))
+    for token in ids[cut:]:
+        if not second.stopped:
+            shown(second, second.push(token))
+    shown(second, second.flush(ended=True))
+    if not by_limit:
+        assert second.shown == whole
+    else:  # at a limit all is shown that may yet become a stop string, a tag, or white space at an edge
+        assert second.shown.text.startswith(began.text)
+        assert second.shown.reasoning.startswith(began.reasoning)
+        if whole.text.startswith(began.text) and whole.reasoning.startswith(began.reasoning):
+            assert second.shown == whole
+
+
+def test_a_limit_in_the_middle_of_a_character_shows_no_half_of_it(chat: ChatFormat) -> None:
+    ids = list(chat.tokenizer.encode("é龘é", add_special_tokens=False).ids)
+    for cut in range(len(ids)):
+        reply = Reply(chat, SETTINGS, inside=False)
+        for token in ids[:cut]:
+            shown(reply, reply.push(token))
+        shown(reply, reply.flush(ended=False))
+        assert "é龘é".startswith(reply.shown.text)
+
+
+def test_what_was_cut_is_found_again_from_its_text_alone(chat: ChatFormat) -> None:
+    """A reply picked up from the disk, or that another model began: its ids are those of its text."""
+    began = Message("assistant", "Hello there, how")
+    reply = Reply(chat, SETTINGS, began, inside=False)
+    encode = lambda text: list(chat.tokenizer.encode(text, add_special_tokens=False).ids)  # noqa: E731
+    assert reply.replay(encode(began.text)) == []
+    for token in encode(" are you today?"):
+        shown(reply, reply.push(token))
+    assert reply.shown.text == "Hello there, how are you today?"
+
+
+def test_ids_that_do_not_fit_to_what_was_shown_repeat_nothing(chat: ChatFormat) -> None:
+    reply = Reply(chat, SETTINGS, Message("assistant", "Hello"), inside=False)
+    assert reply.replay(chat.tokenizer.encode("Other words", add_special_tokens=False).ids) == []
