@@ -73,6 +73,8 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
         "overflow": Kind("text", choices=("stop", "drop-oldest")),
         "think": Kind("switch"),
         "reasoning_effort": Kind("text", choices=("low", "medium", "high")),
+        "history": Kind("switch"),
+        "plain": Kind("switch"),
     }
 )
 """Every setting, in the order in which people see them."""
@@ -81,6 +83,7 @@ FROM_THE_MODEL = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty"
 """Settings that a checkpoint's own files or the adapter row may give, before our own defaults."""
 
 FIELDS = {"max_tokens": "max_new_tokens"}
+NOT_OF_GENERATION = ("model", "system", "history", "plain")
 _SWITCHES = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
 _ALIAS = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
@@ -108,7 +111,7 @@ class Config:
         """What was said of generation, each setting with its origin."""
         said: dict[str, dict[str, Any]] = {}
         for key, setting in self.values.items():
-            if key not in ("model", "system") and setting.value is not None:
+            if key not in NOT_OF_GENERATION and setting.value is not None:
                 said.setdefault(setting.origin, {})[FIELDS.get(key, key)] = setting.value
         return tuple(Layer(origin, GenerationSettings(**values)) for origin, values in said.items())
 

@@ -28,8 +28,9 @@ from chatcli.generation import (
     in_force,
 )
 from chatcli.history.recorder import Recorder
-from chatcli.history.records import Branch
+from chatcli.history.records import Branch, StoredConversation, unstored
 from chatcli.history.store import Store
+from chatcli.history.titles import title_of
 from chatcli.streaming.gathered import Gathered
 
 
@@ -197,6 +198,18 @@ class Session:
         """Go on from the end of another branch."""
         self.store.set_head(self.id, branch.head)
         self.resume(self.id)
+
+    def stored(self, *, branches: bool = False) -> StoredConversation:
+        """The conversation as it is stored, or as it would be where it could not be stored.
+
+        Raises:
+            HistoryError: it cannot be read.
+
+        """
+        if self.id and self._recorder.saving:
+            return self.store.load(self.id, branches=branches)
+        title = title_of(self.conversation.spoken[0].text) if self.conversation.spoken else ""
+        return unstored(self.conversation, self.engine.facts.model, title)
 
     def set_title(self, text: str) -> None:
         """Give the conversation a name of its own.

@@ -19,9 +19,11 @@ import typer
 from chatcli import __version__
 from chatcli.cli.adapters import adapters_list, adapters_match, adapters_render, adapters_show
 from chatcli.cli.ask import ask
+from chatcli.cli.batch import batch
 from chatcli.cli.completion import completion
 from chatcli.cli.completions.lists import refresh
 from chatcli.cli.config import config_path, config_set, config_show
+from chatcli.cli.continuing import Continuing
 from chatcli.cli.history.listing import history_list, history_path, history_search, history_show
 from chatcli.cli.history.moving import history_export, history_import
 from chatcli.cli.history.removing import history_prune, history_rm, history_title
@@ -102,8 +104,9 @@ def _explain(error: ChatcliError) -> int:
     return error.exit_code
 
 
-app.command("run")(_guarded(run))
-app.command("ask")(_guarded(ask))
+app.command("run", cls=Continuing)(_guarded(run))
+app.command("ask", cls=Continuing)(_guarded(ask))
+app.command("batch")(_guarded(batch))
 app.command("tokens")(_guarded(tokens))
 _history.callback(invoke_without_command=True)(_guarded(history_list))
 _history.command("show")(_guarded(history_show))

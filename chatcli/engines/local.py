@@ -20,6 +20,7 @@ from chatcli.constraints import grammar
 from chatcli.conversation import Conversation, Message
 from chatcli.engines.overflow import fit
 from chatcli.engines.reply import NOTHING, Reply
+from chatcli.engines.together import Answer, answer_together
 from chatcli.errors import ChatcliError
 from chatcli.generation import (
     DEFAULTS,
@@ -113,6 +114,17 @@ class LocalEngine:
             self._remember([*before, *made], reply.shown)
         finished = counted.finished("stop" if ended else "length", len(made))
         yield replace(finished, logprobs=self._logprobs()) if settings.top_logprobs is not None else finished
+
+    def answer_together(self, asked: Sequence[tuple[Conversation, GenerationSettings]]) -> Generator[Answer]:
+        """Answer many conversations at once; see `engines.together`."""
+        settled = [(conversation, each.over(self._chat.defaults).over(DEFAULTS)) for conversation, each in asked]
+        yield from answer_together(
+            settled,
+            self._chat,
+            self._model,
+            self.facts.context,
+            lambda settings, limit, inside: self._constraint(settings, limit, (), inside=inside),
+        )
 
     def count(self, conversation: Conversation) -> int:
         """Tokens of the whole conversation as a prompt, whether it fits or not."""

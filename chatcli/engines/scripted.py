@@ -41,11 +41,11 @@ class ScriptedEngine:
     def stream(self, conversation: Conversation, settings: GenerationSettings) -> Generator[Event]:
         """Play the next script, or the rest of one."""
         self.asked.append(conversation)
-        script = self._rest_of(conversation.unfinished)
+        script: str | Sequence[Step] | None = self._rest_of(conversation.unfinished)
         if script is None:
             script = self._scripts[self._played % len(self._scripts)]
             self._played += 1
-        steps = _spoken(script) if isinstance(script, str) else script
+        steps: Sequence[Step] = _spoken(script) if isinstance(script, str) else script
         try:
             for step in steps:
                 if isinstance(step, BaseException):
@@ -64,8 +64,10 @@ class ScriptedEngine:
         """Nothing to free."""
 
     def _rest_of(self, reply: Message | None) -> str | None:
-        begun = (text for text in self._scripts if reply and isinstance(text, str) and text.startswith(reply.text))
-        return next((text[len(reply.text) :] for text in begun if reply), None)
+        if reply is None:
+            return None
+        texts = (text for text in self._scripts if isinstance(text, str) and text.startswith(reply.text))
+        return next((text[len(reply.text) :] for text in texts), None)
 
 
 def _spoken(text: str) -> list[Event]:

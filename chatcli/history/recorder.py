@@ -30,6 +30,11 @@ class Recorder:
         self._row = 0
         self._made_by: tuple[str, str, dict[str, Any]] = ("", "", {})
 
+    @property
+    def saving(self) -> bool:
+        """Whether the store has taken everything so far."""
+        return self._store is not None
+
     def question(self, facts: EngineFacts, system: str, parent: int | None, text: str) -> int:
         """Store a question below `parent`, and the conversation itself if it is the first; returns its row."""
 

@@ -36,19 +36,25 @@ if TYPE_CHECKING:
     from prompt_toolkit.input import Input
     from prompt_toolkit.output import Output
 
+UNFOLD_HINT = "/think shows it"
+
 
 def chat(
     session: Session,
     environment: Environment,
     *,
     open_model: OpenModel | None = None,
+    keep_input: bool = True,
     input: Input | None = None,  # noqa: A002  prompt_toolkit's own name
     output: Output | None = None,
 ) -> int:
-    """Talk until the person leaves; returns the exit code. `open_model` is what /model calls."""
+    """Talk until the person leaves; returns the exit code.
+
+    `open_model` is what /model calls. What is typed is remembered, in a file if `keep_input`.
+    """
     state = Chat(session, environment, open_model)
     toolbar = Toolbar(session, environment)
-    prompt = Prompt(environment, NAMES, toolbar, lambda: _loading(session), input=input, output=output)
+    prompt = Prompt(environment, NAMES, toolbar, lambda: _loading(session), keep=keep_input, input=input, output=output)
     _greet(state)
     offered = session.unanswered
     with keys_held_back(sys.stdin), no_interrupt_between_replies(), leaving_on_hangup():
@@ -88,7 +94,7 @@ def _obey(state: Chat, line: str) -> str:
 
 def _show(state: Chat, reply: Generator[Event]) -> None:
     with keys_held_back(sys.stdin), interruptible() as interrupt:
-        finished = show_answer(until(reply, interrupt), state.environment)
+        finished = show_answer(until(reply, interrupt), state.environment, unfold_hint=UNFOLD_HINT)
     if finished is None:
         state.aside("[stopped]")
     elif finished.reason == "length":

@@ -59,9 +59,3 @@ def line_width() -> int:
 def wrapped(text: str) -> str:
     """One sentence or two, broken between words to the terminal's width."""
     return textwrap.fill(text, line_width(), break_long_words=False, break_on_hyphens=False)
-
-
-def shortened(text: str, length: int = 60) -> str:
-    """The beginning of a text on one line."""
-    line = " ".join(text.split())
-    return line if len(line) <= length else line[: length - 1].rstrip() + "…"

@@ -6,6 +6,7 @@ What tensors and torch's errors are ends here; it knows no text.
 from __future__ import annotations
 
 from collections.abc import Collection, Generator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -63,23 +64,36 @@ class CausalModel:
             OutOfMemory: the device ran full; the cache has been freed.
             EngineError: the model failed.
         """
-        try:
+        with self._explained():
             logits = yield from prefill(self._model, self._cache, ids)
             sampler = Sampler(settings, logits.device, constraint)
             self.logprobs = sampler.logprobs
             return (yield from decode(self._model, self._cache, ids, logits, sampler, end=end, limit=limit))
-        except ChatcliError:
-            raise
-        except (torch.OutOfMemoryError, MemoryError) as error:
-            self.forget()
-            raise OutOfMemory(
-                f"{self.device} ran out of memory while answering; the cache is freed: shorten the talk "
-                "(/undo, /clear), lower --max-tokens, or choose a smaller model."
-            ) from error
-        except (RuntimeError, ValueError, IndexError, TypeError) as error:
-            self.forget()
-            reason = " ".join(str(error).split())[:200]
-            raise EngineError(f"The model failed while answering: {reason} ({type(error).__name__}).") from error
+
+    @property
+    def batches(self) -> bool:
+        """Whether prompts of different lengths can be read together: the cache is plain keys and values."""
+        return self._cache.is_plain
+
+    def generate_batch(
+        self,
+        prompts: Sequence[Sequence[int]],
+        settings: Sequence[GenerationSettings],
+        *,
+        end: Sequence[Collection[int]],
+        limits: Sequence[int],
+        stopped: Collection[int],
+        constraints: Sequence[TokenConstraint | None],
+    ) -> Generator[tuple[int, int | None]]:
+        """The same for many prompts at once; see `decode_batch`. A single one is read without padding."""
+        from chatcli.runtime.batch import decode_batch
+
+        samplers = [
+            Sampler(each, self._model.device, constraint)
+            for each, constraint in zip(settings, constraints, strict=True)
+        ]
+        with self._explained():
+            yield from decode_batch(self._model, prompts, samplers, end=end, limits=limits, stopped=stopped)
 
     def constrained(
         self, tokenizer: Tokenizer, grammar: str, *, end: Collection[int], limit: int, begin: int | None
@@ -98,6 +112,24 @@ class CausalModel:
             except (ValueError, AttributeError) as error:
                 raise UsageError(f"This model's tokenizer cannot be held to a constraint: {error}.") from error
         return TokenConstraint(self._vocabulary, grammar, limit, begin)
+
+    @contextmanager
+    def _explained(self) -> Generator[None]:
+        """Say in a sentence what torch and transformers raise; the cache of a broken turn is dropped."""
+        try:
+            yield
+        except ChatcliError:
+            raise
+        except (torch.OutOfMemoryError, MemoryError) as error:
+            self.forget()
+            raise OutOfMemory(
+                f"{self.device} ran out of memory while answering; the cache is freed: shorten the talk "
+                "(/undo, /clear), lower --max-tokens, or choose a smaller model."
+            ) from error
+        except (RuntimeError, ValueError, IndexError, TypeError) as error:
+            self.forget()
+            reason = " ".join(str(error).split())[:200]
+            raise EngineError(f"The model failed while answering: {reason} ({type(error).__name__}).") from error
 
     def forget(self) -> None:
         """Drop the cache and give its memory back to the device."""

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import io
 import itertools
+import stat
 import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
+from pathlib import Path
 from typing import get_args
 
 import pytest
@@ -30,6 +32,7 @@ from chatcli.generation import (
 )
 from chatcli.history.store import Store
 from chatcli.repl.commands import ALIASES, COMMANDS, NAMES, Leave, Offered, parse
+from chatcli.repl.commands.complete import candidates
 from chatcli.repl.commands.table import Completes
 from chatcli.repl.state import Chat
 from chatcli.session import Session
@@ -67,8 +70,9 @@ def say(chat: Chat, text: str) -> list[Event]:
 
 
 def test_the_names_are_those_of_the_manual_and_need_no_terminal_library() -> None:
-    talk, rest = "clear undo edit retry continue branch copy think", "system set model show history resume title"
-    assert tuple(f"{talk} {rest} help stats tokens exit".split()) == NAMES
+    talk, settings = "clear undo edit retry continue branch copy think", "system set model show"
+    kept, about = "history resume title search save save! load", "help stats tokens exit"
+    assert tuple(f"{talk} {settings} {kept} {about}".split()) == NAMES
     assert set(ALIASES.values()) <= set(NAMES)
     assert not set(ALIASES) & set(NAMES)
     code = (
@@ -154,7 +158,7 @@ def test_set_shows_changes_and_unsets(chat: Chat, run: Run) -> None:
     listed = dict(line.split(maxsplit=1) for line in run("/set").splitlines())
     assert (listed["temperature"], listed["max_tokens"]) == ("0.2 (/set)", "99 (/set)")
     assert listed["top_p"] == "1.0 (chatcli's default)"
-    assert set(listed) == {*config.KINDS} - {"model", "system"}
+    assert set(listed) == {*config.KINDS} - set(config.NOT_OF_GENERATION)
     assert run("/set temperature default") == "temperature  0.7 (chatcli's default)\n"
     assert chat.session.settings.temperature is None
     assert run("/set seed=7") == "seed  7 (/set)\n"
@@ -356,6 +360,100 @@ def test_title_is_shown_and_changed(chat: Chat, run: Run) -> None:
     assert run("/title Holidays") == "Title: Holidays\n"
 
 
+def test_search_finds_what_was_said(chat: Chat, run: Run) -> None:
+    say(chat, "Where is Rome?")
+    assert chat.session.id in run("/search rome") and "Rome" in run("/search rome")
+    assert run("/search atlantis") == "Nothing was found.\n"
+    with pytest.raises(UsageError, match="needs words"):
+        run("/search")
+
+
+@pytest.mark.parametrize(("name", "wanted"), [("talk.md", "## You"), ("talk.html", "<html"), ("talk", "## You")])
+def test_save_writes_what_the_ending_says(chat: Chat, run: Run, tmp_path: Path, name: str, wanted: str) -> None:
+    with pytest.raises(UsageError, match="nothing to save"):
+        run(f"/save {tmp_path / name}")
+    say(chat, "Where is Rome?")
+    assert "Saved to" in run(f"/save {tmp_path / name}")
+    file = tmp_path / (name if "." in name else f"{name}.md")
+    assert wanted in file.read_text(encoding="utf-8") and "First answer." in file.read_text(encoding="utf-8")
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+
+
+def test_save_writes_over_a_file_only_when_told_to(chat: Chat, run: Run, tmp_path: Path) -> None:
+    file = tmp_path / "my talk.md"
+    file.write_text("precious " * 9999)
+    say(chat, "Where is Rome?")
+    with pytest.raises(UsageError, match="/save! "):
+        run(f'/save "{file}"')
+    assert file.read_text().startswith("precious")
+    run(f'/save! "{file}"')
+    assert "precious" not in file.read_text() and "Rome" in file.read_text()
+
+
+@pytest.mark.parametrize(
+    ("line", "sentence"),
+    [
+        ("/save", "needs a file"),
+        ("/save talk.pdf", ".md, .json, .jsonl, .html"),
+        ("/save /nosuch/folder/talk.md", "cannot be opened"),
+        ("/save a\0b.md", "cannot be opened"),
+        ("/load", "needs a file"),
+        ("/load /nosuch.json", "No such file"),
+        ("/load /", "Is a directory"),
+    ],
+)
+def test_files_that_cannot_be_are_explained(chat: Chat, run: Run, line: str, sentence: str) -> None:
+    say(chat, "Where is Rome?")
+    with pytest.raises(UsageError, match=sentence):
+        run(line)
+
+
+def test_load_goes_on_with_a_saved_talk_as_it_was_then(chat: Chat, run: Run, tmp_path: Path) -> None:
+    file = tmp_path / "talk.json"
+    say(chat, "Where is Rome?")
+    run("/retry")
+    run(f"/save {file}")
+    saved, first = chat.session.conversation, chat.session.id
+    say(chat, "And Paris?")
+    assert "Other answer." in run(f"/load {file}")
+    assert chat.session.conversation == saved
+    assert chat.session.id != first
+    assert len(chat.session.branches()) == 2
+    say(chat, "And Oslo?")
+    with closing(Store.open(chat.environment.data_folder / "history.db")) as store:
+        assert [m.text for m in store.load(first).messages][2] == "And Paris?"
+        assert [m.text for m in store.load(chat.session.id).messages][2] == "And Oslo?"
+
+
+@pytest.mark.parametrize(
+    ("data", "sentence"),
+    [
+        (b"# Markdown", "neither JSON"),
+        (b"\xff\xfe", "not UTF-8"),
+        (b"[]", "holds no conversations"),
+        (
+            b'{"messages": [{"role": "user", "content": "a"}]}\n{"messages": [{"role": "user", "content": "b"}]}',
+            "holds 2",
+        ),
+    ],
+)
+def test_what_is_no_talk_is_not_loaded(chat: Chat, run: Run, tmp_path: Path, data: bytes, sentence: str) -> None:
+    say(chat, "Where is Rome?")
+    before = chat.session.conversation
+    (tmp_path / "file.json").write_bytes(data)
+    with pytest.raises(UsageError, match=sentence):
+        run(f"/load {tmp_path / 'file.json'}")
+    assert chat.session.conversation == before
+
+
+def test_a_talk_that_cannot_be_stored_can_still_be_saved(chat: Chat, run: Run, tmp_path: Path) -> None:
+    say(chat, "Where is Rome?")
+    chat.session.store.close()
+    say(chat, "And Paris?")
+    run(f"/save {tmp_path / 'talk.json'}")
+    assert "And Paris?" in (tmp_path / "talk.json").read_text()
+
+
 def test_tokens_of_the_talk_and_of_a_text(chat: Chat, run: Run) -> None:
     assert "The talk has 2 tokens" in run("/tokens")
     say(chat, "Who?")
@@ -387,6 +485,25 @@ def test_every_command_has_help_an_example_that_calls_it_and_something_to_comple
         told = run(f"/help {each.name}")
         assert each.example in told and each.help.split(",")[0] in " ".join(told.split())
         assert isinstance(each.completes, tuple) or each.completes in get_args(get_args(Completes)[1])
+
+
+def test_what_an_argument_may_be(chat: Chat, run: Run, tmp_path: Path) -> None:
+    say(chat, "Where is Rome?")
+    run("/retry")
+    (tmp_path / "hub" / "models--Qwen--Qwen3-0.6B" / "snapshots" / "abc").mkdir(parents=True)
+    chat = replace(chat, environment=replace(chat.environment, variables={"HF_HOME": str(tmp_path)}))
+    chat.environment.config_folder.mkdir()
+    (chat.environment.config_folder / "config.toml").write_text('[alias]\nglm = "THUDM/chatglm-6b"\n')
+    words = {each.name: dict(candidates(chat, each.completes)) for each in COMMANDS.values()}
+    assert words["branch"] == {"1": "First answer.", "2": "Other answer."}
+    assert words["resume"] == {chat.session.id: "Where is Rome?"}
+    assert words["model"].items() >= {("glm", "THUDM/chatglm-6b"), ("Qwen/Qwen3-0.6B", "on this machine")}
+    assert words["set"]["top_p"] == "a number above 0 and at most 1"
+    assert set(words["help"]) == set(NAMES)
+    assert set(words["think"]) == {"on", "off", "default"}
+    assert words["save"] == words["system"] == {}
+    chat.session.store.close()
+    assert candidates(chat, "talks") == []
 
 
 def test_exit_leaves(run: Run) -> None:

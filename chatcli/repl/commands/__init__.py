@@ -4,7 +4,7 @@ The modules are imported in the order in which /help lists their commands.
 """
 
 # isort: off
-from chatcli.repl.commands import talk, answers, settings, stored, about, leave  # noqa: F401
+from chatcli.repl.commands import talk, answers, settings, files, stored, about, leave  # noqa: F401
 from chatcli.repl.commands.table import ALIASES, COMMANDS, Command, Leave, Offered, parse
 
 # isort: on

@@ -41,13 +41,12 @@ def _set(chat: Chat, argument: str) -> None:
 
 
 def _show_settings(chat: Chat, only: str = "") -> None:
-    people = {field: key for key, field in names().items()}
+    in_force = {each.name: each for each in chat.session.settings_in_force()}
     rows = []
-    for each in chat.session.settings_in_force():
-        key = people.get(each.name)
-        if key and only in ("", key):
-            origin = f" ({each.origin})" if each.origin else ""
-            rows.append((key, f"{_shown(each.value)}{origin}"))
+    for key, field in names().items():
+        each = in_force[field]
+        if only in ("", key):
+            rows.append((key, f"{_shown(each.value)} ({each.origin})" if each.origin else _shown(each.value)))
     chat.list(rows)
 
 

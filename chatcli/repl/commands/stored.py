@@ -1,11 +1,11 @@
-"""Commands for the stored conversations: /history, /resume, /title."""
+"""Commands for the stored conversations: /history, /resume, /search, /title."""
 
 from __future__ import annotations
 
 import time
 
 from chatcli.errors import UsageError
-from chatcli.history.store import Summary
+from chatcli.history.records import Summary
 from chatcli.repl.commands.table import command
 from chatcli.repl.commands.talk import show_end
 from chatcli.repl.state import Chat
@@ -23,7 +23,7 @@ def _history(chat: Chat, argument: str) -> None:
     if not recent:
         chat.prose("There are no conversations yet: the first question begins one.")
         return
-    show(chat, recent)
+    _list(chat, recent)
 
 
 @command("resume", "ID", example="/resume @2", completes="talks", aliases=("r",))
@@ -33,11 +33,16 @@ def _resume(chat: Chat, argument: str) -> None:
         raise UsageError("/resume needs a conversation's id; /history lists them.")
     session = chat.session
     session.resume(session.store.find(argument))
-    stored = session.store.load(session.id)
+    stored = session.stored()
     chat.prose(f"Going on with: {stored.title}")
-    if stored.model and stored.model != session.engine.facts.model:
-        chat.prose(f"It was with {stored.model}; /model {stored.model} goes on with that.")
+    about_model(chat, stored.model)
     show_end(chat)
+
+
+def about_model(chat: Chat, model: str) -> None:
+    """Say so where the talk was with another model than the present one."""
+    if model and model != chat.session.engine.facts.model:
+        chat.prose(f"It was with {model}; /model {model} goes on with that.")
 
 
 @command("title", "[TEXT]", example="/title Holidays in Rome", aliases=("rename",))
@@ -46,11 +51,23 @@ def _title(chat: Chat, argument: str) -> None:
     session = chat.session
     if argument:
         session.set_title(argument)
-    title = session.store.load(session.id).title if session.id else ""
+    title = session.stored().title
     chat.prose(f"Title: {title}" if title else "There is no title yet: the first question gives one.")
 
 
-def show(chat: Chat, found: list[Summary]) -> None:
+@command("search", "WORDS", example="/search rome hotel", aliases=("find",))
+def _search(chat: Chat, argument: str) -> None:
+    """Find stored conversations by what was said in them; /resume goes on with one."""
+    if not argument:
+        raise UsageError("/search needs words to look for.")
+    hits = chat.session.store.search(argument, RECENT)
+    if not hits:
+        chat.prose("Nothing was found.")
+        return
+    chat.list([(each.conversation.id, f"{each.conversation.title}: {each.excerpt}") for each in hits])
+
+
+def _list(chat: Chat, found: list[Summary]) -> None:
     """Conversations, one a line, the present one marked."""
     rows = []
     for each in found:

@@ -7,9 +7,10 @@ from collections.abc import Generator
 
 from chatcli.errors import UsageError
 from chatcli.generation import Event
+from chatcli.history.titles import TITLE_COLUMNS, one_line, shortened
 from chatcli.repl.commands.table import Offered, command
 from chatcli.repl.commands.values import several
-from chatcli.repl.state import Chat, shortened
+from chatcli.repl.state import Chat
 
 
 @command("clear", aliases=("reset", "new"))
@@ -23,7 +24,9 @@ def _clear(chat: Chat, argument: str) -> None:
 def _undo(chat: Chat, argument: str) -> None:
     """Take back the last question and its answer."""
     question = chat.session.undo()
-    chat.prose(f"Taken back: {shortened(question)}" if question else "There is nothing to take back.")
+    chat.prose(
+        f"Taken back: {shortened(one_line(question), TITLE_COLUMNS)}" if question else "There is nothing to take back."
+    )
 
 
 @command("edit")
@@ -89,6 +92,6 @@ def show_end(chat: Chat) -> None:
     spoken = chat.session.conversation.spoken
     asked = chat.session.unanswered or next((m.text for m in reversed(spoken) if m.role == "user"), "")
     if asked:
-        chat.aside(f"> {shortened(asked)}")
+        chat.aside(f"> {shortened(one_line(asked), TITLE_COLUMNS)}")
     if not chat.session.unanswered and spoken and spoken[-1].role == "assistant":
         chat.print(spoken[-1].text)
