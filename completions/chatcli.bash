@@ -20,11 +20,11 @@ _chatcli_command() {
     'chatcli tokens') commands='' flags='-m --model --chat --ids -h --help' argument='' ;;
     'chatcli completion') commands='' flags='--install -h --help' argument='bash zsh fish powershell' ;;
     'chatcli adapters') commands='show match render' flags='--json -h --help' argument='' ;;
-    'chatcli adapters show') commands='' flags='--json -h --help' argument='' ;;
+    'chatcli adapters show') commands='' flags='--json -h --help' argument='list adapters' ;;
     'chatcli adapters match') commands='' flags='--json -h --help' argument='list models' ;;
-    'chatcli adapters render') commands='' flags='-h --help' argument='' ;;
+    'chatcli adapters render') commands='' flags='-h --help' argument='list adapters' ;;
     'chatcli models') commands='show' flags='-h --help' argument='' ;;
-    'chatcli models show') commands='' flags='--json -h --help' argument='' ;;
+    'chatcli models show') commands='' flags='--json -h --help' argument='list models' ;;
     'chatcli history') commands='show search export import rm prune title path' flags='-n --limit --json -h --help' argument='' ;;
     'chatcli history show') commands='' flags='--json -h --help' argument='list conversations' ;;
     'chatcli history search') commands='' flags='-n --limit --json -h --help' argument='' ;;

@@ -8,11 +8,11 @@ $ChatcliCommands = @{
     'chatcli tokens' = @{ Commands = ''; Flags = '-m --model --chat --ids -h --help'; Argument = ''; Values = @{ '-m' = 'list models'; '--model' = 'list models' } }
     'chatcli completion' = @{ Commands = ''; Flags = '--install -h --help'; Argument = 'bash zsh fish powershell'; Values = @{  } }
     'chatcli adapters' = @{ Commands = 'show match render'; Flags = '--json -h --help'; Argument = ''; Values = @{  } }
-    'chatcli adapters show' = @{ Commands = ''; Flags = '--json -h --help'; Argument = ''; Values = @{  } }
+    'chatcli adapters show' = @{ Commands = ''; Flags = '--json -h --help'; Argument = 'list adapters'; Values = @{  } }
     'chatcli adapters match' = @{ Commands = ''; Flags = '--json -h --help'; Argument = 'list models'; Values = @{  } }
-    'chatcli adapters render' = @{ Commands = ''; Flags = '-h --help'; Argument = ''; Values = @{  } }
+    'chatcli adapters render' = @{ Commands = ''; Flags = '-h --help'; Argument = 'list adapters'; Values = @{  } }
     'chatcli models' = @{ Commands = 'show'; Flags = '-h --help'; Argument = ''; Values = @{  } }
-    'chatcli models show' = @{ Commands = ''; Flags = '--json -h --help'; Argument = ''; Values = @{  } }
+    'chatcli models show' = @{ Commands = ''; Flags = '--json -h --help'; Argument = 'list models'; Values = @{  } }
     'chatcli history' = @{ Commands = 'show search export import rm prune title path'; Flags = '-n --limit --json -h --help'; Argument = ''; Values = @{ '-n' = 'any'; '--limit' = 'any' } }
     'chatcli history show' = @{ Commands = ''; Flags = '--json -h --help'; Argument = 'list conversations'; Values = @{  } }
     'chatcli history search' = @{ Commands = ''; Flags = '-n --limit --json -h --help'; Argument = ''; Values = @{ '-n' = 'any'; '--limit' = 'any' } }
