@@ -14,16 +14,23 @@ _chatcli_list() {
 _chatcli_command() {
     case $1 in
     'chatcli') commands='run ask tokens completion history config' flags='--debug --version -h --help' argument='' ;;
-    'chatcli run') commands='' flags='-s --system -c --continue --id --temperature --top-p --top-k --min-p --repetition-penalty --seed --max-tokens --stop --overflow -h --help' argument='list models' ;;
-    'chatcli ask') commands='' flags='-m --model -s --system --temperature --top-p --top-k --min-p --repetition-penalty --seed --max-tokens --stop --overflow -h --help' argument='' ;;
+    'chatcli run') commands='' flags='-s --system -c --continue --id --no-history --temperature --top-p --top-k --min-p --repetition-penalty --seed --max-tokens --stop --overflow -h --help' argument='list models' ;;
+    'chatcli ask') commands='' flags='-m --model -s --system --temperature --top-p --top-k --min-p --repetition-penalty --seed --max-tokens --stop --overflow -c --continue --id --no-history -h --help' argument='' ;;
     'chatcli tokens') commands='' flags='-m --model --chat --ids -h --help' argument='' ;;
     'chatcli completion') commands='' flags='--install -h --help' argument='bash zsh fish powershell' ;;
-    'chatcli history') commands='show' flags='-n --limit -h --help' argument='' ;;
-    'chatcli history show') commands='' flags='-h --help' argument='list conversations' ;;
+    'chatcli history') commands='show search export import rm prune title path' flags='-n --limit --json -h --help' argument='' ;;
+    'chatcli history show') commands='' flags='--json -h --help' argument='list conversations' ;;
+    'chatcli history search') commands='' flags='-n --limit --json -h --help' argument='' ;;
+    'chatcli history export') commands='' flags='--all -f --format -o --output -h --help' argument='list conversations' ;;
+    'chatcli history import') commands='' flags='-h --help' argument='files' ;;
+    'chatcli history rm') commands='' flags='-y --yes -h --help' argument='list conversations' ;;
+    'chatcli history prune') commands='' flags='--older-than --dry-run -y --yes -h --help' argument='' ;;
+    'chatcli history title') commands='' flags='-h --help' argument='list conversations' ;;
+    'chatcli history path') commands='' flags='-h --help' argument='' ;;
     'chatcli config') commands='path show set' flags='-h --help' argument='' ;;
     'chatcli config path') commands='' flags='-h --help' argument='' ;;
     'chatcli config show') commands='' flags='-h --help' argument='' ;;
-    'chatcli config set') commands='' flags='-h --help' argument='model system temperature top_p top_k min_p repetition_penalty seed max_tokens stop overflow' ;;
+    'chatcli config set') commands='' flags='-h --help' argument='model system temperature top_p top_k min_p repetition_penalty seed max_tokens stop overflow history' ;;
     *) return 1 ;;
     esac
 }
@@ -52,8 +59,13 @@ _chatcli_kind() {
     'chatcli ask --max-tokens') kind='any' ;;
     'chatcli ask --stop') kind='any' ;;
     'chatcli ask --overflow') kind='stop drop-oldest' ;;
+    'chatcli ask --id') kind='list conversations' ;;
     'chatcli tokens -m' | 'chatcli tokens --model') kind='list models' ;;
     'chatcli history -n' | 'chatcli history --limit') kind='any' ;;
+    'chatcli history search -n' | 'chatcli history search --limit') kind='any' ;;
+    'chatcli history export -f' | 'chatcli history export --format') kind='md json jsonl html' ;;
+    'chatcli history export -o' | 'chatcli history export --output') kind='files' ;;
+    'chatcli history prune --older-than') kind='any' ;;
     *) kind= ;;
     esac
 }

@@ -2,16 +2,23 @@
 
 $ChatcliCommands = @{
     'chatcli' = @{ Commands = 'run ask tokens completion history config'; Flags = '--debug --version -h --help'; Argument = ''; Values = @{  } }
-    'chatcli run' = @{ Commands = ''; Flags = '-s --system -c --continue --id --temperature --top-p --top-k --min-p --repetition-penalty --seed --max-tokens --stop --overflow -h --help'; Argument = 'list models'; Values = @{ '-s' = 'any'; '--system' = 'any'; '--id' = 'list conversations'; '--temperature' = 'any'; '--top-p' = 'any'; '--top-k' = 'any'; '--min-p' = 'any'; '--repetition-penalty' = 'any'; '--seed' = 'any'; '--max-tokens' = 'any'; '--stop' = 'any'; '--overflow' = 'stop drop-oldest' } }
-    'chatcli ask' = @{ Commands = ''; Flags = '-m --model -s --system --temperature --top-p --top-k --min-p --repetition-penalty --seed --max-tokens --stop --overflow -h --help'; Argument = ''; Values = @{ '-m' = 'list models'; '--model' = 'list models'; '-s' = 'any'; '--system' = 'any'; '--temperature' = 'any'; '--top-p' = 'any'; '--top-k' = 'any'; '--min-p' = 'any'; '--repetition-penalty' = 'any'; '--seed' = 'any'; '--max-tokens' = 'any'; '--stop' = 'any'; '--overflow' = 'stop drop-oldest' } }
+    'chatcli run' = @{ Commands = ''; Flags = '-s --system -c --continue --id --no-history --temperature --top-p --top-k --min-p --repetition-penalty --seed --max-tokens --stop --overflow -h --help'; Argument = 'list models'; Values = @{ '-s' = 'any'; '--system' = 'any'; '--id' = 'list conversations'; '--temperature' = 'any'; '--top-p' = 'any'; '--top-k' = 'any'; '--min-p' = 'any'; '--repetition-penalty' = 'any'; '--seed' = 'any'; '--max-tokens' = 'any'; '--stop' = 'any'; '--overflow' = 'stop drop-oldest' } }
+    'chatcli ask' = @{ Commands = ''; Flags = '-m --model -s --system --temperature --top-p --top-k --min-p --repetition-penalty --seed --max-tokens --stop --overflow -c --continue --id --no-history -h --help'; Argument = ''; Values = @{ '-m' = 'list models'; '--model' = 'list models'; '-s' = 'any'; '--system' = 'any'; '--temperature' = 'any'; '--top-p' = 'any'; '--top-k' = 'any'; '--min-p' = 'any'; '--repetition-penalty' = 'any'; '--seed' = 'any'; '--max-tokens' = 'any'; '--stop' = 'any'; '--overflow' = 'stop drop-oldest'; '--id' = 'list conversations' } }
     'chatcli tokens' = @{ Commands = ''; Flags = '-m --model --chat --ids -h --help'; Argument = ''; Values = @{ '-m' = 'list models'; '--model' = 'list models' } }
     'chatcli completion' = @{ Commands = ''; Flags = '--install -h --help'; Argument = 'bash zsh fish powershell'; Values = @{  } }
-    'chatcli history' = @{ Commands = 'show'; Flags = '-n --limit -h --help'; Argument = ''; Values = @{ '-n' = 'any'; '--limit' = 'any' } }
-    'chatcli history show' = @{ Commands = ''; Flags = '-h --help'; Argument = 'list conversations'; Values = @{  } }
+    'chatcli history' = @{ Commands = 'show search export import rm prune title path'; Flags = '-n --limit --json -h --help'; Argument = ''; Values = @{ '-n' = 'any'; '--limit' = 'any' } }
+    'chatcli history show' = @{ Commands = ''; Flags = '--json -h --help'; Argument = 'list conversations'; Values = @{  } }
+    'chatcli history search' = @{ Commands = ''; Flags = '-n --limit --json -h --help'; Argument = ''; Values = @{ '-n' = 'any'; '--limit' = 'any' } }
+    'chatcli history export' = @{ Commands = ''; Flags = '--all -f --format -o --output -h --help'; Argument = 'list conversations'; Values = @{ '-f' = 'md json jsonl html'; '--format' = 'md json jsonl html'; '-o' = 'files'; '--output' = 'files' } }
+    'chatcli history import' = @{ Commands = ''; Flags = '-h --help'; Argument = 'files'; Values = @{  } }
+    'chatcli history rm' = @{ Commands = ''; Flags = '-y --yes -h --help'; Argument = 'list conversations'; Values = @{  } }
+    'chatcli history prune' = @{ Commands = ''; Flags = '--older-than --dry-run -y --yes -h --help'; Argument = ''; Values = @{ '--older-than' = 'any' } }
+    'chatcli history title' = @{ Commands = ''; Flags = '-h --help'; Argument = 'list conversations'; Values = @{  } }
+    'chatcli history path' = @{ Commands = ''; Flags = '-h --help'; Argument = ''; Values = @{  } }
     'chatcli config' = @{ Commands = 'path show set'; Flags = '-h --help'; Argument = ''; Values = @{  } }
     'chatcli config path' = @{ Commands = ''; Flags = '-h --help'; Argument = ''; Values = @{  } }
     'chatcli config show' = @{ Commands = ''; Flags = '-h --help'; Argument = ''; Values = @{  } }
-    'chatcli config set' = @{ Commands = ''; Flags = '-h --help'; Argument = 'model system temperature top_p top_k min_p repetition_penalty seed max_tokens stop overflow'; Values = @{  } }
+    'chatcli config set' = @{ Commands = ''; Flags = '-h --help'; Argument = 'model system temperature top_p top_k min_p repetition_penalty seed max_tokens stop overflow history'; Values = @{  } }
 }
 
 function Get-ChatcliList([string]$Name) {
