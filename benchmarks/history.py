@@ -1,15 +1,17 @@
 """How long list, show and search take in a history of 100,000 conversations.
 
-    python benchmarks/history.py [CONVERSATIONS] [--keep FILE]
+    python benchmarks/history.py [CONVERSATIONS] [--keep FOLDER]
 
 Makes a history of English and Chinese conversations of one to six turns, and prints the median of each call's own
-time and of the whole command, start-up included. A kept FILE is used again the next time.
+time and of the whole command, start-up included: as a clock shows it, and of the processor, which other programs on
+the machine do not change. A kept FOLDER is used again the next time.
 """
 
 from __future__ import annotations
 
 import os
 import random
+import resource
 import statistics
 import subprocess
 import sys
@@ -69,14 +71,20 @@ def fill(file: Path, count: int) -> None:
     print(f"{count} conversations made in {time.perf_counter() - begun:.0f} s, {file.stat().st_size / 1e6:.0f} MB\n")
 
 
-def median_ms(call: Callable[[], object]) -> float:
-    """The median of `ROUNDS` calls in milliseconds."""
+def processor() -> float:
+    """Seconds that this process and those it waited for have used of the processor."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return time.process_time() + used.ru_utime + used.ru_stime
+
+
+def median_ms(call: Callable[[], object]) -> tuple[float, float]:
+    """The medians of `ROUNDS` calls in milliseconds: by the clock, of the processor."""
     times = []
     for _ in range(ROUNDS):
-        begun = time.perf_counter()
+        begun, used = time.perf_counter(), processor()
         call()
-        times.append((time.perf_counter() - begun) * 1000)
-    return statistics.median(times)
+        times.append(((time.perf_counter() - begun) * 1000, (processor() - used) * 1000))
+    return statistics.median(wall for wall, _ in times), statistics.median(cpu for _, cpu in times)
 
 
 def main() -> None:
@@ -95,7 +103,7 @@ def measure(home: Path, file: Path) -> None:
     """Each command, by its own time and as a whole."""
 
     # Each call opens the file anew, as a command does.
-    def own(call: Callable[[Store], object]) -> float:
+    def own(call: Callable[[Store], object]) -> tuple[float, float]:
         def opened() -> None:
             store = Store.open(file)
             call(store)
@@ -109,7 +117,7 @@ def measure(home: Path, file: Path) -> None:
     ]  # fmt: skip
     old = f"@{len(Store.open(file).ids()) * 9 // 10}"
     middle = Store.open(file).find("@500")
-    rows: list[tuple[str, float, list[str]]] = [
+    rows: list[tuple[str, tuple[float, float], list[str]]] = [
         ("list", own(lambda store: store.recent(20)), []),
         ("list --limit 1000", own(lambda store: store.recent(1000)), ["-n", "1000"]),
         ("show @1", own(lambda store: export(store.load(store.find("@1")), "json")), ["show", "@1"]),
@@ -120,12 +128,14 @@ def measure(home: Path, file: Path) -> None:
             for query in queries
         ),  # type: ignore[misc]
     ]
-    print(f"{'command':<28}{'own ms':>8}{'of limit':>10}{'whole ms':>10}{'of limit':>10}")
+    print(f"{'':<28}{'own time, ms':>28}{'whole command, ms':>28}")
+    print(f"{'':<28}" + f"{'clock':>10}{'processor':>10}{'of limit':>8}" * 2)
     for name, spent, arguments in rows:
+        line = f"{name:<28}"
         whole = median_ms(lambda arguments=arguments: command(home, arguments))  # type: ignore[misc]
-        print(
-            f"{name:<28}{spent:>8.1f}{spent / OWN_LIMIT:>10.2f}{whole:>10.0f}{whole / COMMAND_LIMIT:>10.2f}", flush=True
-        )
+        for (wall, cpu), limit in ((spent, OWN_LIMIT), (whole, COMMAND_LIMIT)):
+            line += f"{wall:>10.1f}{cpu:>10.1f}{cpu / limit:>8.2f}"
+        print(line, flush=True)
 
 
 def command(home: Path, arguments: list[str]) -> None:

@@ -14,6 +14,7 @@ from chatcli import guide
 from chatcli.config import Config, load
 from chatcli.engines.deferred import DeferredEngine, Report
 from chatcli.environment import Environment
+from chatcli.errors import UsageError
 from chatcli.generation import Engine
 from chatcli.history.store import Store
 from chatcli.session import Session
@@ -109,6 +110,24 @@ def full_name(name: str, config: Config) -> str:
         return str(folder.resolve()) if folder.is_dir() else name
     except (OSError, ValueError, RuntimeError):  # too long, a null character, a home that nobody has
         return name
+
+
+def local_checkpoint(name: str, config: Config, environment: Environment) -> Checkpoint | None:
+    """What of a model is on this machine, perhaps without its weights; None where nothing is, and nothing is fetched.
+
+    Raises:
+        BrokenCheckpoint: its config.json is damaged.
+        UsageError: the name is empty.
+    """
+    if not name.strip():
+        raise UsageError("The model's name is empty: give a Hub id such as Qwen/Qwen3-0.6B, or a folder.")
+    from chatcli.models.checkpoint import open_checkpoint
+    from chatcli.models.hub import on_disk
+
+    meant = full_name(name, config)
+    if meant == guide.NAME:
+        return open_checkpoint(guide.folder(), guide.NAME)
+    return on_disk(meant, environment.variables)
 
 
 def _open_local(name: str, config: Config, environment: Environment, report: Report) -> Engine:

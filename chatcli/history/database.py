@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from chatcli.errors import HistoryError
-from chatcli.history.migrations import migrate
+from chatcli.history.migrations import migrate, require_present_version
 
 BUSY_SECONDS = 5.0
 """How long to wait for another process to end its transaction."""
@@ -37,6 +37,26 @@ def connect(path: Path) -> sqlite3.Connection:
     except BaseException:
         database.close()
         raise
+
+
+def connect_to_read(path: Path) -> sqlite3.Connection:
+    """Open a file of the present shape where nothing can be written, not even SQLite's files beside it.
+
+    Raises:
+        HistoryError: another version wrote it.
+        sqlite3.Error: it cannot be opened or is no database.
+
+    """
+    shared = all(Path(f"{path}{suffix}").exists() for suffix in ("-wal", "-shm"))
+    # Without the files beside it nobody is writing; SQLite must be told so, or it insists on making them.
+    uri = f"{path.absolute().as_uri()}?mode=ro{'' if shared else '&immutable=1'}"
+    database = sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS, isolation_level=None)
+    try:
+        require_present_version(database)
+    except BaseException:
+        database.close()
+        raise
+    return database
 
 
 def configured(database: sqlite3.Connection) -> sqlite3.Connection:

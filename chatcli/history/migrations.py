@@ -122,6 +122,20 @@ def migrate(database: sqlite3.Connection) -> None:
         raise
 
 
+def require_present_version(database: sqlite3.Connection) -> None:
+    """Refuse a database that would have to be migrated first.
+
+    Raises:
+        HistoryError: it has another version.
+
+    """
+    if _version(database) != len(MIGRATIONS):
+        raise HistoryError(
+            f"The history has version {_version(database)}, not {len(MIGRATIONS)}, and cannot be changed where it is; "
+            "copy it to a folder that can be written to."
+        )
+
+
 def _version(database: sqlite3.Connection) -> int:
     version: int = database.execute("PRAGMA user_version").fetchone()[0]
     return version

@@ -5,9 +5,7 @@ Functions on an open connection; the transaction is the caller's. Knows no clock
 
 from __future__ import annotations
 
-import hashlib
 import json
-import secrets
 import sqlite3
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -23,6 +21,8 @@ ID_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"  # no i, l, o, u: nothing to mi
 
 def new_id() -> str:
     """An id for a conversation: random rather than sortable, for ids that begin with the time share their beginning."""
+    import secrets
+
     return "".join(secrets.choice(ID_ALPHABET) for _ in range(ID_LENGTH))
 
 
@@ -134,5 +134,7 @@ def _add_whole(database: sqlite3.Connection, conversation_id: str, parent: int |
 
 
 def _fingerprint(conversation: StoredConversation) -> str:
+    import hashlib
+
     said = [conversation.system, *([each.role, each.text, each.reasoning] for each in conversation.messages)]
     return hashlib.sha256(clean(json.dumps(said)).encode()).hexdigest()

@@ -5,6 +5,7 @@ Each method is one transaction. It knows rows and text; when to write what is th
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
@@ -15,7 +16,7 @@ from typing import Any
 from chatcli.errors import HistoryError, UsageError
 from chatcli.generation import Finished
 from chatcli.history import rows, search, tree
-from chatcli.history.database import configured, explained, open_or_set_aside
+from chatcli.history.database import configured, connect_to_read, explained, open_or_set_aside
 from chatcli.history.records import Attachment, Branch, Hit, StoredConversation, Summary
 from chatcli.history.rows import clean, new_id
 from chatcli.history.titles import one_line, title_of
@@ -55,6 +56,22 @@ class Store:
         store = cls(database, path, now)
         store.notice = notice
         return store
+
+    @classmethod
+    def open_to_read(cls, path: Path, now: Callable[[], float] = time.time) -> Store:
+        """The same, but a file in a place that cannot be written to is opened too, to be read only.
+
+        Raises:
+            HistoryError: the file cannot be read, or was written by another version.
+
+        """
+        try:
+            return cls.open(path, now)
+        except HistoryError:
+            if os.access(path.parent, os.W_OK) or not os.access(path, os.R_OK):
+                raise
+        with explained(path):
+            return cls(connect_to_read(path), path, now)
 
     @classmethod
     def in_memory(cls, now: Callable[[], float] = time.time) -> Store:

@@ -45,7 +45,7 @@ def test_no_typed_control_text_is_left_whole(texts: list[str]) -> None:
     assert not any(token in piece for piece in pieces for token in CONTROL)
 
 
-@pytest.mark.parametrize("name", sorted(ROWS))
+@pytest.mark.parametrize("name", sorted(name for name, row in ROWS.items() if row.template))
 def test_replies_are_found_where_they_stand(name: str) -> None:
     conversation = talk("Yes", "Yes", "a", "  a, 好\n", "and?", "", "well?")
     prompt = build(ROWS[name].template_text, conversation, control=CONTROL)
@@ -84,7 +84,7 @@ def checkpoint(tmp_path, template: str = "") -> Checkpoint:
     [(True, "OWN", True, "ROW"), (False, "OWN", True, "OWN"), (False, "", True, "ROW"), (False, "OWN", False, "OWN")],
 )
 def test_which_template_applies(tmp_path, overrules: bool, own: str, row: bool, expected: str) -> None:
-    adapter = replace(ROWS["vicuna"], overrules=overrules)
+    adapter = replace(ROWS["vicuna_v1.1"], overrules=overrules)
     match = Match(adapter, "the name fits vicuna*", "name") if row else None
     templates = choose_templates(checkpoint(tmp_path, own), match)
     assert templates.select() == (adapter.template_text if expected == "ROW" else expected)
@@ -106,6 +106,8 @@ def test_a_base_model_is_told_from_a_chat_model(tmp_path) -> None:
         choose_templates(checkpoint(tmp_path), None)
     with pytest.raises(NotAChatModel, match="base model"):
         choose_templates(checkpoint(tmp_path), Match(ROWS["gemma"], "config.json says so", "model_type"))
+    with pytest.raises(NotAChatModel, match="base model"):
+        choose_templates(checkpoint(tmp_path), Match(ROWS["gemma"], "the name fits gemma*, a base model", "base"))
     templates = choose_templates(checkpoint(tmp_path), Match(ROWS["chatglm"], "config.json says so", "model_type"))
     assert templates.select() == ROWS["chatglm"].template_text
 

@@ -17,12 +17,12 @@ _MODEL_COLUMNS = 24
 
 
 def open_store(environment: Environment) -> Store:
-    """The stored conversations; a note says what was wrong with the file.
+    """The stored conversations, to be read where they cannot be written; a line says what was wrong with the file.
 
     Raises:
         HistoryError: they cannot be read.
     """
-    store = Store.open(environment.data_folder / "history.db")
+    store = Store.open_to_read(environment.data_folder / "history.db")
     if store.notice:
         print(f"chatcli: {sanitize(store.notice, single_line=True)}", file=environment.stderr)
     return store
