@@ -64,7 +64,7 @@ _chatcli_kind() {
     'chatcli ask -o' | 'chatcli ask --output') kind='files' ;;
     'chatcli ask -n' | 'chatcli ask --answers') kind='any' ;;
     'chatcli ask --logprobs') kind='any' ;;
-    'chatcli ask --schema') kind='FILE JSON' ;;
+    'chatcli ask --schema') kind='files' ;;
     'chatcli ask --regex') kind='any' ;;
     'chatcli ask --choice') kind='any' ;;
     'chatcli ask -m' | 'chatcli ask --model') kind='list models' ;;

@@ -68,7 +68,7 @@ complete -c chatcli -n '__chatcli_at "chatcli ask"' -s q -l quiet -d 'No notes a
 complete -c chatcli -n '__chatcli_at "chatcli ask"' -l no-stream -d 'Print the answer when it is whole'
 complete -c chatcli -n '__chatcli_at "chatcli ask"' -s n -l answers -r -f -d 'How many answers'
 complete -c chatcli -n '__chatcli_at "chatcli ask"' -l logprobs -r -f -d 'Probabilities of the tokens and of that many others; with --json'
-complete -c chatcli -n '__chatcli_at "chatcli ask"' -l schema -r -a 'FILE JSON' -d 'Hold the answer to a JSON schema, in a file or as text'
+complete -c chatcli -n '__chatcli_at "chatcli ask"' -l schema -r -F -d 'Hold the answer to a JSON schema, in a file or as text'
 complete -c chatcli -n '__chatcli_at "chatcli ask"' -l regex -r -f -d 'Hold the answer to a regular expression'
 complete -c chatcli -n '__chatcli_at "chatcli ask"' -l choice -r -f -d 'The answer is one of these'
 complete -c chatcli -n '__chatcli_at "chatcli ask"' -l require-complete -d 'Exit with 6 where a limit cut the answer'
