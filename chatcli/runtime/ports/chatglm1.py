@@ -15,7 +15,7 @@ from torch import nn
 from torch.nn import functional
 from transformers import GenerationMixin, PreTrainedConfig, PreTrainedModel
 from transformers.cache_utils import Cache, DynamicCache
-from transformers.core_model_loading import WeightConverter, WeightRenaming
+from transformers.core_model_loading import WeightConverter
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from chatcli.runtime.kv import CACHE
@@ -146,18 +146,23 @@ class ChatGLM1ForCausalLM(PreTrainedModel, GenerationMixin):
     base_model_prefix = "transformer"
     _no_split_modules = ["ChatGLMBlock"]  # noqa: RUF012 -- a class variable there
     _supports_sdpa = True
-    _tied_weights_keys = {"lm_head.weight": "transformer.word_embeddings.weight"}  # noqa: RUF012
-    _keys_to_ignore_on_load_unexpected = [r"rotary_emb\.inv_freq$", r"^stored_head\."]  # noqa: RUF012
+    _tied_weights_keys = {"head.weight": "transformer.word_embeddings.weight"}  # noqa: RUF012
+    # The files hold the head a second time, as lm_head; transformers would not tie it where the copies differ.
+    _keys_to_ignore_on_load_unexpected = [r"rotary_emb\.inv_freq$", r"^lm_head\."]  # noqa: RUF012
 
     def __init__(self, config: ChatGLM1Config) -> None:
         super().__init__(config)
         self.transformer = Transformer(config)
-        self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        self.head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
         self.post_init()
 
     def get_input_embeddings(self) -> nn.Module:
         """The embedding of tokens."""
         return self.transformer.word_embeddings
+
+    def get_output_embeddings(self) -> nn.Module:
+        """The same matrix, as the output head."""
+        return self.head
 
     def undivided(self, ids: Sequence[int]) -> int:
         """How many tokens at the beginning of a text must be read at once: the context with its `<sop>`."""
@@ -216,7 +221,7 @@ class ChatGLM1ForCausalLM(PreTrainedModel, GenerationMixin):
         for block in self.transformer.layers:
             x = block(x, mask, angles, cache)
         x = self.transformer.final_layernorm(x[:, -logits_to_keep:])
-        return CausalLMOutputWithPast(logits=self.lm_head(x), **{CACHE: cache})
+        return CausalLMOutputWithPast(logits=self.head(x), **{CACHE: cache})
 
     def prepare_inputs_for_generation(
         self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None, **kwargs: Any
@@ -279,7 +284,5 @@ def rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tenso
 
 _PACKED = ("attention.query_key_value", "attention.dense", "mlp.dense_h_to_4h", "mlp.dense_4h_to_h", "word_embeddings")
 WEIGHTS = [
-    # The files hold the head a second time; transformers would not tie it where the copies differ.
-    WeightRenaming(r"^lm_head\.", "stored_head."),
-    *(WeightConverter([f"{name}.weight$", f"{name}.weight_scale$"], f"{name}.weight", [Unpack()]) for name in _PACKED),
+    WeightConverter([f"{name}.weight$", f"{name}.weight_scale$"], f"{name}.weight", [Unpack()]) for name in _PACKED
 ]
