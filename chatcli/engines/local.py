@@ -31,6 +31,7 @@ from chatcli.generation import (
 from chatcli.models.checkpoint import Checkpoint, context_length
 from chatcli.models.vocabulary import tokenizer as read_tokenizer
 from chatcli.models.weights import weights as read_weights
+from chatcli.streaming.cleanup import Cleanup
 from chatcli.streaming.detokenize import Detokenizer
 from chatcli.streaming.reasoning import ReasoningSplitter
 from chatcli.streaming.sanitize import sanitize
@@ -184,19 +185,20 @@ class _Reply:
         self.answer = ""
         self.stopped = False
         self._detokenizer = Detokenizer(chat.tokenizer, keep=chat.kept)
+        self._cleanup = Cleanup(chat.adapter.cleanup)
         # A constraint ends the answer itself; what it asks for may well hold a family's stop string.
         self._stops = StopStrings(() if settings.constraint else (*chat.stop, *(settings.stop or ())))
         self._splitter = ReasoningSplitter(*chat.tags, inside=inside)
 
     def push(self, token: int) -> list[Event]:
         """What the token makes certain."""
-        return self._split(self._certain(self._detokenizer.push(token)))
+        return self._split(self._certain(self._cleanup.push(self._detokenizer.push(token))))
 
     def flush(self) -> list[Event]:
         """What was held back, at the end of the reply."""
         if self.stopped:
             return []
-        text = self._certain(self._detokenizer.flush())
+        text = self._certain(self._cleanup.push(self._detokenizer.flush()) + self._cleanup.flush())
         return self._split(text if self.stopped else text + self._stops.flush(), last=True)
 
     def _certain(self, text: str) -> str:
