@@ -64,8 +64,13 @@ def _text(path: Path) -> str:
 
 
 def read_tokenizer(checkpoint: Checkpoint) -> Tokenizer | PieceTokenizer:
-    """The tokenizer of a checkpoint; see `tokenizer`."""
-    return tokenizer(checkpoint.config, checkpoint.folder, checkpoint.name)
+    """The tokenizer of a checkpoint with `model_type` "chatglm".
+
+    Raises:
+        BrokenCheckpoint: its file is missing or damaged.
+    """
+    family = variant(checkpoint.config, checkpoint.folder, checkpoint.name)
+    return glm4(checkpoint.folder) if family == "glm4" else pieces(family, checkpoint.folder)
 
 
 _MASKS = ("[MASK]", "[gMASK]", "[sMASK]", "sop", "eop")
@@ -76,17 +81,12 @@ _GLM4_PATTERN = (
 )
 
 
-def tokenizer(
-    config: Mapping[str, Any], folder: Path, name: str = "", *, headers: bool = True
-) -> Tokenizer | PieceTokenizer:
-    """The tokenizer of a checkpoint with `model_type` "chatglm"; for `headers` see `PieceTokenizer`.
+def pieces(family: Variant, folder: Path, *, headers: bool = True) -> PieceTokenizer:
+    """The tokenizer of a family with a SentencePiece model; for `headers` see `PieceTokenizer`.
 
     Raises:
         BrokenCheckpoint: its file is missing or damaged.
     """
-    family = variant(config, folder, name)
-    if family == "glm4":
-        return glm4(folder)
     if family == "chatglm":
         return _chatglm1(folder / "ice_text.model")
     model = read_pieces(folder / "tokenizer.model")

@@ -223,7 +223,8 @@ class ChatGLM1ForCausalLM(PreTrainedModel, GenerationMixin):
         for block in self.transformer.layers:
             x = block(x, mask, angles, cache)
         x = self.transformer.final_layernorm(x[:, -logits_to_keep:])
-        return CausalLMOutputWithPast(logits=self.head(x), **{CACHE: cache})
+        kept: dict[str, Any] = {CACHE: cache}
+        return CausalLMOutputWithPast(logits=self.head(x), **kept)
 
     def prepare_inputs_for_generation(
         self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None, **kwargs: Any
