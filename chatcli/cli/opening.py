@@ -62,9 +62,11 @@ def full_name(name: str, config: Config) -> str:
 
 
 def _open_local(name: str, config: Config, environment: Environment, report: Report) -> Engine:
+    from chatcli.adapters.table import load_table
     from chatcli.engines.local import open_local
 
-    return open_local(find_checkpoint(name, config, environment, report), report)
+    table = load_table(environment.config_folder)
+    return open_local(find_checkpoint(name, config, environment, report), table, report)
 
 
 def find_checkpoint(
@@ -76,22 +78,24 @@ def find_checkpoint(
 
     Raises:
         ModelError: there are none, or they cannot be had.
+        ConfigError: adapters.toml has a mistake.
     """
     from chatcli.adapters.format import require_chat_format
-    from chatcli.adapters.table import examples
+    from chatcli.adapters.table import load_table
     from chatcli.models.checkpoint import open_checkpoint
     from chatcli.models.hub import resolve
 
     meant = full_name(name, config)
     if meant == guide.NAME:
         return open_checkpoint(guide.folder(), guide.NAME)
+    table = load_table(environment.config_folder)
     found = resolve(
         meant,
         aliases=config.aliases,
         offline=environment.variables.get("HF_HUB_OFFLINE", "").lower() in ("1", "true", "yes", "on"),
         progress=report,
         variables=environment.variables,
-        known=examples(),
-        check=require_chat_format if to_chat else lambda checkpoint: None,
+        known=table.examples(),
+        check=lambda checkpoint: require_chat_format(checkpoint, table) if to_chat else None,
     )
     return replace(found, name=meant)

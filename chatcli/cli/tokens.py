@@ -24,6 +24,7 @@ def tokens(
     """
     from chatcli.adapters.encode import encode_text, fast_tokenizer
     from chatcli.adapters.format import chat_format
+    from chatcli.adapters.table import load_table
     from chatcli.cli.opening import find_checkpoint
     from chatcli.config import load
     from chatcli.conversation import Conversation, Message
@@ -38,7 +39,8 @@ def tokens(
     progress.clear()
     if chat:
         prompt = Conversation((Message("user", counted),)).with_system(str(config.value("system") or ""))
-        encoded = chat_format(checkpoint, fast_tokenizer(checkpoint)).encode(prompt)
+        table = load_table(environment.config_folder)
+        encoded = chat_format(checkpoint, fast_tokenizer(checkpoint), table).encode(prompt)
     else:
         encoded = encode_text(fast_tokenizer(checkpoint), counted)
     print(" ".join(map(str, encoded)) if ids else len(encoded))

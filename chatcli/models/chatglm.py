@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from chatcli.models.checkpoint import Checkpoint
 
-Variant = Literal["chatglm", "chatglm2", "chatglm3", "codegeex2", "glm4"]
+Variant = Literal["chatglm", "chatglm2", "chatglm3", "codegeex2", "chatglm4", "chatglm4-base"]
 
 _NAMES: tuple[Variant, ...] = ("chatglm3", "chatglm2", "codegeex2")
 
@@ -35,7 +35,8 @@ def variant(config: Mapping[str, Any], folder: Path, name: str = "") -> Variant:
         return "chatglm"
     settings = _tokenizer_config(folder)
     if settings.get("tokenizer_class") == "ChatGLM4Tokenizer" or config["padded_vocab_size"] == 151552:
-        return "glm4"
+        # Only the chat models stretch their positions; the base model reads 8192 tokens.
+        return "chatglm4" if "rope_ratio" in config else "chatglm4-base"
     code = _text(folder / "tokenization_chatglm.py")
     if "<|observation|>" in code:
         return "chatglm3"
@@ -70,7 +71,7 @@ def read_tokenizer(checkpoint: Checkpoint) -> Tokenizer | PieceTokenizer:
         BrokenCheckpoint: its file is missing or damaged.
     """
     family = variant(checkpoint.config, checkpoint.folder, checkpoint.name)
-    return glm4(checkpoint.folder) if family == "glm4" else pieces(family, checkpoint.folder)
+    return glm4(checkpoint.folder) if family.startswith("chatglm4") else pieces(family, checkpoint.folder)
 
 
 _MASKS = ("[MASK]", "[gMASK]", "[sMASK]", "sop", "eop")

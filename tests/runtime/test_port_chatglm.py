@@ -134,7 +134,11 @@ def test_a_padded_batch_generates_what_each_text_alone_does(name: str, beams: in
 def test_quantised_matrices_unpack_to_the_originals_very_bits(name: str) -> None:
     expected = load_file(GOLDEN / name / "golden.safetensors")
     state = dict(ported(name).named_parameters())
-    matrix = "transformer.layers.0.mlp.dense_h_to_4h.weight" if "chatglm1" in name else "model.layers.0.mlp.gate_up_proj.weight"
+    matrix = (
+        "transformer.layers.0.mlp.dense_h_to_4h.weight"
+        if "chatglm1" in name
+        else "model.layers.0.mlp.gate_up_proj.weight"
+    )
     assert torch.equal(state[matrix], expected["dequant.layers0.dense_h_to_4h"].float())
     if "dequant.word_embeddings" in expected:
         assert torch.equal(state["transformer.word_embeddings.weight"], expected["dequant.word_embeddings"].float())
@@ -183,7 +187,11 @@ def test_a_tuned_prefix_serves_generate_and_our_own_loop(tuned: Any) -> None:
     assert out[0, len(ids) :].tolist() == expected
     talking = CausalModel(model)
     for _ in range(2):  # the second time what was read is cached, the prefix before it included
-        made = [i for i in talking.generate(ids, GenerationSettings(temperature=0.0).over(DEFAULTS), end=(), limit=3) if isinstance(i, int)]
+        made = [
+            i
+            for i in talking.generate(ids, GenerationSettings(temperature=0.0).over(DEFAULTS), end=(), limit=3)
+            if isinstance(i, int)
+        ]
         assert made == expected
 
 
@@ -198,7 +206,9 @@ def test_a_stored_head_that_differs_is_ignored(tmp_path: Path) -> None:
     assert model.get_output_embeddings().weight is model.get_input_embeddings().weight
 
 
-@pytest.mark.parametrize("key", ["add_bias_linear", "fp32_residual_connection", "original_rope", "multi_query_attention"])
+@pytest.mark.parametrize(
+    "key", ["add_bias_linear", "fp32_residual_connection", "original_rope", "multi_query_attention"]
+)
 def test_arithmetic_that_no_published_model_has_is_refused(tmp_path: Path, key: str) -> None:
     config = json.loads((GOLDEN / "chatglm2" / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps({**config, key: not config[key]}))

@@ -103,7 +103,7 @@ class ChatGLM2ForCausalLM(GlmForCausalLM):
             narrow = 2 * shape[0] * shape[1] * shape[2]
             hidden = config.hidden_size if config.prefix_projection else 0
             self.prefix_encoder = PrefixEncoder(config.pre_seq_len, shape, hidden=hidden, narrow=narrow)
-            self.post_init()
+            self.post_init()  # type: ignore[no-untyped-call]
 
     def forward(
         self,

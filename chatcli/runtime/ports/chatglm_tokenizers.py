@@ -48,7 +48,7 @@ class ChatGLMTokenizer(PreTrainedTokenizer):
         kwargs |= {"unk_token": "<unk>", "clean_up_tokenization_spaces": first, "padding_side": "left"}
         for key in ("added_tokens_decoder", "additional_special_tokens", "mask_token"):
             kwargs.pop(key, None)
-        super().__init__(**kwargs)
+        super().__init__(**kwargs)  # type: ignore[no-untyped-call]
 
     @property
     def vocab_size(self) -> int:
@@ -57,7 +57,7 @@ class ChatGLMTokenizer(PreTrainedTokenizer):
 
     def get_vocab(self) -> dict[str, int]:
         """Every token with its id."""
-        return {self._pieces.id_to_token(number): number for number in range(len(self._pieces))}
+        return {self._convert_id_to_token(number): number for number in range(len(self._pieces))}
 
     def tokenize(self, text: str, pair: str | None = None, add_special_tokens: bool = False, **_: Any) -> list[str]:
         """The text's tokens, without those around it."""
@@ -137,7 +137,7 @@ class ChatGLM4Tokenizer(PreTrainedTokenizerFast):
             )
             kwargs["tokenizer_object"] = built
         kwargs |= {"padding_side": "left", "clean_up_tokenization_spaces": False}
-        super().__init__(**kwargs)
+        super().__init__(**kwargs)  # type: ignore[no-untyped-call]
 
 
 def _config(folder: Path) -> dict[str, Any]:
