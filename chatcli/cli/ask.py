@@ -30,12 +30,18 @@ def ask(
     max_tokens: options.MaxTokens = None,
     stop: options.Stop = None,
     overflow: options.Overflow = None,
+    think: options.Think = None,
+    reasoning_effort: options.Effort = None,
+    resume: options.Continue = False,
+    conversation: options.ConversationId = "",
+    no_history: options.NoHistory = False,
+    plain: options.Plain = None,
 ) -> int:
     """Answer once, on standard output.
 
     Piped input comes first, then a blank line, then the prompt: git diff | chatcli ask "write the commit message"
     """
-    from chatcli.cli.opening import open_session
+    from chatcli.cli.opening import as_wished, open_session
     from chatcli.render.answer import show_answer
 
     environment = real_environment()
@@ -52,8 +58,13 @@ def ask(
         max_tokens=max_tokens,
         stop=stop,
         overflow=overflow,
+        think=think,
+        reasoning_effort=reasoning_effort,
+        history=False if no_history else None,
+        plain=plain,
     )
-    session = open_session(environment, flags)
+    environment = as_wished(environment, flags)
+    session = open_session(environment, flags, resume=conversation or ("@1" if resume else ""))
     with closing(session.say(question)) as events:
         finished = show_answer(events, environment)
     if finished and finished.reason == "length":
