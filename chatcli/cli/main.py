@@ -18,10 +18,13 @@ import typer
 
 from chatcli import __version__
 from chatcli.cli.ask import ask
+from chatcli.cli.completion import completion
+from chatcli.cli.completions.lists import refresh
 from chatcli.cli.config import config_path, config_set, config_show
 from chatcli.cli.history import history_list, history_show
 from chatcli.cli.run import run
 from chatcli.cli.tokens import tokens
+from chatcli.environment import real_environment
 from chatcli.errors import INTERRUPTED, ChatcliError
 from chatcli.streaming.sanitize import sanitize
 
@@ -77,6 +80,7 @@ def _guarded(command: Callable[..., int | None]) -> Callable[..., None]:
         except OSError as error:
             what = f"{error.filename} cannot be used" if error.filename else "The output could not be written"
             code = _explain(ChatcliError(f"{what}: {error.strerror or error}."))
+        refresh(real_environment())
         if code:
             raise typer.Exit(code)
 
@@ -98,6 +102,7 @@ _history.command("show")(_guarded(history_show))
 _config.command("path")(_guarded(config_path))
 _config.command("show")(_guarded(config_show))
 _config.command("set")(_guarded(config_set))
+app.command("completion")(_guarded(completion))
 app.add_typer(_history, name="history")
 app.add_typer(_config, name="config")
 

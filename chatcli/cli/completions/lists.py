@@ -1,0 +1,82 @@
+"""The small lists that completion scripts read: models, conversations, templates, adapters.
+
+One file a list in the state folder, a line an entry: the name, a tab, what it is. They are written
+again when what they are made of has changed, which costs a `stat` where it has not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from pathlib import Path
+
+from chatcli import guide
+from chatcli.environment import Environment
+from chatcli.errors import ChatcliError
+from chatcli.streaming.sanitize import sanitize
+
+CONVERSATIONS = 200
+"""How many of the latest conversations are offered."""
+
+Entry = tuple[str, str]
+
+
+def folder(environment: Environment) -> Path:
+    """Where the lists are."""
+    return environment.state_folder / "completion"
+
+
+def refresh(environment: Environment) -> None:
+    """Write every list whose source is newer than it; a folder that cannot be written to is left alone."""
+    from chatcli.models.cache import cache_folder
+
+    history = environment.data_folder / "history.db"
+    config = environment.config_folder / "config.toml"
+    cache = cache_folder(environment.variables)
+    _write(environment, "models", (config, cache), lambda: _models(environment, cache))
+    # What is newest in SQLite's WAL mode is beside the database.
+    _write(environment, "conversations", (history, history.with_name("history.db-wal")), lambda: _talks(history))
+    _write(environment, "adapters", (config,), _adapters)
+
+
+def _write(
+    environment: Environment, name: str, sources: Iterable[Path], entries: Callable[[], Iterable[Entry]]
+) -> None:
+    target = folder(environment) / name
+    with suppress(OSError, ChatcliError):
+        changed = [source.stat().st_mtime_ns for source in sources if source.exists()]
+        if target.exists() and target.stat().st_mtime_ns > max(changed, default=0):
+            return
+        lines = [f"{word}\t{sanitize(text, single_line=True)}\n" for word, text in entries()]
+        target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        fresh = target.with_suffix(".new")
+        fresh.write_text("".join(lines), encoding="utf-8")
+        fresh.chmod(0o600)
+        fresh.replace(target)
+
+
+def _models(environment: Environment, cache: Path) -> Iterable[Entry]:
+    from chatcli import config
+    from chatcli.models.cache import cached_names
+
+    yield guide.NAME, "the built-in guide"
+    yield from config.load(environment).aliases.items()
+    for name in cached_names(cache):
+        yield name, "on this machine"
+
+
+def _talks(history: Path) -> Iterable[Entry]:
+    from contextlib import closing
+
+    from chatcli.history.store import Store
+
+    if not history.exists():
+        return
+    with closing(Store.open(history)) as store:
+        yield from ((each.id, each.title) for each in store.recent(CONVERSATIONS))
+
+
+def _adapters() -> Iterable[Entry]:
+    from chatcli.adapters.table import rows
+
+    return [(row.name, "a row of the adapter table") for row in rows()]

@@ -1,0 +1,49 @@
+# PowerShell completion for chatcli, made by `chatcli completion powershell`.
+
+$ChatcliCommands = @{
+    'chatcli' = @{ Commands = 'run ask tokens completion history config'; Flags = '--debug --version -h --help'; Argument = ''; Values = @{  } }
+    'chatcli run' = @{ Commands = ''; Flags = '-s --system -c --continue --id --temperature --top-p --top-k --min-p --repetition-penalty --seed --max-tokens --stop --overflow -h --help'; Argument = 'list models'; Values = @{ '-s' = 'any'; '--system' = 'any'; '--id' = 'list conversations'; '--temperature' = 'any'; '--top-p' = 'any'; '--top-k' = 'any'; '--min-p' = 'any'; '--repetition-penalty' = 'any'; '--seed' = 'any'; '--max-tokens' = 'any'; '--stop' = 'any'; '--overflow' = 'stop drop-oldest' } }
+    'chatcli ask' = @{ Commands = ''; Flags = '-m --model -s --system --temperature --top-p --top-k --min-p --repetition-penalty --seed --max-tokens --stop --overflow -h --help'; Argument = ''; Values = @{ '-m' = 'list models'; '--model' = 'list models'; '-s' = 'any'; '--system' = 'any'; '--temperature' = 'any'; '--top-p' = 'any'; '--top-k' = 'any'; '--min-p' = 'any'; '--repetition-penalty' = 'any'; '--seed' = 'any'; '--max-tokens' = 'any'; '--stop' = 'any'; '--overflow' = 'stop drop-oldest' } }
+    'chatcli tokens' = @{ Commands = ''; Flags = '-m --model --chat --ids -h --help'; Argument = ''; Values = @{ '-m' = 'list models'; '--model' = 'list models' } }
+    'chatcli completion' = @{ Commands = ''; Flags = '--install -h --help'; Argument = 'bash zsh fish powershell'; Values = @{  } }
+    'chatcli history' = @{ Commands = 'show'; Flags = '-n --limit -h --help'; Argument = ''; Values = @{ '-n' = 'any'; '--limit' = 'any' } }
+    'chatcli history show' = @{ Commands = ''; Flags = '-h --help'; Argument = 'list conversations'; Values = @{  } }
+    'chatcli config' = @{ Commands = 'path show set'; Flags = '-h --help'; Argument = ''; Values = @{  } }
+    'chatcli config path' = @{ Commands = ''; Flags = '-h --help'; Argument = ''; Values = @{  } }
+    'chatcli config show' = @{ Commands = ''; Flags = '-h --help'; Argument = ''; Values = @{  } }
+    'chatcli config set' = @{ Commands = ''; Flags = '-h --help'; Argument = 'model system temperature top_p top_k min_p repetition_penalty seed max_tokens stop overflow'; Values = @{  } }
+}
+
+function Get-ChatcliList([string]$Name) {
+    $places = @(
+        if ($env:CHATCLI_HOME) { Join-Path $env:CHATCLI_HOME 'state' }
+        if ($env:LOCALAPPDATA) { Join-Path $env:LOCALAPPDATA 'chatcli' }
+        if ($env:XDG_STATE_HOME) { Join-Path $env:XDG_STATE_HOME 'chatcli' }
+        if ($HOME) { Join-Path $HOME '.local/state/chatcli' }
+    )
+    foreach ($place in $places) {
+        $file = Join-Path $place "completion/$Name"
+        if (Test-Path $file) { return Get-Content -Encoding UTF8 $file | ForEach-Object { ($_ -split "`t")[0] } }
+    }
+}
+
+Register-ArgumentCompleter -Native -CommandName chatcli -ScriptBlock {
+    param($word, $line, $cursor)
+    $route = 'chatcli'
+    $spoken = @($line.CommandElements | Where-Object { $_.Extent.EndOffset -lt $cursor } | ForEach-Object { "$_" })
+    foreach ($each in $spoken | Select-Object -Skip 1) {
+        if ($ChatcliCommands.ContainsKey("$route $each")) { $route = "$route $each" }
+    }
+    $command = $ChatcliCommands[$route]
+    $kind = if ($spoken.Count) { $command.Values[$spoken[-1]] }
+    if (-not $kind) {
+        if ($word -like '-*') { $kind = $command.Flags }
+        elseif ($command.Commands) { $kind = $command.Commands }
+        else { $kind = $command.Argument }
+    }
+    $found = if ($kind -like 'list *') { Get-ChatcliList $kind.Substring(5) }
+        elseif ($kind -and $kind -notin 'any', 'files') { $kind -split ' ' }
+    $found | Where-Object { $_ -like "$word*" } | ForEach-Object {
+        [System.Management.Automation.CompletionResult]::new($_, $_, 'ParameterValue', $_)
+    }
+}
