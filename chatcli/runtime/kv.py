@@ -6,12 +6,17 @@ It knows transformers' cache layers; it knows no text, no template and no sampli
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from transformers.cache_utils import DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
 from transformers.configuration_utils import PreTrainedConfig
+from transformers.modeling_outputs import CausalLMOutputWithPast
+
+CACHE = "cache" if "cache" in inspect.signature(CausalLMOutputWithPast).parameters else "past_key_values"
+"""How models call the cache they are given: transformers 5.24 renamed it."""
 
 
 class PrefixCache:
