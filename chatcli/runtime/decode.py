@@ -13,7 +13,7 @@ import torch
 
 from chatcli.errors import EngineError
 from chatcli.generation import Progress
-from chatcli.runtime.kv import PrefixCache
+from chatcli.runtime.kv import CACHE, PrefixCache
 from chatcli.runtime.sampling import Sampler
 
 PREFILL_CHUNK = 512
@@ -73,8 +73,8 @@ def _forward(model: Any, cache: PrefixCache, ids: Sequence[int]) -> torch.Tensor
     with torch.inference_mode(), cache.feeding(ids) as layers:
         out = model(
             input_ids=torch.tensor([list(ids)], device=model.get_input_embeddings().weight.device),
-            past_key_values=layers,
             use_cache=True,
+            **{CACHE: layers},
             **_last_logits_only(type(model)),
         )
         logits: torch.Tensor = out.logits[0, -1]
