@@ -42,6 +42,8 @@ _PURPOSES: Mapping[Kind, str] = {
     "audio": "a speech model",
 }
 _LENGTH_KEYS = ("max_position_embeddings", "n_positions", "seq_length", "max_sequence_length", "max_seq_len", "n_ctx")
+# Families whose first config.json files do not say it.
+_TRAINED_LENGTHS = {"RefinedWeb": 2048, "RefinedWebModel": 2048, "falcon": 2048}
 _COUNT_KEYS = (
     "num_hidden_layers",
     "num_layers",
@@ -164,7 +166,7 @@ def context_length(config: Mapping[str, Any]) -> int:
             value = part.get(key)
             if isinstance(value, int) and not isinstance(value, bool) and value > 0:
                 return value
-    return 0
+    return _TRAINED_LENGTHS.get(str(config.get("model_type")), 0)
 
 
 def kind(config: Mapping[str, Any]) -> Kind:
