@@ -149,7 +149,5 @@ WEIGHTS = [
         [f"{part}.weight" for part in _FUSED],
         [Unpack(), SplitRows()],
     ),
-    WeightConverter(
-        "self_attention.query_key_value.bias", [f"{part}.bias" for part in _FUSED], [SplitRows()]
-    ),
+    WeightConverter("self_attention.query_key_value.bias", [f"{part}.bias" for part in _FUSED], [SplitRows()]),
 ]

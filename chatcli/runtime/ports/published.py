@@ -7,7 +7,7 @@ from typing import Any
 
 
 def renamed(config: Mapping[str, Any], names: Mapping[str, str], **fixed: Any) -> dict[str, Any]:
-    """The same configuration under the native `names`; `fixed` are keys that the published file lacks or says otherwise.
+    """The same configuration under the native `names`; `fixed` are keys that the published file says otherwise.
 
     References to the repository's own code are left out, for nothing of it is run.
     """
