@@ -17,12 +17,34 @@ FinishReason = Literal["stop", "length", "cancelled", "error"]
 
 
 @dataclass(frozen=True, slots=True)
+class Constraint:
+    """What the answer must conform to: `text` is a JSON schema, a regular expression, or a JSON list of choices."""
+
+    kind: Literal["schema", "regex", "choice"]
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class TokenLogprob:
+    """A token of the answer: its id, its text, its natural log probability, and the likeliest tokens there.
+
+    Probabilities are the model's own, before temperature, filters and constraints.
+    """
+
+    id: int
+    text: str
+    logprob: float
+    top: tuple[TokenLogprob, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class GenerationSettings:
     """How to sample and when to stop. `None` (or no stop strings) means "not said here".
 
     Settings are layered with `over`: flags over config over checkpoint over adapter row over
     `DEFAULTS`. A temperature of 0 is greedy decoding. `top_k` 0, `top_p` 1, `min_p` 0 and
-    `repetition_penalty` 1 switch the respective filter off.
+    `repetition_penalty` 1 switch the respective filter off. `top_logprobs` asks for the probability of every
+    token and of that many others beside it; 0 is the token alone.
     """
 
     temperature: float | None = None
@@ -34,6 +56,8 @@ class GenerationSettings:
     stop: tuple[str, ...] | None = None
     seed: int | None = None
     overflow: Overflow | None = None
+    constraint: Constraint | None = None
+    top_logprobs: int | None = None
 
     def over(self, below: GenerationSettings) -> GenerationSettings:
         """These settings, with what they leave open taken from `below`."""
@@ -97,6 +121,7 @@ class Finished:
     cached_tokens: int = 0
     seconds_to_first: float = 0.0
     seconds: float = 0.0
+    logprobs: tuple[TokenLogprob, ...] = ()
 
     @property
     def tokens_per_second(self) -> float:

@@ -13,13 +13,15 @@ _chatcli_list() {
 
 _chatcli_command() {
     case $1 in
-    'chatcli') commands='run ask tokens completion history config' flags='--debug --version -h --help' argument='' ;;
+    'chatcli') commands='run ask tokens completion history templates config' flags='--debug --version -h --help' argument='' ;;
     'chatcli run') commands='' flags='-s --system -c --continue --id --temperature --top-p --top-k --min-p --repetition-penalty --seed --max-tokens --stop --overflow -h --help' argument='list models' ;;
     'chatcli ask') commands='' flags='-m --model -s --system --temperature --top-p --top-k --min-p --repetition-penalty --seed --max-tokens --stop --overflow -h --help' argument='' ;;
     'chatcli tokens') commands='' flags='-m --model --chat --ids -h --help' argument='' ;;
     'chatcli completion') commands='' flags='--install -h --help' argument='bash zsh fish powershell' ;;
     'chatcli history') commands='show' flags='-n --limit -h --help' argument='' ;;
     'chatcli history show') commands='' flags='-h --help' argument='list conversations' ;;
+    'chatcli templates') commands='show' flags='--json -h --help' argument='' ;;
+    'chatcli templates show') commands='' flags='-h --help' argument='list templates' ;;
     'chatcli config') commands='path show set' flags='-h --help' argument='' ;;
     'chatcli config path') commands='' flags='-h --help' argument='' ;;
     'chatcli config show') commands='' flags='-h --help' argument='' ;;

@@ -25,13 +25,14 @@ function __chatcli_at
     test "$route" = "$argv[1]"
 end
 
-set -g __chatcli_routes 'chatcli' 'chatcli run' 'chatcli ask' 'chatcli tokens' 'chatcli completion' 'chatcli history' 'chatcli history show' 'chatcli config' 'chatcli config path' 'chatcli config show' 'chatcli config set'
+set -g __chatcli_routes 'chatcli' 'chatcli run' 'chatcli ask' 'chatcli tokens' 'chatcli completion' 'chatcli history' 'chatcli history show' 'chatcli templates' 'chatcli templates show' 'chatcli config' 'chatcli config path' 'chatcli config show' 'chatcli config set'
 complete -c chatcli -f
 complete -c chatcli -n '__chatcli_at "chatcli"' -a run -d 'Chat in the terminal; the model loads while you type'
 complete -c chatcli -n '__chatcli_at "chatcli"' -a ask -d 'Answer once, on standard output'
 complete -c chatcli -n '__chatcli_at "chatcli"' -a tokens -d 'Count the tokens of a text for a model'
 complete -c chatcli -n '__chatcli_at "chatcli"' -a completion -d 'Print the completion script of a shell, or install it'
 complete -c chatcli -n '__chatcli_at "chatcli"' -a history -d 'List and show stored conversations'
+complete -c chatcli -n '__chatcli_at "chatcli"' -a templates -d 'List and show prompt templates'
 complete -c chatcli -n '__chatcli_at "chatcli"' -a config -d 'Show and change settings'
 complete -c chatcli -n '__chatcli_at "chatcli"' -l debug -d 'Show tracebacks of errors; may stand anywhere'
 complete -c chatcli -n '__chatcli_at "chatcli"' -l version -d 'Show the version and leave'
@@ -74,6 +75,11 @@ complete -c chatcli -n '__chatcli_at "chatcli history"' -s n -l limit -r -f -d '
 complete -c chatcli -n '__chatcli_at "chatcli history"' -s h -l help -d 'Show this message and exit'
 complete -c chatcli -n '__chatcli_at "chatcli history show"' -k -a '(__chatcli_list conversations)'
 complete -c chatcli -n '__chatcli_at "chatcli history show"' -s h -l help -d 'Show this message and exit'
+complete -c chatcli -n '__chatcli_at "chatcli templates"' -a show -d 'Print a template as it stands, to copy and change'
+complete -c chatcli -n '__chatcli_at "chatcli templates"' -l json -d 'Print a JSON list'
+complete -c chatcli -n '__chatcli_at "chatcli templates"' -s h -l help -d 'Show this message and exit'
+complete -c chatcli -n '__chatcli_at "chatcli templates show"' -k -a '(__chatcli_list templates)'
+complete -c chatcli -n '__chatcli_at "chatcli templates show"' -s h -l help -d 'Show this message and exit'
 complete -c chatcli -n '__chatcli_at "chatcli config"' -a path -d 'Print where config.toml is'
 complete -c chatcli -n '__chatcli_at "chatcli config"' -a show -d 'Print every setting, its value and where it comes from'
 complete -c chatcli -n '__chatcli_at "chatcli config"' -a set -d 'Write a setting to config.toml'

@@ -1,13 +1,15 @@
 # PowerShell completion for chatcli, made by `chatcli completion powershell`.
 
 $ChatcliCommands = @{
-    'chatcli' = @{ Commands = 'run ask tokens completion history config'; Flags = '--debug --version -h --help'; Argument = ''; Values = @{  } }
+    'chatcli' = @{ Commands = 'run ask tokens completion history templates config'; Flags = '--debug --version -h --help'; Argument = ''; Values = @{  } }
     'chatcli run' = @{ Commands = ''; Flags = '-s --system -c --continue --id --temperature --top-p --top-k --min-p --repetition-penalty --seed --max-tokens --stop --overflow -h --help'; Argument = 'list models'; Values = @{ '-s' = 'any'; '--system' = 'any'; '--id' = 'list conversations'; '--temperature' = 'any'; '--top-p' = 'any'; '--top-k' = 'any'; '--min-p' = 'any'; '--repetition-penalty' = 'any'; '--seed' = 'any'; '--max-tokens' = 'any'; '--stop' = 'any'; '--overflow' = 'stop drop-oldest' } }
     'chatcli ask' = @{ Commands = ''; Flags = '-m --model -s --system --temperature --top-p --top-k --min-p --repetition-penalty --seed --max-tokens --stop --overflow -h --help'; Argument = ''; Values = @{ '-m' = 'list models'; '--model' = 'list models'; '-s' = 'any'; '--system' = 'any'; '--temperature' = 'any'; '--top-p' = 'any'; '--top-k' = 'any'; '--min-p' = 'any'; '--repetition-penalty' = 'any'; '--seed' = 'any'; '--max-tokens' = 'any'; '--stop' = 'any'; '--overflow' = 'stop drop-oldest' } }
     'chatcli tokens' = @{ Commands = ''; Flags = '-m --model --chat --ids -h --help'; Argument = ''; Values = @{ '-m' = 'list models'; '--model' = 'list models' } }
     'chatcli completion' = @{ Commands = ''; Flags = '--install -h --help'; Argument = 'bash zsh fish powershell'; Values = @{  } }
     'chatcli history' = @{ Commands = 'show'; Flags = '-n --limit -h --help'; Argument = ''; Values = @{ '-n' = 'any'; '--limit' = 'any' } }
     'chatcli history show' = @{ Commands = ''; Flags = '-h --help'; Argument = 'list conversations'; Values = @{  } }
+    'chatcli templates' = @{ Commands = 'show'; Flags = '--json -h --help'; Argument = ''; Values = @{  } }
+    'chatcli templates show' = @{ Commands = ''; Flags = '-h --help'; Argument = 'list templates'; Values = @{  } }
     'chatcli config' = @{ Commands = 'path show set'; Flags = '-h --help'; Argument = ''; Values = @{  } }
     'chatcli config path' = @{ Commands = ''; Flags = '-h --help'; Argument = ''; Values = @{  } }
     'chatcli config show' = @{ Commands = ''; Flags = '-h --help'; Argument = ''; Values = @{  } }

@@ -9,18 +9,18 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from chatcli.adapters.encode import Spoken, encode
 from chatcli.adapters.prompt import build, choose_template
 from chatcli.adapters.table import Adapter, match
 from chatcli.conversation import Conversation
+from chatcli.errors import BrokenCheckpoint
 from chatcli.generation import GenerationSettings
 from chatcli.models.checkpoint import Checkpoint, require_chat_model
+from chatcli.models.pieces import PieceTokenizer
+from chatcli.models.tokenizer import Tokenizer
 from chatcli.models.vocabulary import special_tokens
-
-if TYPE_CHECKING:
-    from tokenizers import Tokenizer
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,8 @@ class ChatFormat:
     """A checkpoint's chat format.
 
     `end` are the ids that end a reply, `stop` the texts; `tags` open and close a reasoning part, and
-    `kept` are their ids, shown though a tokenizer may call them special.
+    `kept` are their ids, shown though a tokenizer may call them special. `before` and `behind` are ids around
+    the template's text.
     """
 
     adapter: Adapter
@@ -41,11 +42,14 @@ class ChatFormat:
     tags: tuple[str, str]
     kept: frozenset[int]
     defaults: GenerationSettings
+    before: tuple[int, ...] = ()
+    behind: tuple[int, ...] = ()
 
     def encode(self, conversation: Conversation, spoken: Sequence[Spoken] = ()) -> list[int]:
         """The prompt's ids; the ids of replies that the model itself `spoken` are used as they were made."""
         prompt = build(self.template, conversation, control=self.control, **self.variables)
-        return encode(self.tokenizer, prompt, spoken, self.control)
+        ids = encode(self.tokenizer, prompt, () if self.adapter.rereads else spoken, self.control)
+        return [*self.before, *ids, *self.behind]
 
     def begins_inside_reasoning(self, ids: Sequence[int]) -> bool:
         """Whether the prompt itself has opened the reasoning, as some families' templates do."""
@@ -60,7 +64,7 @@ def require_chat_format(checkpoint: Checkpoint) -> None:
         NotAChatModel: an encoder, a translator, or a base model without a chat format.
     """
     require_chat_model(checkpoint)
-    choose_template(checkpoint, match(checkpoint.name, checkpoint.model_type))
+    choose_template(checkpoint, match(checkpoint.name, checkpoint.family))
 
 
 def chat_format(checkpoint: Checkpoint, tokenizer: Tokenizer) -> ChatFormat:
@@ -70,7 +74,7 @@ def chat_format(checkpoint: Checkpoint, tokenizer: Tokenizer) -> ChatFormat:
         NotAChatModel: it has no chat format, and no row knows one.
         BrokenCheckpoint: its tokenizer files are damaged.
     """
-    found = match(checkpoint.name, checkpoint.model_type)
+    found = match(checkpoint.name, checkpoint.family)
     template, _ = choose_template(checkpoint, found)
     adapter = found.adapter if found else Adapter("own")
     tokens = special_tokens(checkpoint)
@@ -80,19 +84,28 @@ def chat_format(checkpoint: Checkpoint, tokenizer: Tokenizer) -> ChatFormat:
         adapter=adapter,
         template=template,
         tokenizer=tokenizer,
-        control=tokens.control(template),
+        control=tokenizer.roles if isinstance(tokenizer, PieceTokenizer) else tokens.control(template),
         variables=dict(tokens.named),
         end=_ids(tokenizer, ends) | _declared_ends(checkpoint),
         stop=adapter.stop,
         tags=tags,
         kept=_ids(tokenizer, tags),
         defaults=_sampling(checkpoint).over(adapter.defaults),
+        before=_each_id(tokenizer, adapter.before),
+        behind=_each_id(tokenizer, adapter.behind),
     )
 
 
 def _ids(tokenizer: Tokenizer, texts: Sequence[str]) -> frozenset[int]:
     """The ids of those `texts` that are one token each."""
     return frozenset(found for text in texts if text and (found := tokenizer.token_to_id(text)) is not None)
+
+
+def _each_id(tokenizer: Tokenizer, texts: Sequence[str]) -> tuple[int, ...]:
+    ids = [(text, tokenizer.token_to_id(text)) for text in texts]
+    if missing := [text for text, each in ids if each is None]:
+        raise BrokenCheckpoint(f"The tokenizer lacks {missing[0]}, which begins or ends every prompt of its family.")
+    return tuple(each for _, each in ids if each is not None)
 
 
 def _declared_ends(checkpoint: Checkpoint) -> frozenset[int]:

@@ -35,6 +35,10 @@ class Adapter:
     defaults: GenerationSettings = field(default_factory=GenerationSettings)
     examples: tuple[str, ...] = ()
     port: str = ""
+    before: tuple[str, ...] = ()
+    behind: tuple[str, ...] = ()
+    rereads: bool = False
+    cleanup: str = ""
     notes: str = ""
 
     @property

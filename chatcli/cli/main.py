@@ -23,6 +23,7 @@ from chatcli.cli.completions.lists import refresh
 from chatcli.cli.config import config_path, config_set, config_show
 from chatcli.cli.history import history_list, history_show
 from chatcli.cli.run import run
+from chatcli.cli.templates import templates_list, templates_show
 from chatcli.cli.tokens import tokens
 from chatcli.environment import real_environment
 from chatcli.errors import INTERRUPTED, ChatcliError
@@ -41,6 +42,7 @@ app = typer.Typer(
     help="Talk to any Hugging Face checkpoint from your terminal.",
 )
 _history = typer.Typer(help="List and show stored conversations.", rich_markup_mode=None)
+_templates = typer.Typer(help="List and show prompt templates.", rich_markup_mode=None)
 _config = typer.Typer(help="Show and change settings.", no_args_is_help=True, rich_markup_mode=None)
 
 
@@ -99,11 +101,14 @@ app.command("ask")(_guarded(ask))
 app.command("tokens")(_guarded(tokens))
 _history.callback(invoke_without_command=True)(_guarded(history_list))
 _history.command("show")(_guarded(history_show))
+_templates.callback(invoke_without_command=True)(_guarded(templates_list))
+_templates.command("show")(_guarded(templates_show))
 _config.command("path")(_guarded(config_path))
 _config.command("show")(_guarded(config_show))
 _config.command("set")(_guarded(config_set))
 app.command("completion")(_guarded(completion))
 app.add_typer(_history, name="history")
+app.add_typer(_templates, name="templates")
 app.add_typer(_config, name="config")
 
 

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from chatcli.adapters.encode import Spoken
 from chatcli.adapters.format import ChatFormat, chat_format, require_chat_format
+from chatcli.constraints import grammar
 from chatcli.conversation import Conversation
 from chatcli.engines.overflow import fit
 from chatcli.generation import (
@@ -25,10 +26,12 @@ from chatcli.generation import (
     GenerationSettings,
     Progress,
     Text,
+    TokenLogprob,
 )
 from chatcli.models.checkpoint import Checkpoint, context_length
 from chatcli.models.vocabulary import tokenizer as read_tokenizer
 from chatcli.models.weights import weights as read_weights
+from chatcli.streaming.cleanup import Cleanup
 from chatcli.streaming.detokenize import Detokenizer
 from chatcli.streaming.reasoning import ReasoningSplitter
 from chatcli.streaming.sanitize import sanitize
@@ -36,6 +39,7 @@ from chatcli.streaming.stops import StopStrings
 
 if TYPE_CHECKING:
     from chatcli.engines.deferred import Report
+    from chatcli.runtime.constrain import TokenConstraint
     from chatcli.runtime.model import CausalModel
 
 UNKNOWN_CONTEXT = 4096
@@ -76,17 +80,42 @@ class LocalEngine:
         counted = _Counted(begun, len(fitted.ids))
         limit = min(settings.max_new_tokens or fitted.room, fitted.room)
         made: list[int] = []
-        reply = _Reply(self._chat, settings, inside=self._chat.begins_inside_reasoning(fitted.ids))
-        tokens = self._model.generate(fitted.ids, settings, end=self._chat.end, limit=limit)
+        inside = self._chat.begins_inside_reasoning(fitted.ids)
+        reply = _Reply(self._chat, settings, inside=inside)
+        tokens = self._model.generate(
+            fitted.ids,
+            settings,
+            end=self._chat.end,
+            limit=limit,
+            constraint=self._constraint(settings, limit, inside=inside),
+        )
         try:
             ended = yield from self._relay(tokens, reply, made, counted)
         finally:
             self._remember(made, reply.answer)
-        yield counted.finished("stop" if ended else "length", len(made))
+        finished = counted.finished("stop" if ended else "length", len(made))
+        yield replace(finished, logprobs=self._logprobs()) if settings.top_logprobs is not None else finished
 
     def close(self) -> None:
         """Free the model's memory."""
         self._model.close()
+
+    def _constraint(self, settings: GenerationSettings, limit: int, *, inside: bool) -> TokenConstraint | None:
+        if not settings.constraint:
+            return None
+        begin = self._chat.tokenizer.token_to_id(self._chat.tags[1]) if inside else None
+        return self._model.constrained(
+            self._chat.tokenizer, grammar(settings.constraint), end=self._chat.end, limit=limit, begin=begin
+        )
+
+    def _logprobs(self) -> tuple[TokenLogprob, ...]:
+        def told(token: int, logprob: float) -> TokenLogprob:
+            return TokenLogprob(token, self._chat.tokenizer.decode([token], skip_special_tokens=False), logprob)
+
+        return tuple(
+            replace(told(token, logprob), top=tuple(told(*each) for each in top))
+            for token, logprob, top in self._model.logprobs
+        )
 
     def _relay(
         self, tokens: Generator[Progress | int, None, bool], reply: _Reply, made: list[int], counted: _Counted
@@ -156,18 +185,20 @@ class _Reply:
         self.answer = ""
         self.stopped = False
         self._detokenizer = Detokenizer(chat.tokenizer, keep=chat.kept)
-        self._stops = StopStrings((*chat.stop, *(settings.stop or ())))
+        self._cleanup = Cleanup(chat.adapter.cleanup)
+        # A constraint ends the answer itself; what it asks for may well hold a family's stop string.
+        self._stops = StopStrings(() if settings.constraint else (*chat.stop, *(settings.stop or ())))
         self._splitter = ReasoningSplitter(*chat.tags, inside=inside)
 
     def push(self, token: int) -> list[Event]:
         """What the token makes certain."""
-        return self._split(self._certain(self._detokenizer.push(token)))
+        return self._split(self._certain(self._cleanup.push(self._detokenizer.push(token))))
 
     def flush(self) -> list[Event]:
         """What was held back, at the end of the reply."""
         if self.stopped:
             return []
-        text = self._certain(self._detokenizer.flush())
+        text = self._certain(self._cleanup.push(self._detokenizer.flush()) + self._cleanup.flush())
         return self._split(text if self.stopped else text + self._stops.flush(), last=True)
 
     def _certain(self, text: str) -> str:

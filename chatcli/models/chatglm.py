@@ -1,6 +1,7 @@
-"""Which ChatGLM a checkpoint is: five families share one `model_type` and differ in how they are talked to.
+"""Which ChatGLM a checkpoint is, and its tokenizer: five families share one `model_type` and differ in how they talk.
 
-Told from config.json, tokenizer_config.json and the names around; Python files are read as text and never run.
+Told from config.json, tokenizer_config.json and the names around; Python files are read as text and never run. It
+knows no weights and no prompt.
 """
 
 from __future__ import annotations
@@ -8,7 +9,16 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
+
+from chatcli.errors import BrokenCheckpoint
+from chatcli.models.pieces import PieceTokenizer, Spelling, read_pieces
+from chatcli.models.tiktoken import build, read_ranks
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+    from chatcli.models.checkpoint import Checkpoint
 
 Variant = Literal["chatglm", "chatglm2", "chatglm3", "codegeex2", "glm4"]
 
@@ -51,3 +61,74 @@ def _text(path: Path) -> str:
         return path.read_text(encoding="utf-8", errors="replace")
     except OSError:
         return ""
+
+
+def read_tokenizer(checkpoint: Checkpoint) -> Tokenizer | PieceTokenizer:
+    """The tokenizer of a checkpoint; see `tokenizer`."""
+    return tokenizer(checkpoint.config, checkpoint.folder, checkpoint.name)
+
+
+_MASKS = ("[MASK]", "[gMASK]", "[sMASK]", "sop", "eop")
+ROLES = ("<|system|>", "<|user|>", "<|assistant|>", "<|observation|>")
+_GLM4_PATTERN = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*"
+    r"|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+
+
+def tokenizer(
+    config: Mapping[str, Any], folder: Path, name: str = "", *, headers: bool = True
+) -> Tokenizer | PieceTokenizer:
+    """The tokenizer of a checkpoint with `model_type` "chatglm"; for `headers` see `PieceTokenizer`.
+
+    Raises:
+        BrokenCheckpoint: its file is missing or damaged.
+    """
+    family = variant(config, folder, name)
+    if family == "glm4":
+        return glm4(folder)
+    if family == "chatglm":
+        return _chatglm1(folder / "ice_text.model")
+    model = read_pieces(folder / "tokenizer.model")
+    roles = ROLES if family == "chatglm3" else ()
+    first = model.get_piece_size()
+    special = {text: first + number for number, text in enumerate((*_MASKS, *roles))}
+    ends = {model.id_to_piece(number): number for number in (0, 1, 2)}
+    spoken = special if roles else ()
+    return PieceTokenizer(model, {**ends, **special}, roles=roles, headers=headers, spoken=spoken)
+
+
+def glm4(folder: Path) -> Tokenizer:
+    """GLM-4's tokenizer, of its tiktoken file and the special tokens in tokenizer_config.json."""
+    entries = _tokenizer_config(folder).get("added_tokens_decoder")
+    if not isinstance(entries, dict) or not entries:
+        raise BrokenCheckpoint(f"{folder / 'tokenizer_config.json'} lists no added tokens: download the model again.")
+    special = {str(entry["content"]): int(number) for number, entry in entries.items()}
+    return build(read_ranks(folder / "tokenizer.model"), _GLM4_PATTERN, special)
+
+
+def _chatglm1(path: Path) -> PieceTokenizer:
+    model = read_pieces(path)
+    mask = int(model.piece_to_id("[MASK]"))
+    if model.id_to_piece(mask) != "[MASK]":
+        raise BrokenCheckpoint(
+            f"{path} is from before April 2023 and lacks the special tokens: get the newer files of THUDM/chatglm-6b."
+        )
+    controls = [number for number in range(model.get_piece_size()) if model.is_control(number)]
+    special = {model.id_to_piece(number): number for number in controls}
+    return PieceTokenizer(model, special, spelling=Spelling(_write_spaces, _read_spaces))
+
+
+def _write_spaces(text: str) -> str:
+    """Newlines, tabs and runs of spaces as the pieces that stand for them; the longest runs first."""
+    text = text.replace("\n", "<n>").replace("\t", "<|tab|>")
+    for length in range(80, 1, -1):
+        text = text.replace(" " * length, f"<|blank_{length}|>")
+    return text
+
+
+def _read_spaces(text: str) -> str:
+    text = text.replace("<n>", "\n").replace("<|tab|>", "\t")
+    for length in range(80, 1, -1):
+        text = text.replace(f"<|blank_{length}|>", " " * length)
+    return text

@@ -36,13 +36,15 @@ class PrefixCache:
         self.ids: list[int] = []
         self.layers = DynamicCache(config=self._config)
 
-    def keep_common_prefix(self, ids: Sequence[int]) -> int:
+    def keep_common_prefix(self, ids: Sequence[int], undivided: int = 0) -> int:
         """Cut the cache down to what it shares with `ids`, less the last id, which must be fed.
 
-        Returns how many ids need not be fed again. Layers that cannot be cut (a sliding window that has
+        The first `undivided` ids see each other, so what was computed for them holds only where all of them are
+        shared. Returns how many ids need not be fed again. Layers that cannot be cut (a sliding window that has
         moved on, a recurrent state) make that 0, unless nothing needs to be cut.
         """
-        length = _common_prefix(self.ids, ids[:-1])
+        shared = _common_prefix(self.ids, ids)
+        length = min(shared, len(ids) - 1) if shared >= undivided else 0
         if not _cut(self.layers, len(self.ids) - length):
             self.clear()
             return 0

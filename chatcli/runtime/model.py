@@ -6,11 +6,12 @@ What tensors and torch's errors are ends here; it knows no text.
 from __future__ import annotations
 
 from collections.abc import Collection, Generator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
+from tokenizers import Tokenizer
 
-from chatcli.errors import ChatcliError, EngineError, OutOfMemory
+from chatcli.errors import ChatcliError, EngineError, OutOfMemory, UsageError
 from chatcli.generation import GenerationSettings, Progress
 from chatcli.models.checkpoint import Checkpoint
 from chatcli.models.plan import plan
@@ -19,7 +20,10 @@ from chatcli.runtime.decode import decode, prefill
 from chatcli.runtime.devices import devices
 from chatcli.runtime.kv import PrefixCache
 from chatcli.runtime.load import Report, load_model
-from chatcli.runtime.sampling import Sampler
+from chatcli.runtime.sampling import Drawn, Sampler
+
+if TYPE_CHECKING:
+    from chatcli.runtime.constrain import TokenConstraint, Vocabulary
 
 
 class CausalModel:
@@ -35,14 +39,22 @@ class CausalModel:
         self._cache = PrefixCache(model.config)
         self.device = str(model.device)
         self.precision = str(model.dtype).removeprefix("torch.")
+        self.logprobs: list[Drawn] = []
+        self._vocabulary: Vocabulary | None = None
 
     def generate(
-        self, ids: Sequence[int], settings: GenerationSettings, *, end: Collection[int], limit: int
+        self,
+        ids: Sequence[int],
+        settings: GenerationSettings,
+        *,
+        end: Collection[int],
+        limit: int,
+        constraint: TokenConstraint | None = None,
     ) -> Generator[Progress | int, None, bool]:
         """Read the prompt `ids`, then yield up to `limit` new ids; returns whether one of `end` came.
 
         The first item is a `Progress` that says how many of the prompt's tokens were still cached.
-        `settings` has nothing open but the seed.
+        `settings` has nothing open but the seed. `logprobs` then tells of the tokens drawn, if they ask for it.
 
         Raises:
             OutOfMemory: the device ran full; the cache has been freed.
@@ -50,7 +62,8 @@ class CausalModel:
         """
         try:
             logits = yield from prefill(self._model, self._cache, ids)
-            sampler = Sampler(settings, logits.device)
+            sampler = Sampler(settings, logits.device, constraint)
+            self.logprobs = sampler.logprobs
             return (yield from decode(self._model, self._cache, ids, logits, sampler, end=end, limit=limit))
         except ChatcliError:
             raise
@@ -64,6 +77,24 @@ class CausalModel:
             self.forget()
             reason = " ".join(str(error).split())[:200]
             raise EngineError(f"The model failed while answering: {reason} ({type(error).__name__}).") from error
+
+    def constrained(
+        self, tokenizer: Tokenizer, grammar: str, *, end: Collection[int], limit: int, begin: int | None
+    ) -> TokenConstraint:
+        """A constraint for one answer; see `TokenConstraint`.
+
+        Raises:
+            UsageError: the model's tokenizer is of a kind that no grammar can be followed with.
+        """
+        from chatcli.runtime.constrain import TokenConstraint, Vocabulary
+
+        if not self._vocabulary:
+            size = self._model.get_input_embeddings().num_embeddings
+            try:
+                self._vocabulary = Vocabulary(tokenizer, end, size)
+            except (ValueError, AttributeError) as error:
+                raise UsageError(f"This model's tokenizer cannot be held to a constraint: {error}.") from error
+        return TokenConstraint(self._vocabulary, grammar, limit, begin)
 
     def forget(self) -> None:
         """Drop the cache and give its memory back to the device."""

@@ -7,20 +7,32 @@ min-p) and give the same logits, which a test proves. It knows one row of logits
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
 
 from chatcli.errors import EngineError
 from chatcli.generation import GenerationSettings
 
+if TYPE_CHECKING:
+    from chatcli.runtime.constrain import TokenConstraint
+
+Drawn = tuple[int, float, tuple[tuple[int, float], ...]]
+"""A token's id and log probability, and the same of the likeliest tokens in its place."""
+
 
 class Sampler:
     """Draws tokens under settings in which nothing is open.
 
-    With a seed the draw repeats exactly on the same device; without one it is different every time.
+    With a seed the draw repeats exactly on the same device; without one it is different every time. Under a
+    `constraint` only what it allows is drawn. `logprobs` tells of every token drawn where they are asked for.
     """
 
-    def __init__(self, settings: GenerationSettings, device: torch.device) -> None:
+    def __init__(
+        self, settings: GenerationSettings, device: torch.device, constraint: TokenConstraint | None = None
+    ) -> None:
+        self.logprobs: list[Drawn] = []
+        self._constraint = constraint
         self._settings = settings
         self._generator = torch.Generator(device=device)
         if settings.seed is None:
@@ -40,11 +52,26 @@ class Sampler:
                 "The model computed no usable numbers (NaN or infinity) for the next token: its weights are "
                 "damaged or do not bear this precision; check the files or use another checkpoint."
             )
-        logits = penalise_repetition(logits, seen, self._settings.repetition_penalty or 1.0)
+        allowed = self._constraint.allow(logits) if self._constraint else logits
+        token = self._choose(penalise_repetition(allowed, seen, self._settings.repetition_penalty or 1.0))
+        if self._constraint:
+            self._constraint.take(token)
+        if self._settings.top_logprobs is not None:
+            self.logprobs.append(_drawn(logits, token, self._settings.top_logprobs))
+        return token
+
+    def _choose(self, logits: torch.Tensor) -> int:
         if not self._settings.temperature:
             return int(logits.argmax())
         probabilities = filter_logits(logits, self._settings).softmax(dim=-1)
         return int(torch.multinomial(probabilities, 1, generator=self._generator))
+
+
+def _drawn(logits: torch.Tensor, token: int, others: int) -> Drawn:
+    logprobs = logits.log_softmax(dim=-1)
+    best = logprobs.topk(min(others, len(logprobs)))
+    top = tuple(zip(best.indices.tolist(), best.values.tolist(), strict=True))
+    return token, float(logprobs[token]), top
 
 
 def penalise_repetition(logits: torch.Tensor, seen: Sequence[int], penalty: float) -> torch.Tensor:

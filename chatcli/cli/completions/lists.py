@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 
-from chatcli import guide
+from chatcli import guide, prompts
 from chatcli.environment import Environment
 from chatcli.errors import ChatcliError
 from chatcli.streaming.sanitize import sanitize
@@ -37,6 +37,7 @@ def refresh(environment: Environment) -> None:
     # What is newest in SQLite's WAL mode is beside the database.
     _write(environment, "conversations", (history, history.with_name("history.db-wal")), lambda: _talks(history))
     _write(environment, "adapters", (config,), _adapters)
+    _write(environment, "templates", (prompts.folder(environment.config_folder),), lambda: _templates(environment))
 
 
 def _write(
@@ -80,3 +81,7 @@ def _adapters() -> Iterable[Entry]:
     from chatcli.adapters.table import rows
 
     return [(row.name, "a row of the adapter table") for row in rows()]
+
+
+def _templates(environment: Environment) -> Iterable[Entry]:
+    return [(each.name, each.about) for each in prompts.templates(environment.config_folder).values()]

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from chatcli.runtime.ports import Port, chatglm1, chatglm2
+from chatcli.runtime.ports.chatglm_tokenizers import ChatGLM4Tokenizer, ChatGLMTokenizer
 
 
 class ChatGLMConfig(chatglm1.ChatGLM1Config):
@@ -23,6 +24,7 @@ class ChatGLMConfig(chatglm1.ChatGLM1Config):
 
 PORT = Port(
     config=ChatGLMConfig,
+    tokenizers=[ChatGLMTokenizer, ChatGLM4Tokenizer],
     variants=[
         Port(chatglm1.ChatGLM1Config, chatglm1.ChatGLM1ForCausalLM, chatglm1.WEIGHTS),
         Port(chatglm2.ChatGLM2Config, chatglm2.ChatGLM2ForCausalLM, chatglm2.WEIGHTS),

@@ -177,15 +177,17 @@ class ChatGLM1ForCausalLM(PreTrainedModel, GenerationMixin):
         Raises:
             ValueError: a text has no `<sop>`, or neither [gMASK] nor [MASK].
         """
-        batch, length = input_ids.shape
-        found = torch.zeros(batch, 2, length, dtype=torch.long)
-        pads = [0] * batch if attention_mask is None else (attention_mask == 0).sum(dim=1).tolist()
-        for row, (ids, pad) in enumerate(zip(input_ids.tolist(), pads, strict=True)):
-            context, mask = self._context(ids[pad:])
-            answer = length - pad - context
-            found[row, 0, pad:] = torch.cat([torch.arange(context), torch.full((answer,), mask)])
-            found[row, 1, pad + context :] = torch.arange(1, answer + 1)
+        found = torch.zeros(len(input_ids), 2, input_ids.shape[1], dtype=torch.long)
+        pads = [0] * len(found) if attention_mask is None else (attention_mask == 0).sum(dim=1).tolist()
+        for row, ids, pad in zip(found, input_ids.tolist(), pads, strict=True):
+            row[:, pad:] = self.places(ids[pad:])
         return found.to(input_ids.device)
+
+    def places(self, ids: Sequence[int], start: int = 0) -> torch.Tensor:
+        """The positions (2, length) of one text from its token `start` on; see `positions`."""
+        context, mask = self._context(ids)
+        place = torch.arange(start, len(ids))
+        return torch.stack((place.masked_fill(place >= context, mask), (place - context + 1).clamp(min=0)))
 
     def forward(
         self,
