@@ -64,7 +64,7 @@ def _pairs(conv: nn.Conv2d, x: Tensor) -> Tensor:
     return functional.conv1d(x.transpose(1, 2), conv.weight[..., 0], conv.bias).transpose(1, 2)
 
 
-class _Attention(LlamaAttention):  # type: ignore[misc] -- transformers' class is untyped
+class _Attention(LlamaAttention):
     """Llama's attention over filtered queries and keys."""
 
     def __init__(self, config: YuanConfig, layer: int) -> None:
@@ -112,10 +112,10 @@ class YuanForCausalLM(LlamaForCausalLM):
         super().__init__(config)
         for number, layer in enumerate(self.model.layers):
             layer.self_attn = _Attention(config, number)
-        self.post_init()
+        self.post_init()  # type: ignore[no-untyped-call]
 
 
-class _SortHeads(ConversionOps):  # type: ignore[misc] -- transformers' class is untyped
+class _SortHeads(ConversionOps):
     """Queries and keys as the published code cuts them: of both together, each head has the next rows for itself."""
 
     supports_many_to_many = True
