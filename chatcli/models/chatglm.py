@@ -28,8 +28,17 @@ _NAMES: tuple[Variant, ...] = ("chatglm3", "chatglm2", "codegeex2")
 def variant(config: Mapping[str, Any], folder: Path, name: str = "") -> Variant:
     """The family of a checkpoint with `model_type` "chatglm"; `name` is what the person called it.
 
-    ChatGLM2 and ChatGLM3 have the same weights and the same vocabulary. So the surest sign comes first: the
-    tokenizer's code knows the role `<|observation|>`, or it does not; then names; then what configurations tend to say.
+    Where nothing tells ChatGLM2 from ChatGLM3, the length of the context does, as far as their authors left it alone.
+    """
+    guess: Variant = "chatglm3" if config.get("seq_length") == 8192 else "chatglm2"
+    return told_variant(config, folder, name) or guess
+
+
+def told_variant(config: Mapping[str, Any], folder: Path, name: str = "") -> Variant | None:
+    """The same where something tells it for certain, else None.
+
+    ChatGLM2 and ChatGLM3 have the same shapes and the same vocabulary. The surest sign comes first: the
+    tokenizer's code knows the role `<|observation|>`, or it does not; then names.
     """
     if "padded_vocab_size" not in config:
         return "chatglm"
@@ -46,7 +55,7 @@ def variant(config: Mapping[str, Any], folder: Path, name: str = "") -> Variant:
                 return family
     if "rotary_percent" in config or "interleaved_qkv" in config:
         return "codegeex2"
-    return "chatglm3" if config.get("seq_length") == 8192 and not code else "chatglm2"
+    return "chatglm2" if code else None
 
 
 def _tokenizer_config(folder: Path) -> Mapping[str, Any]:
