@@ -30,6 +30,8 @@ def ask(
     max_tokens: options.MaxTokens = None,
     stop: options.Stop = None,
     overflow: options.Overflow = None,
+    revision: options.Revision = "",
+    trust_remote_code: options.TrustRemoteCode = False,
 ) -> int:
     """Answer once, on standard output.
 
@@ -53,7 +55,7 @@ def ask(
         stop=stop,
         overflow=overflow,
     )
-    session = open_session(environment, flags)
+    session = open_session(environment, flags, revision=revision, trust=trust_remote_code)
     with closing(session.say(question)) as events:
         finished = show_answer(events, environment)
     if finished and finished.reason == "length":

@@ -14,6 +14,7 @@ from chatcli import guide
 from chatcli.config import Config, load
 from chatcli.engines.deferred import DeferredEngine, Report
 from chatcli.environment import Environment
+from chatcli.errors import UsageError
 from chatcli.generation import Engine
 from chatcli.history.store import Store
 from chatcli.session import Session
@@ -24,15 +25,19 @@ if TYPE_CHECKING:
 GUIDE_NOTE = "The built-in guide answers; for a real model: chatcli config set model NAME"
 
 
-def open_session(environment: Environment, flags: Mapping[str, object], *, resume: str = "") -> Session:
+def open_session(
+    environment: Environment, flags: Mapping[str, object], *, resume: str = "", revision: str = "", trust: bool = False
+) -> Session:
     """A session whose model begins to load now.
 
     `flags` are what the command line says, by the names of the configuration; `resume` is the id of a
-    stored conversation, which goes on with its own model unless a flag names another.
+    stored conversation, which goes on with its own model unless a flag names another. `trust` lets the model's own
+    Python code run, where the person agrees.
 
     Raises:
         ConfigError: a setting is wrong.
         UsageError: `resume` names no conversation.
+        ModelError: there is no agreement on the model's own code.
     """
     config = load(environment, flags)
     store = Store.open_or_memory(environment.data_folder / "history.db")
@@ -43,7 +48,9 @@ def open_session(environment: Environment, flags: Mapping[str, object], *, resum
     name = full_name(str(flags.get("model") or stored_model or config.value("model") or guide.NAME), config)
     if name == guide.NAME:
         environment.note(GUIDE_NOTE)
-    engine = DeferredEngine(lambda report: _open_local(name, config, environment, report), name=name)
+    if trust:
+        agree_on_code(name, config, environment, revision)
+    engine = DeferredEngine(lambda report: _open_local(name, config, environment, report, revision), name=name)
     system = None if stored_id and "system" not in flags else str(config.value("system") or "")
     settings = config.generation_settings()
     return Session(engine, settings, store, system=system, resume=stored_id, monotonic=environment.monotonic)
@@ -61,26 +68,37 @@ def full_name(name: str, config: Config) -> str:
         return name
 
 
-def _open_local(name: str, config: Config, environment: Environment, report: Report) -> Engine:
+def _open_local(name: str, config: Config, environment: Environment, report: Report, revision: str) -> Engine:
+    from chatcli.cli.consent import commit_note
     from chatcli.engines.local import open_local
 
-    return open_local(find_checkpoint(name, config, environment, report), report)
+    checkpoint = find_checkpoint(name, config, environment, report, revision=revision)
+    if checkpoint.trusted:
+        report(commit_note(checkpoint))
+    return open_local(checkpoint, report)
 
 
 def find_checkpoint(
-    name: str, config: Config, environment: Environment, report: Report, *, to_chat: bool = True
+    name: str, config: Config, environment: Environment, report: Report, *, revision: str = "", to_chat: bool = True
 ) -> Checkpoint:
     """The files of the model that a person calls `name`: the guide, an alias, a folder, a Hub id.
 
-    What cannot chat is refused before its weights are fetched, unless it is not `to_chat`.
+    What cannot chat is refused before its weights are fetched, unless it is not `to_chat`; so is what needs code of
+    its own that nobody agreed to.
 
     Raises:
         ModelError: there are none, or they cannot be had.
     """
     from chatcli.adapters.format import require_chat_format
     from chatcli.adapters.table import examples
+    from chatcli.cli.consent import require_agreed, with_agreement
     from chatcli.models.checkpoint import open_checkpoint
     from chatcli.models.hub import resolve
+
+    def check(checkpoint: Checkpoint) -> None:
+        if to_chat:
+            require_chat_format(checkpoint)
+        require_agreed(checkpoint, environment)
 
     meant = full_name(name, config)
     if meant == guide.NAME:
@@ -88,10 +106,57 @@ def find_checkpoint(
     found = resolve(
         meant,
         aliases=config.aliases,
-        offline=environment.variables.get("HF_HUB_OFFLINE", "").lower() in ("1", "true", "yes", "on"),
+        revision=revision,
+        offline=_offline(environment),
         progress=report,
         variables=environment.variables,
         known=examples(),
-        check=require_chat_format if to_chat else lambda checkpoint: None,
+        check=check,
     )
+    found = with_agreement(found, environment)
+    if revision and not (found.revision or found.trusted):
+        raise UsageError(f"{meant} is a folder and has no revisions: leave --revision out.")
     return replace(found, name=meant)
+
+
+def agree_on_code(name: str, config: Config, environment: Environment, revision: str) -> None:
+    """Ask a person whether the model's own Python code may run, and fetch it after a yes; see `cli.consent`.
+
+    Raises:
+        RemoteCodeRefused: it may not.
+        ModelError: there is no such model.
+    """
+    from chatcli.adapters.table import examples
+    from chatcli.cli.consent import keep_code_apart, settle
+    from chatcli.models.hub import survey
+    from chatcli.render.progress import ProgressLine
+
+    if name == guide.NAME:
+        return
+    keep_code_apart(environment)
+    progress = ProgressLine(environment)
+    found, files = survey(
+        name,
+        aliases=config.aliases,
+        revision=revision,
+        offline=_offline(environment),
+        progress=progress.show,
+        variables=environment.variables,
+        known=examples(),
+    )
+    progress.clear()
+
+    def fetch() -> None:
+        if found.revision and not all((found.folder / file).exists() for file in files):
+            from chatcli.models.cache import cache_folder
+            from chatcli.models.download import download_code
+
+            cache = cache_folder(environment.variables)
+            download_code(found.name, found.revision, cache, environment.variables, progress.show)
+            progress.clear()
+
+    settle(found, files, revision, environment, fetch)
+
+
+def _offline(environment: Environment) -> bool:
+    return environment.variables.get("HF_HUB_OFFLINE", "").lower() in ("1", "true", "yes", "on")

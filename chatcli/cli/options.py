@@ -10,6 +10,10 @@ from typing import Annotated
 import typer
 
 Model = Annotated[str, typer.Option("--model", "-m", help="Hub id, alias or folder; default: the configured model.")]
+Revision = Annotated[str, typer.Option(help="Commit, branch or tag of the model; default: main.")]
+TrustRemoteCode = Annotated[
+    bool, typer.Option("--trust-remote-code", help="Ask to run the model's own Python code, at one commit.")
+]
 System = Annotated[str | None, typer.Option("--system", "-s", help='System message to answer under; "" for none.')]
 Temperature = Annotated[float | None, typer.Option(help="Randomness; 0 always takes the likeliest token.")]
 TopP = Annotated[float | None, typer.Option(help="Sample among the likeliest tokens of this total probability.")]

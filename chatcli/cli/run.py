@@ -27,6 +27,8 @@ def run(
     max_tokens: options.MaxTokens = None,
     stop: options.Stop = None,
     overflow: options.Overflow = None,
+    revision: options.Revision = "",
+    trust_remote_code: options.TrustRemoteCode = False,
 ) -> int:
     """Chat in the terminal; the model loads while you type.
 
@@ -51,5 +53,6 @@ def run(
     from chatcli.cli.opening import open_session
     from chatcli.repl.loop import chat
 
-    session = open_session(environment, flags, resume=conversation or ("@1" if resume else ""))
+    picked = conversation or ("@1" if resume else "")
+    session = open_session(environment, flags, resume=picked, revision=revision, trust=trust_remote_code)
     return chat(session, environment)
