@@ -116,7 +116,11 @@ STABLELM = {
 @pytest.mark.parametrize("changes", [{}, {"use_qkv_bias": True, "rope_pct": 0.5, "num_key_value_heads": 2}])
 def test_stablelm_epoch(tmp_path: Path, changes: dict[str, object]) -> None:
     config = {**STABLELM, **changes}
-    groups, turned, bias = int(config["num_key_value_heads"]), int(16 * config["rope_pct"]), bool(config["use_qkv_bias"])
+    groups, turned, bias = (
+        int(config["num_key_value_heads"]),
+        int(16 * config["rope_pct"]),
+        bool(config["use_qkv_bias"]),
+    )
     made = Random()
     made.embedding("model.embed_tokens", 96, 64)
     for i in range(2):
