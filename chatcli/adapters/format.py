@@ -13,7 +13,8 @@ from typing import Any
 
 from chatcli.adapters.encode import Spoken, encode
 from chatcli.adapters.prompt import build, choose_template
-from chatcli.adapters.table import Adapter, match
+from chatcli.adapters.row import Adapter
+from chatcli.adapters.table import Table
 from chatcli.conversation import Conversation
 from chatcli.errors import BrokenCheckpoint
 from chatcli.generation import GenerationSettings
@@ -57,24 +58,24 @@ class ChatFormat:
         return tail.rstrip().endswith(self.tags[0])
 
 
-def require_chat_format(checkpoint: Checkpoint) -> None:
+def require_chat_format(checkpoint: Checkpoint, table: Table) -> None:
     """Refuse what cannot chat by its small files, before gigabytes of weights are fetched.
 
     Raises:
         NotAChatModel: an encoder, a translator, or a base model without a chat format.
     """
     require_chat_model(checkpoint)
-    choose_template(checkpoint, match(checkpoint.name, checkpoint.family))
+    choose_template(checkpoint, table.match(checkpoint.name, checkpoint.family))
 
 
-def chat_format(checkpoint: Checkpoint, tokenizer: Tokenizer) -> ChatFormat:
-    """How to talk to `checkpoint`.
+def chat_format(checkpoint: Checkpoint, tokenizer: Tokenizer, table: Table) -> ChatFormat:
+    """How to talk to `checkpoint`, as the row of `table` that fits it and its own files say.
 
     Raises:
         NotAChatModel: it has no chat format, and no row knows one.
         BrokenCheckpoint: its tokenizer files are damaged.
     """
-    found = match(checkpoint.name, checkpoint.family)
+    found = table.match(checkpoint.name, checkpoint.family)
     template, _ = choose_template(checkpoint, found)
     adapter = found.adapter if found else Adapter("own")
     tokens = special_tokens(checkpoint)

@@ -38,9 +38,8 @@ class Prompt:
 def choose_template(checkpoint: Checkpoint, match: Match | None, flag: str = "") -> tuple[str, str]:
     """The template that applies and a few words on where it comes from.
 
-    The person's (`flag`, Jinja text); the row's where it overrules; the checkpoint's own; the row's. A row
-    found by `model_type` alone gives its template only if all models of the type chat: "gemma" is also
-    what base models are called.
+    The person's (`flag`, Jinja text); the row's where it overrules; the checkpoint's own; the row's, if
+    the match says that the model chats.
 
     Raises:
         NotAChatModel: nobody knows a chat format for this model.
@@ -54,7 +53,7 @@ def choose_template(checkpoint: Checkpoint, match: Match | None, flag: str = "")
         return row.template_text, f"{row.template}, which overrules the checkpoint's own"
     if own := chat_template(checkpoint):
         return own, "the checkpoint's own template"
-    if match and row and row.template and (match.by != "model_type" or row.always_chats):
+    if match and row and row.template and match.chats:
         return row.template_text, f"{row.template}, since {match.reason}"
     raise NotAChatModel(f"{checkpoint.name} is a base model: it has no chat format; use its instruct or chat version.")
 

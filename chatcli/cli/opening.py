@@ -69,13 +69,15 @@ def full_name(name: str, config: Config) -> str:
 
 
 def _open_local(name: str, config: Config, environment: Environment, report: Report, revision: str) -> Engine:
+    from chatcli.adapters.table import load_table
     from chatcli.cli.consent import commit_note
     from chatcli.engines.local import open_local
 
+    table = load_table(environment.config_folder)
     checkpoint = find_checkpoint(name, config, environment, report, revision=revision)
     if checkpoint.trusted:
         report(commit_note(checkpoint))
-    return open_local(checkpoint, report)
+    return open_local(checkpoint, table, report)
 
 
 def find_checkpoint(
@@ -88,21 +90,24 @@ def find_checkpoint(
 
     Raises:
         ModelError: there are none, or they cannot be had.
+        ConfigError: adapters.toml has a mistake.
     """
     from chatcli.adapters.format import require_chat_format
-    from chatcli.adapters.table import examples
+    from chatcli.adapters.table import load_table
     from chatcli.cli.consent import require_agreed, with_agreement
     from chatcli.models.checkpoint import open_checkpoint
     from chatcli.models.hub import resolve
 
-    def check(checkpoint: Checkpoint) -> None:
-        if to_chat:
-            require_chat_format(checkpoint)
-        require_agreed(checkpoint, environment)
-
     meant = full_name(name, config)
     if meant == guide.NAME:
         return open_checkpoint(guide.folder(), guide.NAME)
+    table = load_table(environment.config_folder)
+
+    def check(checkpoint: Checkpoint) -> None:
+        if to_chat:
+            require_chat_format(checkpoint, table)
+        require_agreed(checkpoint, environment)
+
     found = resolve(
         meant,
         aliases=config.aliases,
@@ -110,7 +115,7 @@ def find_checkpoint(
         offline=_offline(environment),
         progress=report,
         variables=environment.variables,
-        known=examples(),
+        known=table.examples(),
         check=check,
     )
     found = with_agreement(found, environment)
@@ -126,7 +131,7 @@ def agree_on_code(name: str, config: Config, environment: Environment, revision:
         RemoteCodeRefused: it may not.
         ModelError: there is no such model.
     """
-    from chatcli.adapters.table import examples
+    from chatcli.adapters.table import load_table
     from chatcli.cli.consent import keep_code_apart, settle
     from chatcli.models.hub import survey
     from chatcli.render.progress import ProgressLine
@@ -142,7 +147,7 @@ def agree_on_code(name: str, config: Config, environment: Environment, revision:
         offline=_offline(environment),
         progress=progress.show,
         variables=environment.variables,
-        known=examples(),
+        known=load_table(environment.config_folder).examples(),
     )
     progress.clear()
 

@@ -12,9 +12,8 @@ from chatcli.cli.ask import read_text
 from chatcli.environment import real_environment
 
 if TYPE_CHECKING:
-    from tokenizers import Tokenizer
-
     from chatcli.models.checkpoint import Checkpoint
+    from chatcli.models.tokenizer import Tokenizer
 
 
 def tokens(
@@ -31,6 +30,7 @@ def tokens(
     """
     from chatcli.adapters.encode import encode_text
     from chatcli.adapters.format import chat_format
+    from chatcli.adapters.table import load_table
     from chatcli.cli.opening import agree_on_code, find_checkpoint
     from chatcli.config import load
     from chatcli.conversation import Conversation, Message
@@ -48,7 +48,8 @@ def tokens(
     progress.clear()
     if chat:
         prompt = Conversation((Message("user", counted),)).with_system(str(config.value("system") or ""))
-        encoded = chat_format(checkpoint, tokenizer).encode(prompt)
+        table = load_table(environment.config_folder)
+        encoded = chat_format(checkpoint, tokenizer, table).encode(prompt)
     else:
         encoded = encode_text(tokenizer, counted)
     print(" ".join(map(str, encoded)) if ids else len(encoded))

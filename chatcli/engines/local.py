@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from chatcli.adapters.encode import Spoken
 from chatcli.adapters.format import ChatFormat, chat_format, require_chat_format
+from chatcli.adapters.table import Table
 from chatcli.constraints import grammar
 from chatcli.conversation import Conversation
 from chatcli.engines.overflow import fit
@@ -214,17 +215,17 @@ class _Reply:
         return events
 
 
-def open_local(checkpoint: Checkpoint, report: Report) -> LocalEngine:
-    """Load `checkpoint` onto the best device of this machine.
+def open_local(checkpoint: Checkpoint, table: Table, report: Report) -> LocalEngine:
+    """Load `checkpoint` onto the best device of this machine; `table` says how it is talked to.
 
     Raises:
         ModelError: it does not chat, is damaged, or needs code of its own.
         OutOfMemory: it does not fit.
     """
-    require_chat_format(checkpoint)
+    require_chat_format(checkpoint, table)
     weights = read_weights(checkpoint)
     tokenizer = read_tokenizer(checkpoint)
-    chat = chat_format(checkpoint, tokenizer) if tokenizer else None
+    chat = chat_format(checkpoint, tokenizer, table) if tokenizer else None
     report(Progress("starting"))
     from chatcli.runtime import without_garbage_collection
 
@@ -232,6 +233,6 @@ def open_local(checkpoint: Checkpoint, report: Report) -> LocalEngine:
         from chatcli.runtime.load import load_tokenizer
         from chatcli.runtime.model import load
 
-        chat = chat or chat_format(checkpoint, load_tokenizer(checkpoint))
+        chat = chat or chat_format(checkpoint, load_tokenizer(checkpoint), table)
         model = load(checkpoint, weights, report)
     return LocalEngine(checkpoint, chat, model)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from chatcli.models.checkpoint import Checkpoint
 
-Variant = Literal["chatglm", "chatglm2", "chatglm3", "codegeex2", "glm4"]
+Variant = Literal["chatglm", "chatglm2", "chatglm3", "codegeex2", "chatglm4", "chatglm4-base"]
 
 _NAMES: tuple[Variant, ...] = ("chatglm3", "chatglm2", "codegeex2")
 
@@ -35,7 +35,8 @@ def variant(config: Mapping[str, Any], folder: Path, name: str = "") -> Variant:
         return "chatglm"
     settings = _tokenizer_config(folder)
     if settings.get("tokenizer_class") == "ChatGLM4Tokenizer" or config["padded_vocab_size"] == 151552:
-        return "glm4"
+        # Only the chat models stretch their positions; the base model reads 8192 tokens.
+        return "chatglm4" if "rope_ratio" in config else "chatglm4-base"
     code = _text(folder / "tokenization_chatglm.py")
     if "<|observation|>" in code:
         return "chatglm3"
@@ -64,8 +65,13 @@ def _text(path: Path) -> str:
 
 
 def read_tokenizer(checkpoint: Checkpoint) -> Tokenizer | PieceTokenizer:
-    """The tokenizer of a checkpoint; see `tokenizer`."""
-    return tokenizer(checkpoint.config, checkpoint.folder, checkpoint.name)
+    """The tokenizer of a checkpoint with `model_type` "chatglm".
+
+    Raises:
+        BrokenCheckpoint: its file is missing or damaged.
+    """
+    family = variant(checkpoint.config, checkpoint.folder, checkpoint.name)
+    return glm4(checkpoint.folder) if family.startswith("chatglm4") else pieces(family, checkpoint.folder)
 
 
 _MASKS = ("[MASK]", "[gMASK]", "[sMASK]", "sop", "eop")
@@ -76,17 +82,12 @@ _GLM4_PATTERN = (
 )
 
 
-def tokenizer(
-    config: Mapping[str, Any], folder: Path, name: str = "", *, headers: bool = True
-) -> Tokenizer | PieceTokenizer:
-    """The tokenizer of a checkpoint with `model_type` "chatglm"; for `headers` see `PieceTokenizer`.
+def pieces(family: Variant, folder: Path, *, headers: bool = True) -> PieceTokenizer:
+    """The tokenizer of a family with a SentencePiece model; for `headers` see `PieceTokenizer`.
 
     Raises:
         BrokenCheckpoint: its file is missing or damaged.
     """
-    family = variant(config, folder, name)
-    if family == "glm4":
-        return glm4(folder)
     if family == "chatglm":
         return _chatglm1(folder / "ice_text.model")
     model = read_pieces(folder / "tokenizer.model")

@@ -49,7 +49,8 @@ class PieceTokenizer:
     """The pieces of one model and `special` tokens with their ids, some of which may be pieces themselves.
 
     `roles` are special tokens that are recognised in a text. With `headers`, the line behind a role is encoded apart
-    from what follows it, as ChatGLM3's own code does. `spoken` are special tokens that decode to their text; the others to nothing.
+    from what follows it, as ChatGLM3's own code does. `spoken` are special tokens that decode
+    to their text; the others to nothing.
     """
 
     def __init__(

@@ -193,7 +193,8 @@ def kv_bytes_per_token(config: Mapping[str, Any], element: int = 2) -> int:
         groups = first("multi_query_group_num") or 1
     elif part.get("multi_query") and not groups:  # the first Falcons
         groups = 1
-    return 2 * layers * (groups or heads) * width * element
+    kept = 3 if part.get("model_type") == "yuan" else 2  # its inputs, beside keys and values
+    return kept * layers * (groups or heads) * width * element
 
 
 def _gigabytes(size: int) -> str:

@@ -8,13 +8,14 @@ from __future__ import annotations
 from collections.abc import Collection, Generator, Sequence
 from typing import TYPE_CHECKING, Any
 
+import tokenizers
 import torch
-from tokenizers import Tokenizer
 
 from chatcli.errors import ChatcliError, EngineError, OutOfMemory, UsageError
 from chatcli.generation import GenerationSettings, Progress
 from chatcli.models.checkpoint import Checkpoint
 from chatcli.models.plan import plan
+from chatcli.models.tokenizer import Tokenizer
 from chatcli.models.weights import Weights
 from chatcli.runtime.decode import decode, prefill
 from chatcli.runtime.devices import devices
@@ -88,6 +89,10 @@ class CausalModel:
         """
         from chatcli.runtime.constrain import TokenConstraint, Vocabulary
 
+        if not isinstance(tokenizer, tokenizers.Tokenizer):
+            raise UsageError(
+                "This model's vocabulary is a SentencePiece file, which no constraint can be followed with."
+            )
         if not self._vocabulary:
             size = self._model.get_input_embeddings().num_embeddings
             try:

@@ -7,12 +7,12 @@ from tokenizers import Tokenizer
 
 from chatcli.adapters import template as template_module
 from chatcli.adapters.prompt import build
-from chatcli.adapters.table import rows
+from chatcli.adapters.table import shipped
 from chatcli.adapters.template import TemplateRefusal, render
 from chatcli.conversation import Conversation, Message
 from chatcli.errors import BrokenCheckpoint
 
-ROWS = {row.name: row for row in rows()}
+ROWS = {row.name: row for row in shipped().rows}
 GOLDEN = json.loads((Path(__file__).parent.parent / "golden" / "chat_prompts.json").read_text())
 
 TALK = [

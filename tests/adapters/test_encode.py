@@ -5,12 +5,12 @@ from tokenizers import AddedToken, Tokenizer
 
 from chatcli.adapters.encode import Spoken, encode, encode_text, fast_tokenizer
 from chatcli.adapters.prompt import Prompt, build
-from chatcli.adapters.table import rows
+from chatcli.adapters.table import shipped
 from chatcli.conversation import Conversation, Message
 from chatcli.errors import BrokenCheckpoint
 from chatcli.models.checkpoint import Checkpoint
 
-ROWS = {row.name: row for row in rows()}
+ROWS = {row.name: row for row in shipped().rows}
 VARIABLES = {"bos_token": "<s>", "eos_token": "</s>"}
 TEXTS = ["Hello the Paris", "你好，请介绍一下北京。", "def main():\n    print('x')\n\n", "🐼 ok ", " a  b\t", "x"]
 

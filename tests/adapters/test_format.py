@@ -10,6 +10,7 @@ import pytest
 
 from chatcli.adapters.encode import fast_tokenizer
 from chatcli.adapters.format import ChatFormat, chat_format
+from chatcli.adapters.table import shipped
 from chatcli.generation import GenerationSettings
 from chatcli.models.checkpoint import open_checkpoint
 
@@ -19,7 +20,7 @@ def opened(folder: Path, tmp_path: Path, generation: dict[str, object]) -> ChatF
     shutil.copytree(folder, copy)
     (copy / "generation_config.json").write_text(json.dumps(generation))
     checkpoint = open_checkpoint(copy)
-    return chat_format(checkpoint, fast_tokenizer(checkpoint))
+    return chat_format(checkpoint, fast_tokenizer(checkpoint), shipped())
 
 
 @pytest.mark.parametrize(

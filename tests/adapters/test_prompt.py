@@ -3,12 +3,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chatcli.adapters.prompt import build, choose_template
-from chatcli.adapters.table import Match, rows
+from chatcli.adapters.table import Match, shipped
 from chatcli.conversation import Conversation, Message
 from chatcli.errors import NotAChatModel
 from chatcli.models.checkpoint import Checkpoint
 
-ROWS = {row.name: row for row in rows()}
+ROWS = {row.name: row for row in shipped().rows}
 CONTROL = frozenset({"<|im_start|>", "<|im_end|>", "<s>", "ab", "bc"})
 CHATML = ROWS["chatml"].template_text
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from chatcli.adapters.table import shipped
 from chatcli.conversation import Conversation, Message
 from chatcli.engines.local import LocalEngine, open_local
 from chatcli.errors import BrokenCheckpoint, ContextOverflow, EngineError, NotAChatModel
@@ -19,7 +20,7 @@ GREEDY = GenerationSettings(temperature=0.0, max_new_tokens=24)
 
 
 def opened(folder: Path) -> LocalEngine:
-    return open_local(open_checkpoint(folder, folder.name), lambda progress: None)
+    return open_local(open_checkpoint(folder, folder.name), shipped(), lambda progress: None)
 
 
 def ask(engine: LocalEngine, conversation: Conversation, settings: GenerationSettings = GREEDY) -> tuple[str, Finished]:

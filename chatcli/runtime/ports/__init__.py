@@ -66,4 +66,4 @@ def _register_model(port: Port, model: type[PreTrainedModel], tokenizers: Sequen
     if port.weights:
         register_checkpoint_conversion_mapping(model.__name__, list(port.weights), overwrite=True)
     for tokenizer in tokenizers:
-        AutoTokenizer.register(port.config, tokenizer, exist_ok=True)  # type: ignore[no-untyped-call]
+        AutoTokenizer.register(port.config, tokenizer, exist_ok=True)

@@ -30,9 +30,10 @@ class BaichuanConfig(LlamaConfig):
 
     @classmethod
     def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
-        """This, or `BaichuanALiBiConfig` where config.json is that of a 13B model.
+        """The configuration of a 7B model, or `BaichuanALiBiConfig` for that of a 13B model.
 
-        Those are 5120 wide and say their length as `model_max_length` alone. Baichuan2 is told by its vocabulary or its `z_loss_weight`.
+        13B models are 5120 wide and say their length as `model_max_length` alone. Baichuan2 is told by its vocabulary
+        or its `z_loss_weight`.
         """
         keys = renamed(config_dict)
         keys.setdefault("normalised_head", "z_loss_weight" in keys or keys.get("vocab_size") == 125696)
@@ -69,7 +70,7 @@ class _Unturned(torch.nn.Module):
 
 
 class BaichuanALiBiForCausalLM(LlamaForCausalLM):
-    """Llama without rotary positions, whose attention falls off with the distance, in each head at a slope of its own."""
+    """Llama without rotary positions, whose attention falls off with the distance, at a slope of its own a head."""
 
     config_class = BaichuanALiBiConfig
     _supports_flash_attn = False
@@ -121,7 +122,7 @@ def alibi(slope: list[float], queries: int, past: int) -> torch.Tensor:
     return bias.masked_fill(distance > 0, -math.inf)[None]
 
 
-class NormaliseHead(ConversionOps):  # type: ignore[misc] -- transformers' class is untyped
+class NormaliseHead(ConversionOps):
     """Brings the rows of Baichuan2's output matrix to length 1."""
 
     @torch.no_grad()

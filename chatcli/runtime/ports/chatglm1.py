@@ -63,7 +63,7 @@ class ChatGLM1Config(PreTrainedConfig):
         if not self.position_encoding_2d:
             raise ValueError("position_encoding_2d is false: no published ChatGLM is, and this one is not supported")
         kwargs["tie_word_embeddings"] = True  # config.json says nothing, and the original always tied them
-        super().__post_init__(**kwargs)
+        super().__post_init__(**kwargs)  # type: ignore[no-untyped-call]
 
 
 class Attention(nn.Module):
@@ -154,7 +154,7 @@ class ChatGLM1ForCausalLM(PreTrainedModel, GenerationMixin):
         super().__init__(config)
         self.transformer = Transformer(config)
         self.head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
-        self.post_init()
+        self.post_init()  # type: ignore[no-untyped-call]
 
     def get_input_embeddings(self) -> nn.Module:
         """The embedding of tokens."""
@@ -223,7 +223,8 @@ class ChatGLM1ForCausalLM(PreTrainedModel, GenerationMixin):
         for block in self.transformer.layers:
             x = block(x, mask, angles, cache)
         x = self.transformer.final_layernorm(x[:, -logits_to_keep:])
-        return CausalLMOutputWithPast(logits=self.head(x), **{CACHE: cache})
+        kept: dict[str, Any] = {CACHE: cache}
+        return CausalLMOutputWithPast(logits=self.head(x), **kept)
 
     def prepare_inputs_for_generation(
         self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None, **kwargs: Any

@@ -32,6 +32,13 @@ _OTHER_ARITHMETIC = {
 """Keys that no published checkpoint sets otherwise; the native class computes with these values."""
 
 
+_SAME = (
+    *("architectures", "bos_token_id", "dtype", "hidden_size", "num_attention_heads", "pre_seq_len"),
+    *("prefix_projection", "quantization_bit", "torch_dtype", "use_cache"),
+)
+"""Keys that GLM's configuration calls as the published one does, and those of ours."""
+
+
 class ChatGLM2Config(GlmConfig):
     """GLM's configuration, read from the published keys."""
 
@@ -64,10 +71,8 @@ def translated(config: Mapping[str, Any], name: str = "") -> dict[str, Any]:
     if ratio != 1 and variant(config, Path(name)) == "chatglm2":
         # chatglm2-6b-32k alone interpolates positions; its successors raise the base.
         rope |= {"rope_type": "linear", "rope_theta": 10000.0, "factor": ratio}
-    kept = ("architectures", "dtype", "hidden_size", "num_attention_heads", "prefix_projection", "pre_seq_len")
-    kept += ("quantization_bit", "torch_dtype", "use_cache", "pad_token_id", "bos_token_id")
     return {
-        **{key: config[key] for key in kept if config.get(key) is not None},
+        **{key: config[key] for key in _SAME if config.get(key) is not None},
         "model_type": "chatglm",
         "vocab_size": config["padded_vocab_size"],
         "intermediate_size": config["ffn_hidden_size"],
@@ -94,11 +99,11 @@ class ChatGLM2ForCausalLM(GlmForCausalLM):
     def __init__(self, config: ChatGLM2Config) -> None:
         super().__init__(config)
         if config.pre_seq_len:
-            shape = (config.num_hidden_layers, config.num_key_value_heads, config.head_dim)
+            shape = (config.num_hidden_layers, int(config.num_key_value_heads or 0), int(config.head_dim or 0))
             narrow = 2 * shape[0] * shape[1] * shape[2]
             hidden = config.hidden_size if config.prefix_projection else 0
             self.prefix_encoder = PrefixEncoder(config.pre_seq_len, shape, hidden=hidden, narrow=narrow)
-            self.post_init()
+            self.post_init()  # type: ignore[no-untyped-call]
 
     def forward(
         self,

@@ -17,7 +17,7 @@ from transformers import BatchEncoding, PreTrainedTokenizer, PreTrainedTokenizer
 from chatcli.models import chatglm
 
 
-class ChatGLMTokenizer(PreTrainedTokenizer):  # type: ignore[misc] -- transformers' class is untyped
+class ChatGLMTokenizer(PreTrainedTokenizer):
     """The SentencePiece tokenizers of ChatGLM-6B, ChatGLM2-6B and ChatGLM3-6B, told apart by the folder's files.
 
     Special-looking text of a person stays text. `encode_special_tokens` lets the four roles of ChatGLM3 through.
@@ -39,7 +39,7 @@ class ChatGLMTokenizer(PreTrainedTokenizer):  # type: ignore[misc] -- transforme
         if not vocab_file:  # a tokenizer alone is told by its file
             config.pop("padded_vocab_size", None)
         self.variant = chatglm.variant(config, path.parent)
-        self._pieces: Any = chatglm.tokenizer(config, path.parent, headers=False)
+        self._pieces = chatglm.pieces(self.variant, path.parent, headers=False)
         self._roles = self._pieces.roles if encode_special_tokens else frozenset()
         first = self.variant == "chatglm"
         names = ("<sop>", "<eop>", "<pad>") if first else ("<s>", "</s>", "<unk>")
@@ -48,7 +48,7 @@ class ChatGLMTokenizer(PreTrainedTokenizer):  # type: ignore[misc] -- transforme
         kwargs |= {"unk_token": "<unk>", "clean_up_tokenization_spaces": first, "padding_side": "left"}
         for key in ("added_tokens_decoder", "additional_special_tokens", "mask_token"):
             kwargs.pop(key, None)
-        super().__init__(**kwargs)
+        super().__init__(**kwargs)  # type: ignore[no-untyped-call]
 
     @property
     def vocab_size(self) -> int:
@@ -57,13 +57,11 @@ class ChatGLMTokenizer(PreTrainedTokenizer):  # type: ignore[misc] -- transforme
 
     def get_vocab(self) -> dict[str, int]:
         """Every token with its id."""
-        return {self._pieces.id_to_token(number): number for number in range(len(self._pieces))}
+        return {self._convert_id_to_token(number): number for number in range(len(self._pieces))}
 
-    def tokenize(self, text: str, **_: Any) -> list[str]:
+    def tokenize(self, text: str, pair: str | None = None, add_special_tokens: bool = False, **_: Any) -> list[str]:
         """The text's tokens, without those around it."""
-        if self._roles:
-            return list(self._pieces.encode(text).tokens)
-        return list(self._pieces.encode_text(text).tokens)
+        return (self._pieces.encode(text) if self._roles else self._pieces.encode_text(text)).tokens
 
     def _convert_token_to_id(self, token: str) -> int:
         return int(self._pieces.token_to_id(token) or 0)
@@ -92,7 +90,7 @@ class ChatGLMTokenizer(PreTrainedTokenizer):  # type: ignore[misc] -- transforme
     ) -> list[int]:
         """[gMASK] and <sop>: behind the text in ChatGLM-6B, in front of it in its successors."""
         first = self.variant == "chatglm"
-        marks = self.convert_tokens_to_ids(["[gMASK]", "<sop>" if first else "sop"])
+        marks = [self._convert_token_to_id(token) for token in ("[gMASK]", "<sop>" if first else "sop")]
         ids = [*token_ids_0, *marks] if first else [*marks, *token_ids_0]
         return ids if token_ids_1 is None else [*ids, *token_ids_1, self.eos_token_id]
 
@@ -120,7 +118,7 @@ class ChatGLMTokenizer(PreTrainedTokenizer):  # type: ignore[misc] -- transforme
         return ()
 
 
-class ChatGLM4Tokenizer(PreTrainedTokenizerFast):  # type: ignore[misc] -- transformers' class is untyped
+class ChatGLM4Tokenizer(PreTrainedTokenizerFast):
     """GLM-4's tiktoken vocabulary, with [gMASK] and <sop> in front of every text."""
 
     # transformers would convert a "vocab_file" by itself, with a package that is not needed here.
@@ -139,7 +137,7 @@ class ChatGLM4Tokenizer(PreTrainedTokenizerFast):  # type: ignore[misc] -- trans
             )
             kwargs["tokenizer_object"] = built
         kwargs |= {"padding_side": "left", "clean_up_tokenization_spaces": False}
-        super().__init__(**kwargs)
+        super().__init__(**kwargs)  # type: ignore[no-untyped-call]
 
 
 def _config(folder: Path) -> dict[str, Any]:

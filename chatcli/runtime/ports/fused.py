@@ -8,8 +8,8 @@ import torch
 from transformers.core_model_loading import ConversionOps, WeightConverter
 
 
-class SplitHeads(ConversionOps):  # type: ignore[misc] -- transformers' class is untyped
-    """Cuts rows that lie group by group, each with its own rows of every target: queries of a group, its key, its value.
+class SplitHeads(ConversionOps):
+    """Cuts rows that lie group by group, each with its rows of every target: queries of a group, its key, its value.
 
     Groups are the key and value heads. The rows of each target are those of the parameter it becomes.
     """

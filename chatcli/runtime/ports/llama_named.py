@@ -20,27 +20,38 @@ from chatcli.runtime.ports.published import renamed
 _EXPERTS = ("num_experts", "n_shared_experts", "num_local_experts", "moe_expert_num")
 
 
+class NamedConfig(LlamaConfig):
+    """Llama's configuration, read from the published keys of a family."""
+
+    @staticmethod
+    def translated(config: dict[str, Any]) -> dict[str, Any]:
+        """Llama's configuration for the published one, and for one that was translated before."""
+        return renamed(config)
+
+    @classmethod
+    def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
+        """From the published keys, or from Llama's own.
+
+        Raises:
+            ValueError: it is a model of experts, as XVERSE has under the same `model_type`.
+        """
+        if found := [key for key in _EXPERTS if config_dict.get(key)]:
+            raise ValueError(f"config.json says {found[0]}: models of experts have other layers; not supported")
+        return super().from_dict(cls.translated(config_dict), **kwargs)
+
+
 def llama(
     name: str, model_type: str, keys: Callable[[dict[str, Any]], dict[str, Any]] = renamed, weights: Sequence[Any] = ()
 ) -> Port:
     """The port of a family under its published `model_type`, hosted by Llama.
 
-    `keys` gives Llama's configuration for the published one, and for one that was translated before; `weights` are the
-    loader's renamings and conversions.
+    `keys` translates its configuration, see `NamedConfig.translated`; `weights` are the loader's renamings and
+    conversions.
     """
-
-    def from_dict(cls: type[LlamaConfig], config_dict: dict[str, Any], **kwargs: Any) -> Any:
-        if found := [key for key in _EXPERTS if config_dict.get(key)]:
-            raise ValueError(f"config.json says {found[0]}: models of experts have other layers; not supported")
-        return super(config, cls).from_dict(keys(config_dict), **kwargs)  # type: ignore[misc]
-
-    config = type(f"{name}Config", (LlamaConfig,), {"model_type": model_type, "from_dict": classmethod(from_dict)})
-    model = type(
-        f"{name}ForCausalLM",
-        (LlamaForCausalLM,),
-        {"config_class": config, "_keys_to_ignore_on_load_unexpected": [r"rotary_emb\.inv_freq$"]},
-    )
-    return Port(config, model, weights)
+    config = type(f"{name}Config", (NamedConfig,), {"model_type": model_type, "translated": staticmethod(keys)})
+    ignored = [r"rotary_emb\.inv_freq$"]
+    more = {"config_class": config, "_keys_to_ignore_on_load_unexpected": ignored}
+    return Port(config, type(f"{name}ForCausalLM", (LlamaForCausalLM,), more), weights)
 
 
 def _internlm(config: dict[str, Any]) -> dict[str, Any]:
@@ -60,7 +71,7 @@ def _internlm2(config: dict[str, Any]) -> dict[str, Any]:
 
 def _yi(config: dict[str, Any]) -> dict[str, Any]:
     """The code of the earliest files has a base of its own where config.json says none."""
-    return renamed(config, {}) if "rope_parameters" in config else {"rope_theta": 5000000.0, **renamed(config, {})}
+    return renamed(config) if "rope_parameters" in config else {"rope_theta": 5000000.0, **renamed(config)}
 
 
 _QKV = [f"self_attn.{part}_proj" for part in "qkv"]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from transformers import CodeGenConfig, CodeGenForCausalLM
+from transformers import CodeGenConfig, CodeGenForCausalLM, GPT2Tokenizer
 
 from chatcli.runtime.ports import Port
 from chatcli.runtime.ports.published import renamed
@@ -38,4 +38,8 @@ class MossForCausalLM(CodeGenForCausalLM):
     _keys_to_ignore_on_load_unexpected = [r"attn\.causal_mask$"]  # noqa: RUF012 -- a class variable there
 
 
-PORT = Port(MossConfig, MossForCausalLM)
+class MossTokenizer(GPT2Tokenizer):
+    """GPT-2's byte-level BPE over the checkpoint's vocab.json, merges.txt and added_tokens.json."""
+
+
+PORT = Port(MossConfig, MossForCausalLM, tokenizers=[MossTokenizer])

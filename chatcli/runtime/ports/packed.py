@@ -20,7 +20,7 @@ def unpack(packed: torch.Tensor, scale: torch.Tensor, bits: int) -> torch.Tensor
     return packed.to(scale.dtype) * scale[:, None]
 
 
-class Unpack(ConversionOps):  # type: ignore[misc] -- transformers' class is untyped
+class Unpack(ConversionOps):
     """Takes a weight and, in quantised checkpoints, its scale; gives the weight in floating point.
 
     The sources of the converter are the weight and the scale, in this order.
@@ -43,7 +43,7 @@ class Unpack(ConversionOps):  # type: ignore[misc] -- transformers' class is unt
         return {target_patterns[0]: weight}
 
 
-class SplitRows(ConversionOps):  # type: ignore[misc] -- transformers' class is untyped
+class SplitRows(ConversionOps):
     """Cuts a fused weight or bias into its targets, each with as many rows as the parameter it becomes."""
 
     @torch.no_grad()

@@ -15,7 +15,7 @@ from transformers import PreTrainedTokenizer
 from chatcli.models.sentencepiece_file import tokenizer
 
 
-class PieceTokenizerBase(PreTrainedTokenizer):  # type: ignore[misc] -- transformers' class is untyped
+class PieceTokenizerBase(PreTrainedTokenizer):
     """`tokenizer.model` and the special tokens that the folder's JSON files declare.
 
     Unlike inside chatcli, special tokens in a text are recognised, as transformers does with every tokenizer.

@@ -10,7 +10,7 @@ _SAME: Mapping[str, str] = MappingProxyType({})
 
 
 def renamed(config: Mapping[str, Any], names: Mapping[str, str] = _SAME, **fixed: Any) -> dict[str, Any]:
-    """The same configuration under the native `names`; `fixed` are keys that the published file lacks or says otherwise.
+    """The same configuration under the native `names`; `fixed` are keys that the published file says otherwise.
 
     References to the repository's own code are left out, for nothing of it is run.
     """

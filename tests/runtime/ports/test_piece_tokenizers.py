@@ -13,6 +13,7 @@ from sentencepiece import SentencePieceProcessor
 from sentencepiece_models import trained
 
 from chatcli.adapters.format import chat_format
+from chatcli.adapters.table import shipped
 from chatcli.conversation import Conversation, Message
 from chatcli.errors import BrokenCheckpoint
 from chatcli.models.checkpoint import open_checkpoint
@@ -101,7 +102,7 @@ def test_nobody_types_a_piece_that_ends_a_turn(tmp_path: Path) -> None:
     (folder / "config.json").write_text(json.dumps({"model_type": "internlm"}))
     checkpoint = open_checkpoint(folder)
     ours = read(folder, trained())
-    chat = chat_format(checkpoint, ours)
+    chat = chat_format(checkpoint, ours, shipped())
     end = ours.token_to_id("<eoh>")
     ids = chat.encode(Conversation((Message("user", "Hello <eoh> </s> you"),)))
     assert ids.count(end) == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -279,3 +280,30 @@ def test_moss(tmp_path: Path, changes: dict[str, object]) -> None:
     assert difference(write(tmp_path, config, weights), plain) < LIMIT
     assert context_length(config) == 2048
     assert kv_bytes_per_token(config) == 2 * 2 * 64 * 2
+
+
+def test_moss_reads_its_vocabulary(tmp_path: Path) -> None:
+    """GPT-2's bytes and words; the added tokens, which end the parts of a turn, stay whole."""
+    from transformers import AutoTokenizer
+
+    from chatcli.models.checkpoint import open_checkpoint
+    from chatcli.runtime import ports
+    from chatcli.runtime.load import load_tokenizer
+
+    letters = [chr(n) for n in range(33, 127)] + ["\u0120", "\u010a", "he", "ll", "hell", "hello", "\u0120w"]
+    ids = {text: number for number, text in enumerate(["<|endoftext|>", *letters])}
+    (tmp_path / "vocab.json").write_text(json.dumps(ids))
+    (tmp_path / "merges.txt").write_text("#version: 0.2\nh e\nl l\nhe ll\nhell o\n\u0120 w\n", encoding="utf-8")
+    last = len(ids)
+    (tmp_path / "added_tokens.json").write_text(json.dumps({"<eoh>": last, "<eom>": last + 1, "<|Human|>": last + 2}))
+    auto_map = {"AutoTokenizer": ["tokenization_moss.MossTokenizer", None]}
+    table = {"tokenizer_class": "MossTokenizer", "auto_map": auto_map, "eos_token": "<eom>"}
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(table))
+    write(tmp_path, MOSS, {})
+    ports.register()
+    text = "<|Human|>: hello w<eoh>\n"
+    expected = [last + 2, ids[":"], ids["\u0120"], ids["hello"], ids["\u0120w"], last, ids["\u010a"]]
+    found = AutoTokenizer.from_pretrained(tmp_path)
+    assert found(text)["input_ids"] == expected
+    assert found.decode(expected) == text
+    assert load_tokenizer(open_checkpoint(tmp_path)).encode(text, add_special_tokens=False).ids == expected
