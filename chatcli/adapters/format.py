@@ -85,7 +85,7 @@ def chat_format(checkpoint: Checkpoint, tokenizer: Tokenizer, table: Table) -> C
         adapter=adapter,
         template=template,
         tokenizer=tokenizer,
-        control=tokenizer.roles if isinstance(tokenizer, PieceTokenizer) else tokens.control(template),
+        control=tokenizer.control if isinstance(tokenizer, PieceTokenizer) else tokens.control(template),
         variables=dict(tokens.named),
         end=_ids(tokenizer, ends) | _declared_ends(checkpoint),
         stop=adapter.stop,

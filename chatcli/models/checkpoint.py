@@ -41,7 +41,15 @@ _PURPOSES: Mapping[Kind, str] = {
     "image": "an image model",
     "audio": "a speech model",
 }
-_LENGTH_KEYS = ("max_position_embeddings", "n_positions", "seq_length", "max_sequence_length", "max_seq_len", "n_ctx")
+_LENGTH_KEYS = (
+    "max_position_embeddings",
+    "n_positions",
+    "seq_length",
+    "max_sequence_length",
+    "max_seq_len",
+    "n_ctx",
+    "model_max_length",
+)
 # Families whose first config.json files do not say it.
 _TRAINED_LENGTHS = {"RefinedWeb": 2048, "RefinedWebModel": 2048, "falcon": 2048}
 _COUNT_KEYS = (

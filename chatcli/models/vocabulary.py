@@ -16,7 +16,9 @@ from chatcli.models.checkpoint import Checkpoint, read_json
 from chatcli.models.tokenizer import Tokenizer
 
 # Model types whose tokenizers transformers cannot convert, with the module here that reads their files.
-_OWN_FILES = {"chatglm": "chatglm", "qwen": "qwen"}
+_OWN_FILES = {"chatglm": "chatglm", "qwen": "qwen"} | dict.fromkeys(
+    ("Yi", "baichuan", "internlm", "internlm2", "orion", "skywork", "telechat"), "sentencepiece_file"
+)
 _NAMES = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
+_SAME: Mapping[str, str] = MappingProxyType({})
 
-def renamed(config: Mapping[str, Any], names: Mapping[str, str], **fixed: Any) -> dict[str, Any]:
+
+def renamed(config: Mapping[str, Any], names: Mapping[str, str] = _SAME, **fixed: Any) -> dict[str, Any]:
     """The same configuration under the native `names`; `fixed` are keys that the published file says otherwise.
 
     References to the repository's own code are left out, for nothing of it is run.
