@@ -17,7 +17,7 @@ from chatcli.models.tokenizer import Tokenizer
 
 # Model types whose tokenizers transformers cannot convert, with the module here that reads their files.
 _OWN_FILES = {"chatglm": "chatglm", "qwen": "qwen"} | dict.fromkeys(
-    ("Yi", "baichuan", "internlm", "internlm2", "orion", "skywork", "telechat"), "sentencepiece_file"
+    ("Yi", "baichuan", "internlm", "internlm2", "orion", "skywork", "telechat", "yuan"), "sentencepiece_file"
 )
 _NAMES = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 
