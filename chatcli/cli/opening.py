@@ -49,6 +49,8 @@ def open_session(
     if name == guide.NAME:
         environment.note(GUIDE_NOTE)
     if trust:
+        from chatcli.cli.consent import agree_on_code
+
         agree_on_code(name, config, environment, revision)
     engine = DeferredEngine(lambda report: _open_local(name, config, environment, report, revision), name=name)
     system = None if stored_id and "system" not in flags else str(config.value("system") or "")
@@ -112,7 +114,7 @@ def find_checkpoint(
         meant,
         aliases=config.aliases,
         revision=revision,
-        offline=_offline(environment),
+        offline=environment.offline,
         progress=report,
         variables=environment.variables,
         known=table.examples(),
@@ -122,46 +124,3 @@ def find_checkpoint(
     if revision and not (found.revision or found.trusted):
         raise UsageError(f"{meant} is a folder and has no revisions: leave --revision out.")
     return replace(found, name=meant)
-
-
-def agree_on_code(name: str, config: Config, environment: Environment, revision: str) -> None:
-    """Ask a person whether the model's own Python code may run, and fetch it after a yes; see `cli.consent`.
-
-    Raises:
-        RemoteCodeRefused: it may not.
-        ModelError: there is no such model.
-    """
-    from chatcli.adapters.table import load_table
-    from chatcli.cli.consent import keep_code_apart, settle
-    from chatcli.models.hub import survey
-    from chatcli.render.progress import ProgressLine
-
-    if name == guide.NAME:
-        return
-    keep_code_apart(environment)
-    progress = ProgressLine(environment)
-    found, files = survey(
-        name,
-        aliases=config.aliases,
-        revision=revision,
-        offline=_offline(environment),
-        progress=progress.show,
-        variables=environment.variables,
-        known=load_table(environment.config_folder).examples(),
-    )
-    progress.clear()
-
-    def fetch() -> None:
-        if found.revision and not all((found.folder / file).exists() for file in files):
-            from chatcli.models.cache import cache_folder
-            from chatcli.models.download import download_code
-
-            cache = cache_folder(environment.variables)
-            download_code(found.name, found.revision, cache, environment.variables, progress.show)
-            progress.clear()
-
-    settle(found, files, revision, environment, fetch)
-
-
-def _offline(environment: Environment) -> bool:
-    return environment.variables.get("HF_HUB_OFFLINE", "").lower() in ("1", "true", "yes", "on")

@@ -74,7 +74,7 @@ class CausalModel:
                 f"{self.device} ran out of memory while answering; the cache is freed: shorten the talk "
                 "(/undo, /clear), lower --max-tokens, or choose a smaller model."
             ) from error
-        except (RuntimeError, ValueError, IndexError, TypeError) as error:
+        except (RuntimeError, ValueError, IndexError, TypeError, AttributeError, KeyError) as error:
             self.forget()
             reason = " ".join(str(error).split())[:200]
             raise EngineError(f"The model failed while answering: {reason} ({type(error).__name__}).") from error
