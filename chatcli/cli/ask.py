@@ -30,6 +30,12 @@ def ask(
     max_tokens: options.MaxTokens = None,
     stop: options.Stop = None,
     overflow: options.Overflow = None,
+    think: options.Think = None,
+    reasoning_effort: options.Effort = None,
+    resume: options.Continue = False,
+    conversation: options.ConversationId = "",
+    no_history: options.NoHistory = False,
+    plain: options.Plain = None,
     revision: options.Revision = "",
     trust_remote_code: options.TrustRemoteCode = False,
 ) -> int:
@@ -37,7 +43,7 @@ def ask(
 
     Piped input comes first, then a blank line, then the prompt: git diff | chatcli ask "write the commit message"
     """
-    from chatcli.cli.opening import open_session
+    from chatcli.cli.opening import as_wished, open_session
     from chatcli.render.answer import show_answer
 
     environment = real_environment()
@@ -54,8 +60,14 @@ def ask(
         max_tokens=max_tokens,
         stop=stop,
         overflow=overflow,
+        think=think,
+        reasoning_effort=reasoning_effort,
+        history=False if no_history else None,
+        plain=plain,
     )
-    session = open_session(environment, flags, revision=revision, trust=trust_remote_code)
+    environment = as_wished(environment, flags)
+    picked = conversation or ("@1" if resume else "")
+    session = open_session(environment, flags, resume=picked, revision=revision, trust=trust_remote_code)
     with closing(session.say(question)) as events:
         finished = show_answer(events, environment)
     if finished and finished.reason == "length":

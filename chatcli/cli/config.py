@@ -22,7 +22,7 @@ def config_path() -> int:
 def config_show() -> int:
     """Print every setting, its value and where it comes from."""
     loaded = config.load(real_environment())
-    usual = {"model": guide.NAME, "system": "", "max_tokens": "what the context holds"}
+    usual = {"model": guide.NAME, "system": "", "history": True, "max_tokens": "what the context holds"}
     for key, setting in loaded.values.items():
         value = usual.get(key, getattr(DEFAULTS, key, None)) if setting.value is None else setting.value
         shown = sanitize("" if value is None else json.dumps(value, ensure_ascii=False), single_line=True)

@@ -40,10 +40,7 @@ def open_session(
         ModelError: there is no agreement on the model's own code.
     """
     config = load(environment, flags)
-    store = Store.open_or_memory(environment.data_folder / "history.db")
-    if store.notice:
-        environment.note(f"chatcli: {store.notice}")
-    stored_id = store.find(resume) if resume else ""
+    store, stored_id = _opened(environment, resume, keep=_keeps(config))
     stored_model = store.load(stored_id).model if stored_id else ""
     name = full_name(str(flags.get("model") or stored_model or config.value("model") or guide.NAME), config)
     if name == guide.NAME:
@@ -52,10 +49,63 @@ def open_session(
         from chatcli.cli.consent import agree_on_code
 
         agree_on_code(name, config, environment, revision)
-    engine = DeferredEngine(lambda report: _open_local(name, config, environment, report, revision), name=name)
+    engine = open_engine(name, config, environment, revision)
     system = None if stored_id and "system" not in flags else str(config.value("system") or "")
     settings = config.generation_settings()
-    return Session(engine, settings, store, system=system, resume=stored_id, monotonic=environment.monotonic)
+    return Session(
+        engine,
+        settings,
+        store,
+        system=system,
+        resume=stored_id,
+        said=config.layers(),
+        monotonic=environment.monotonic,
+    )
+
+
+def open_engine(name: str, config: Config, environment: Environment, revision: str = "") -> DeferredEngine:
+    """The engine of the model that a person calls `name`, which begins to load now."""
+    meant = full_name(name, config)
+    return DeferredEngine(lambda report: _open_local(meant, config, environment, report, revision), name=meant)
+
+
+def keeps_history(environment: Environment, flags: Mapping[str, object]) -> bool:
+    """Whether anything of a talk under these flags may stay behind it: the history, what was typed.
+
+    Raises:
+        ConfigError: a setting is wrong.
+    """
+    return _keeps(load(environment, flags))
+
+
+def _keeps(config: Config) -> bool:
+    return config.value("history") is not False
+
+
+def _opened(environment: Environment, resume: str, *, keep: bool) -> tuple[Store, str]:
+    """The store that the talk is written to, and the id that `resume` means, which is then in it."""
+    path = environment.data_folder / "history.db"
+    if not keep and not resume:
+        return Store.in_memory(), ""
+    store = Store.open_or_memory(path) if keep else Store.open(path)
+    if store.notice:
+        environment.note(f"chatcli: {store.notice}")
+    stored_id = store.find(resume) if resume else ""
+    if keep:
+        return store, stored_id
+    memory = Store.in_memory()
+    memory.add_imported([store.load(stored_id)])
+    store.close()
+    return memory, stored_id
+
+
+def as_wished(environment: Environment, flags: Mapping[str, object]) -> Environment:
+    """The environment with what a person wishes of the output, by flag, variable or file.
+
+    Raises:
+        ConfigError, UsageError: a setting is wrong.
+    """
+    return replace(environment, plain=bool(load(environment, flags).value("plain")))
 
 
 def full_name(name: str, config: Config) -> str:

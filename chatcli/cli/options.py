@@ -26,6 +26,27 @@ Stop = Annotated[list[str] | None, typer.Option(help="Text that ends the answer;
 Overflow = Annotated[
     str | None, typer.Option(help="When the context is full: drop-oldest exchanges (and say so), or stop.")
 ]
+Continue = Annotated[
+    bool,
+    typer.Option(
+        "--continue",
+        "-c",
+        help="Go on with the latest conversation, or with the one whose id follows: --continue @2, --continue=3f8a. "
+        "It keeps its model unless another is named.",
+    ),
+]
+ConversationId = Annotated[
+    str, typer.Option("--id", metavar="ID", help="Go on with the conversation of this id, as --continue ID does.")
+]
+NoHistory = Annotated[bool, typer.Option("--no-history", help="Keep nothing of this: no question, no answer.")]
+
+Think = Annotated[
+    bool | None, typer.Option("--think/--no-think", help="Let a model that can think do so, or not; default: its way.")
+]
+Effort = Annotated[str | None, typer.Option(help="How much a model that can tell thinks: low, medium or high.")]
+Plain = Annotated[
+    bool | None, typer.Option("--plain/--no-plain", help="Print text as it comes instead of rendering Markdown.")
+]
 
 
 def said(**flags: object) -> dict[str, object]:

@@ -16,8 +16,9 @@ def run(
         str, typer.Argument(metavar="[MODEL]", help="Hub id, alias or folder; default: the configured model.")
     ] = "",
     system: options.System = None,
-    resume: Annotated[bool, typer.Option("--continue", "-c", help="Pick up the latest conversation.")] = False,
-    conversation: Annotated[str, typer.Option("--id", help="Pick up the conversation with this id.")] = "",
+    resume: options.Continue = False,
+    conversation: options.ConversationId = "",
+    no_history: options.NoHistory = False,
     temperature: options.Temperature = None,
     top_p: options.TopP = None,
     top_k: options.TopK = None,
@@ -27,6 +28,9 @@ def run(
     max_tokens: options.MaxTokens = None,
     stop: options.Stop = None,
     overflow: options.Overflow = None,
+    think: options.Think = None,
+    reasoning_effort: options.Effort = None,
+    plain: options.Plain = None,
     revision: options.Revision = "",
     trust_remote_code: options.TrustRemoteCode = False,
 ) -> int:
@@ -49,10 +53,21 @@ def run(
         max_tokens=max_tokens,
         stop=stop,
         overflow=overflow,
+        think=think,
+        reasoning_effort=reasoning_effort,
+        history=False if no_history else None,
+        plain=plain,
     )
-    from chatcli.cli.opening import open_session
+    from chatcli.cli.opening import as_wished, keeps_history, open_engine, open_session
+    from chatcli.config import load
     from chatcli.repl.loop import chat
 
+    environment = as_wished(environment, flags)
     picked = conversation or ("@1" if resume else "")
     session = open_session(environment, flags, resume=picked, revision=revision, trust=trust_remote_code)
-    return chat(session, environment)
+    return chat(
+        session,
+        environment,
+        open_model=lambda name: open_engine(name, load(environment, flags), environment),
+        keep_input=keeps_history(environment, flags),
+    )

@@ -73,6 +73,28 @@ def _text(path: Path) -> str:
         return ""
 
 
+def growth(config: Mapping[str, Any], element: int) -> int:
+    """How many bytes more than its files a model takes with `element` bytes a weight; less than 0 where it shrinks.
+
+    Packed weights are unpacked, and the first ChatGLM's output head, which its files hold a second time, is not loaded.
+    """
+    hidden, later = int(config.get("hidden_size") or 0), "padded_vocab_size" in config
+    bits = int(config.get("quantization_bit") or 0)
+    table = int(config.get("vocab_size") or 0) * hidden
+    if later:
+        width = int(config.get("kv_channels") or 0)
+        query = int(config.get("num_attention_heads") or 0) * width
+        fused = query + 2 * int(config.get("multi_query_group_num") or 1) * width
+        layer = hidden * (fused + query + 3 * int(config.get("ffn_hidden_size") or 0))
+    else:
+        layer = hidden * (4 * hidden + 2 * int(config.get("inner_hidden_size") or 0))
+    saved = 1 - bits / 16 if bits else 0  # the files count as 16-bit numbers, packed or not
+    embedding = bool(config.get("quantization_embeddings"))
+    head = 0 if later else -table * (bits / 16 if embedding else 1)
+    packed = int(config.get("num_layers") or 0) * layer + table * embedding
+    return int(element * (packed * saved + head))
+
+
 def read_tokenizer(checkpoint: Checkpoint) -> Tokenizer | PieceTokenizer:
     """The tokenizer of a checkpoint with `model_type` "chatglm".
 

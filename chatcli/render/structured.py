@@ -32,7 +32,7 @@ def event_object(event: Event) -> dict[str, Any]:
         case Progress():
             return {"type": "progress", **{key: value for key, value in asdict(event).items() if value}}
         case Finished():
-            return {"type": "finished", **_ending(event)}
+            return {"type": "finished", **ending_object(event)}
 
 
 def answer_object(
@@ -51,7 +51,7 @@ def answer_object(
             case Reasoning(piece):
                 reasoning += piece
             case Finished():
-                ending = _ending(event)
+                ending = ending_object(event)
     return {
         "text": text,
         "reasoning": reasoning,
@@ -71,7 +71,8 @@ def settings_object(settings: GenerationSettings) -> dict[str, Any]:
     return {key: value for key, value in asdict(settings).items() if value not in (None, ())}
 
 
-def _ending(finished: Finished) -> dict[str, Any]:
+def ending_object(finished: Finished) -> dict[str, Any]:
+    """How an answer ended: the reason, counts of tokens, times in seconds, log probabilities where asked for."""
     told: dict[str, Any] = {
         "finish_reason": finished.reason,
         "usage": {

@@ -58,7 +58,7 @@ def asked(chat: dict[str, Any]) -> Conversation:
 
 def limited(name: str, engine: LocalEngine, chat: dict[str, Any]) -> GenerationSettings:
     """As long as the original was allowed to get; ChatGLM3's code drops the last token, which it takes for the end."""
-    room = chat["max_length"] - len(engine._encode(asked(chat))) - (name == "chatglm3")
+    room = chat["max_length"] - len(engine._chat.encode(asked(chat))) - (name == "chatglm3")
     return GenerationSettings(temperature=0.0, max_new_tokens=room)
 
 
@@ -108,7 +108,7 @@ def talks() -> list[tuple[str, list[dict[str, Any]], list[int]]]:
 @pytest.mark.parametrize(("name", "messages", "ids"), talks(), ids=lambda value: str(value)[:24])
 def test_a_prompt_has_the_recorded_ids(name: str, messages: list[dict[str, Any]], ids: list[int]) -> None:
     engine = opened(name)
-    prompt = engine._encode(Conversation(tuple(Message(m["role"], m["content"]) for m in messages)))
+    prompt = engine._chat.encode(Conversation(tuple(Message(m["role"], m["content"]) for m in messages)))
     if "<|" not in messages[-1]["content"]:
         assert prompt == ids
         return
@@ -201,7 +201,7 @@ def test_prompts_of_a_batch_say_what_each_says_alone(name: str) -> None:
     prompts = [[5, 41, *tail], [*range(7, 40), *tail], [9, 8, 7, 6, *tail]]
     samplers = [Sampler(GREEDY, torch.device("cpu")) for _ in prompts]
     rows: list[list[int]] = [[] for _ in prompts]
-    for row, token in decode_batch(model, prompts, samplers, end=(), limits=[3, 6, 5]):
+    for row, token in decode_batch(model, prompts, samplers, end=[()] * 3, limits=[3, 6, 5]):
         assert token is not None
         rows[row].append(token)
     assert rows == [made(CausalModel(model), p, n)[0] for p, n in zip(prompts, (3, 6, 5), strict=True)]

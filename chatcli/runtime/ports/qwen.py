@@ -73,6 +73,7 @@ class QWenLMHeadModel(Qwen2ForCausalLM):
     """`Qwen2ForCausalLM` with the two rules for long texts. Rows of a padded batch count their pads as length."""
 
     config_class = QWenConfig
+    pads_count = True
     _keys_to_ignore_on_load_unexpected = [r"rotary_emb\.inv_freq$", r"attn\.masked_bias$"]  # noqa: RUF012
 
     def __init__(self, config: QWenConfig) -> None:

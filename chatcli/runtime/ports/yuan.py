@@ -104,6 +104,7 @@ class YuanForCausalLM(LlamaForCausalLM):
     """`LlamaForCausalLM` whose layers filter their inputs."""
 
     config_class = YuanConfig
+    pads_count = True
     _supports_flash_attn = False
     _supports_flex_attn = False
     _keys_to_ignore_on_load_unexpected = [r"rotary_emb\.inv_freq$"]  # noqa: RUF012 -- a class variable there
