@@ -5,10 +5,30 @@ This module knows nothing of models, tokens, files or terminals.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 from typing import Literal
 
 Role = Literal["system", "user", "assistant"]
+
+
+@dataclass(frozen=True, slots=True)
+class Attachment:
+    """A file that a question brought along; `size` in bytes, `text` empty where only the hash is kept."""
+
+    name: str
+    size: int
+    sha256: str = ""
+    text: str = ""
+
+    @property
+    def fenced(self) -> str:
+        """The file as a model reads it: its name, and the text in a Markdown fence that nothing in it closes."""
+        ticks = max((len(run) for run in re.findall("`{3,}", self.text)), default=2) + 1
+        fence = "`" * ticks
+        _, dot, ending = self.name.rpartition(".")
+        language = ending if dot and ending.isalnum() else ""
+        return f"{self.name}:\n{fence}{language}\n{self.text.rstrip(chr(10))}\n{fence}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +38,13 @@ class Message:
     role: Role
     text: str
     reasoning: str = ""
+    attachments: tuple[Attachment, ...] = ()
+
+    @property
+    def spelled_out(self) -> Message:
+        """The message as a model reads it: the attached files are part of the text, before what was said of them."""
+        files = [each.fenced for each in self.attachments if each.text]
+        return replace(self, text="\n\n".join((*files, self.text)), attachments=()) if files else self
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +76,11 @@ class Conversation:
     def unfinished(self) -> Message | None:
         """The reply at the end, which an engine goes on with; None where a question, or nothing, is at the end."""
         return self.messages[-1] if self.messages and self.messages[-1].role == "assistant" else None
+
+    @property
+    def spelled_out(self) -> Conversation:
+        """The conversation as a model reads it, with the attached files in the text."""
+        return Conversation(tuple(message.spelled_out for message in self.messages))
 
     @property
     def exchanges(self) -> int:

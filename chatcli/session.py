@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 
-from chatcli.conversation import Conversation, Message
+from chatcli.conversation import Attachment, Conversation, Message
 from chatcli.errors import UsageError
 from chatcli.generation import (
     Engine,
@@ -47,7 +47,7 @@ class Session:
 
     `conversation` is what the next prompt is made of. `unanswered` is a question that got no word of
     an answer (cancelled, failed): it stays in the history, not in the conversation, and is there to be
-    asked again. `last` tells how the latest reply went. `store` holds this and all other conversations.
+    asked again. Engines see attached files as part of the text. `last` tells how the latest reply went. `store` holds this and all other conversations.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class Session:
         self.settings = settings
         self.said = said
         self.conversation = Conversation().with_system(system or "")
-        self.unanswered = ""
+        self._unanswered: Message | None = None
         self.last: Finished | None = None
         self._previous: Engine | None = None
         self._monotonic = monotonic
@@ -98,6 +98,17 @@ class Session:
         """The stored conversation's id; empty until the first question."""
         return self._recorder.id
 
+    @property
+    def unanswered(self) -> str:
+        """The text of the question that got no answer, else empty."""
+        return self._unanswered.text if self._unanswered else ""
+
+    @property
+    def question(self) -> Message | None:
+        """The last question, answered or not; None where nothing was asked."""
+        asked = (each for each in reversed(self.conversation.spoken) if each.role == "user")
+        return self._unanswered or next(asked, None)
+
     def settings_in_force(self) -> list[Sourced]:
         """Every setting, its value and who said it, as far as the engine knows its model by now."""
         return list(in_force(self.settings, self.said, self.engine.facts.layers))
@@ -107,16 +118,16 @@ class Session:
         """Tokens of the context that the conversation takes up; 0 where the engine cannot say."""
         if self.last and self.last.prompt_tokens and self._counted is self.conversation:
             return self.last.prompt_tokens + self.last.completion_tokens
-        return self.engine.count(self.conversation)
+        return self.engine.count(self.conversation.spelled_out)
 
     @property
     def ended(self) -> FinishReason | None:
         """How the conversation's last reply ended; None where there is none, or a crash cut it."""
         return self._path[-1].reason if self._path else None
 
-    def say(self, text: str) -> Generator[Event]:
+    def say(self, text: str, attachments: Sequence[Attachment] = ()) -> Generator[Event]:
         """Ask `text` and stream the answer; closing the iterator cancels and keeps what was shown."""
-        yield from self._ask(text, self.settings)
+        yield from self._ask(Message("user", text, attachments=tuple(attachments)), self.settings)
 
     def retry(self, settings: GenerationSettings | None = None) -> Generator[Event]:
         """Ask the last question again; the earlier answer stays in the history beside the new one.
@@ -126,8 +137,8 @@ class Session:
         """
         used = settings.over(self.settings) if settings else self.settings
         before = self.conversation.without_last_exchange()
-        if self.unanswered:
-            yield from self._ask(self.unanswered, used)
+        if self._unanswered:
+            yield from self._ask(self._unanswered, used)
         elif before != self.conversation:
             asked = len(before.spoken) + 1
             question = self.conversation.spoken[asked - 1]
@@ -160,7 +171,7 @@ class Session:
     def undo(self) -> str:
         """Take back the last question with its answer, if it got one; returns it, or "" where there is none."""
         if self.unanswered:
-            taken, self.unanswered = self.unanswered, ""
+            taken, self._unanswered = self.unanswered, None
             self._recorder.set_head(self._head)
             return taken
         before = self.conversation.without_last_exchange()
@@ -185,13 +196,13 @@ class Session:
         """
         stored = self.store.load(conversation_id)
         answered = stored.messages
-        asked = answered[-1].text if answered and answered[-1].role == "user" else ""
+        asked = answered[-1].message if answered and answered[-1].role == "user" else None
         if asked:
             answered = answered[:-1]
-        spoken = tuple(Message(m.role, m.text, m.reasoning) for m in answered)
+        spoken = tuple(each.message for each in answered)
         self._begin(Conversation(spoken).with_system(stored.system), stored.id)
         self._path = tuple(_Kept(m.id, m.finish_reason) for m in answered)
-        self.unanswered = asked
+        self._unanswered = asked
 
     def branches(self) -> tuple[Branch, ...]:
         """The ways that this conversation took; none where it is not stored."""
@@ -262,11 +273,12 @@ class Session:
     def _begin(self, conversation: Conversation, conversation_id: str = "") -> None:
         self.conversation = conversation
         self._recorder = Recorder(self.store, conversation_id=conversation_id)
-        self._path, self.unanswered, self.last = (), "", None
+        self._path, self._unanswered, self.last = (), None, None
 
-    def _ask(self, text: str, settings: GenerationSettings) -> Generator[Event]:
-        question = self._recorder.question(self.engine.facts, self.conversation.system, self._head, text)
-        asked = self.conversation.add(Message("user", text))
+    def _ask(self, said: Message, settings: GenerationSettings) -> Generator[Event]:
+        facts, system = self.engine.facts, self.conversation.system
+        question = self._recorder.question(facts, system, self._head, said.text, said.attachments)
+        asked = self.conversation.add(said)
         yield from self._answer(asked, (*self._path, _Kept(question)), settings)
 
     def _answer(self, asked: Conversation, path: tuple[_Kept, ...], settings: GenerationSettings) -> Generator[Event]:
@@ -278,12 +290,12 @@ class Session:
         finally:
             self._store_end(reply, settings)
             if reply.says_something:
-                self.unanswered = ""
+                self._unanswered = None
                 self._keep(asked, path, row, reply)
             elif len(path) <= len(self._path):  # a retry: the earlier answer stands
                 self._recorder.set_head(self._head)
             else:  # the stored talk ends with the question, so that it is offered when it is picked up
-                self.unanswered = asked.messages[-1].text
+                self._unanswered = asked.messages[-1]
 
     def _store_end(self, reply: Gathered, settings: GenerationSettings) -> None:
         message = reply.message
@@ -298,7 +310,7 @@ class Session:
         """Pass on what the engine says; `reply` gathers it, the recorder writes it down."""
         self._counted = None
         try:
-            with closing(self.engine.stream(asked, settings)) as events:
+            with closing(self.engine.stream(asked.spelled_out, settings)) as events:
                 for event in events:
                     reply.add(event)
                     match event:

@@ -31,7 +31,7 @@ def replay(
     """Say a stored reply again, with its model, revision, settings and seed; exit with 1 where it differs."""
     from chatcli.cli.opening import open_engine
     from chatcli.config import load
-    from chatcli.conversation import Conversation, Message
+    from chatcli.conversation import Conversation
     from chatcli.generation import Event, Reasoning, Text
     from chatcli.history.store import Store
     from chatcli.render.answer import show_answer
@@ -41,7 +41,7 @@ def replay(
         stored = store.load(store.find(conversation))
     place = _last_reply(stored)
     reply = stored.messages[place]
-    asked = Conversation(tuple(Message(m.role, m.text, m.reasoning) for m in stored.messages[:place]))
+    asked = Conversation(tuple(m.message.spelled_out for m in stored.messages[:place]))
     engine = open_engine(reply.model, load(environment), environment, reply.revision)
     text, reasoning = [], []
 

@@ -13,8 +13,9 @@ from dataclasses import replace
 from datetime import datetime, timezone
 from typing import Any, get_args
 
+from chatcli.conversation import Attachment
 from chatcli.generation import FinishReason
-from chatcli.history.records import Attachment, StoredConversation, StoredMessage
+from chatcli.history.records import StoredConversation, StoredMessage
 from chatcli.history.rows import ID_ALPHABET, ID_LENGTH
 
 FORMAT_VERSION = 1

@@ -6,10 +6,11 @@ end a chat. It knows rows and pieces; it knows no engine and no prompt.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any, TypeVar
 
+from chatcli.conversation import Attachment
 from chatcli.errors import HistoryError
 from chatcli.generation import EngineFacts, Finished, GenerationSettings
 from chatcli.history.store import Store
@@ -35,13 +36,20 @@ class Recorder:
         """Whether the store has taken everything so far."""
         return self._store is not None
 
-    def question(self, facts: EngineFacts, system: str, parent: int | None, text: str) -> int:
+    def question(
+        self,
+        facts: EngineFacts,
+        system: str,
+        parent: int | None,
+        text: str,
+        attachments: Sequence[Attachment] = (),
+    ) -> int:
         """Store a question below `parent`, and the conversation itself if it is the first; returns its row."""
 
         def write(store: Store) -> int:
             if not self.id:
                 self.id = store.start(facts.model, facts.revision, system)
-            return store.add_question(self.id, parent, text)
+            return store.add_question(self.id, parent, text, attachments)
 
         return self._write(write) or 0
 

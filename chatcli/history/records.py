@@ -1,4 +1,4 @@
-"""What the history holds, as plain values: conversations, messages, attachments, branches, hits.
+"""What the history holds, as plain values: conversations, messages, branches, hits.
 
 They are the same whether read from the database, from a file to import or from a chat that could not be
 saved. Times are seconds since 1970 (UTC). Knows no SQL and no file format.
@@ -11,18 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from chatcli.conversation import Conversation, Role
+from chatcli.conversation import Attachment, Conversation, Message, Role
 from chatcli.generation import FinishReason
-
-
-@dataclass(frozen=True, slots=True)
-class Attachment:
-    """A file that a question brought along; `size` in bytes, `text` empty where only the hash is kept."""
-
-    name: str
-    size: int
-    sha256: str = ""
-    text: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +39,11 @@ class StoredMessage:
     seconds_to_first: float | None = None
     seconds: float | None = None
     attachments: tuple[Attachment, ...] = ()
+
+    @property
+    def message(self) -> Message:
+        """What was said, without how it was made."""
+        return Message(self.role, self.text, self.reasoning, self.attachments)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +112,7 @@ def unstored(conversation: Conversation, model: str, title: str, now: float | No
     messages = tuple(
         StoredMessage(
             row, each.role, each.text, each.reasoning, model=model if each.role == "assistant" else "",
-            created_at=now, parent_id=row - 1 or None,
+            created_at=now, parent_id=row - 1 or None, attachments=each.attachments,
         )
         for row, each in enumerate(conversation.spoken, 1)
     )  # fmt: skip

@@ -10,9 +10,9 @@ import sqlite3
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from chatcli.conversation import Role
+from chatcli.conversation import Attachment, Role
 from chatcli.history import search
-from chatcli.history.records import Attachment, StoredConversation, StoredMessage
+from chatcli.history.records import StoredConversation, StoredMessage
 from chatcli.history.titles import title_of
 
 ID_LENGTH = 12

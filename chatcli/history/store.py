@@ -13,12 +13,12 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from chatcli.conversation import Role
+from chatcli.conversation import Attachment, Role
 from chatcli.errors import HistoryError, UsageError
 from chatcli.generation import Finished
 from chatcli.history import rows, search, tree
 from chatcli.history.database import configured, connect_to_read, explained, open_or_set_aside
-from chatcli.history.records import Attachment, Branch, Hit, StoredConversation, Summary
+from chatcli.history.records import Branch, Hit, StoredConversation, Summary
 from chatcli.history.rows import clean, new_id
 from chatcli.history.titles import one_line, title_of
 from chatcli.history.words import excerpt

@@ -10,7 +10,8 @@ import sqlite3
 from collections.abc import Iterable
 from typing import Any
 
-from chatcli.history.records import Attachment, Branch, StoredMessage
+from chatcli.conversation import Attachment
+from chatcli.history.records import Branch, StoredMessage
 from chatcli.history.titles import title_of
 
 # A parent is older than its child; the comparison ends the walk in any file, however damaged.

@@ -15,11 +15,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
+from chatcli.conversation import Attachment
 from chatcli.errors import UsageError
 from chatcli.generation import Finished
 from chatcli.history.export import FORMS, export, export_all
 from chatcli.history.importing import read_conversations
-from chatcli.history.records import Attachment, StoredConversation, StoredMessage
+from chatcli.history.records import StoredConversation, StoredMessage
 from chatcli.history.store import Store
 
 HOSTILE = (
