@@ -47,7 +47,8 @@ class Session:
 
     `conversation` is what the next prompt is made of. `unanswered` is a question that got no word of
     an answer (cancelled, failed): it stays in the history, not in the conversation, and is there to be
-    asked again. Engines see attached files as part of the text. `last` tells how the latest reply went. `store` holds this and all other conversations.
+    asked again. Engines see attached files as part of the text. `last` tells how the latest reply went.
+    `store` holds this and all other conversations.
     """
 
     def __init__(
