@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,11 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
+import chatcli.runtime  # noqa: F401  before torch: how its threads wait
 from chatcli.environment import Environment
 
+# Tiny models compute nothing that is worth a second thread.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 # A busy machine is no defect.
 settings.register_profile("patient", deadline=None)
 settings.load_profile("patient")

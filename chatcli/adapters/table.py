@@ -1,135 +1,246 @@
-"""The rows of table.toml and the rule by which a model finds its own.
+"""The table of model families, ours and a person's own, and the rule by which a model finds its row.
 
-A row is data: patterns, a template's file name, stop texts, sampling. This module compares names; it
-opens no checkpoint and renders nothing.
+A row is data (row.py). This module compares names; it opens no checkpoint and renders nothing.
 """
 
 from __future__ import annotations
 
 import difflib
+import re
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
-from fnmatch import fnmatchcase
-from functools import lru_cache
+from dataclasses import dataclass, replace
+from functools import cache, lru_cache
 from importlib.resources import files
-from typing import Any
+from itertools import chain
+from pathlib import Path
 
-from chatcli.errors import UsageError
-from chatcli.generation import GenerationSettings
+from chatcli.adapters.row import Adapter, check_template, read_row
+from chatcli.errors import ConfigError, UsageError
 
 
 @dataclass(frozen=True, slots=True)
-class Adapter:
-    """One family, as table.toml describes its fields."""
+class Candidate:
+    """A row that a name fits, with the most specific of its patterns, which may be one of its `base` models.
 
-    name: str
-    match: tuple[str, ...] = ()
-    model_type: tuple[str, ...] = ()
-    template: str = ""
-    overrules: bool = False
-    always_chats: bool = False
-    stop: tuple[str, ...] = ()
-    stop_tokens: tuple[str, ...] = ()
-    reasoning: tuple[str, ...] = ("<think>", "</think>")
-    defaults: GenerationSettings = field(default_factory=GenerationSettings)
-    examples: tuple[str, ...] = ()
-    port: str = ""
-    notes: str = ""
+    `places` are the positions in the name of the pattern's letters, all that is no wildcard.
+    """
+
+    adapter: Adapter
+    pattern: str
+    base: bool
+    places: tuple[int, ...]
 
     @property
-    def template_text(self) -> str:
-        """The row's template, read from templates/; empty where the row has none."""
-        if not self.template:
-            return ""
-        return (files("chatcli.adapters") / "templates" / self.template).read_text(encoding="utf-8")
+    def rank(self) -> tuple[int, tuple[int, ...]]:
+        """Lower is more specific."""
+        return (-len(self.places), self.places)
 
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """The row that applies; `reason` says why, for people; `by` says it for code."""
+    """The row that applies; `reason` says why, for people, and `by` for code: flag, name, base or model_type.
+
+    `candidates` are all rows that the name fits and config.json allows, the best first.
+    """
 
     adapter: Adapter
     reason: str
     by: str
+    candidates: tuple[Candidate, ...] = ()
+
+    @property
+    def chats(self) -> bool:
+        """Whether a checkpoint without a template of its own may be given the row's.
+
+        Not a base model; and not one that only its `model_type` brought here, unless all of the type chat:
+        "llama" is also what base models are called.
+        """
+        return self.by in ("flag", "name") or self.adapter.always_chats
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """All rows; their order means nothing."""
+
+    rows: tuple[Adapter, ...]
+
+    def row(self, name: str) -> Adapter:
+        """The row that a person calls by its name, in any case and with - for _.
+
+        Raises:
+            UsageError: there is none.
+        """
+        names = {_folded(row.name): row for row in self.rows}
+        if _folded(name) in names:
+            return names[_folded(name)]
+        close = difflib.get_close_matches(_folded(name), names, n=1)
+        hint = f"did you mean {names[close[0]].name}?" if close else "chatcli adapters lists them."
+        raise UsageError(f"There is no adapter {name}: {hint}")
+
+    def match(self, name: str, model_type: str = "", flag: str = "") -> Match | None:
+        """The row for a model, or None where no row knows it.
+
+        First what the person says (`flag`, a row's name). Else the most specific pattern that fits the
+        name, among the rows that config.json's `model_type` allows: those that list it and those that list
+        none, or all where no row lists it. Else the one row that lists the type, if it is one.
+
+        Raises:
+            UsageError: the flag names no row.
+        """
+        if flag:
+            return Match(self.row(flag), "it was asked for", "flag")
+        listing = [row for row in self.rows if model_type and model_type in row.model_type]
+        said = f'config.json says "{model_type}"'
+        if found := self.candidates(name, model_type):
+            best = found[0]
+            reason = f"the name fits {best.pattern}" + (", a base model" if best.base else "")
+            if best.adapter in listing:
+                reason = f"{said} and {reason}"
+            return Match(best.adapter, reason, "base" if best.base else "name", found)
+        if len(listing) == 1:
+            return Match(listing[0], said, "model_type")
+        return None
+
+    def candidates(self, name: str, model_type: str = "") -> tuple[Candidate, ...]:
+        """The rows that a name fits, of those that the `model_type` allows, the most specific first.
+
+        The one with more letters is the more specific; of equal ones, the one that fits further to the left. Rows
+        that know the name as a base model's come last: fine-tunes carry the names of what they are made from.
+        """
+        listed = any(model_type in row.model_type for row in self.rows)
+        allowed = [r for r in self.rows if not listed or not r.model_type or model_type in r.model_type]
+        last = _last_part(name)
+        fitting = [_best(row, last) for row in allowed]
+        return tuple(sorted((c for c in fitting if c), key=lambda c: (c.base, c.rank)))
+
+    def examples(self) -> tuple[str, ...]:
+        """Ids on the Hub that exist, for suggestions."""
+        return tuple(chain.from_iterable(row.examples for row in self.rows))
+
+
+def ties(rows: tuple[Adapter, ...]) -> list[tuple[str, str, str]]:
+    """Pairs of rows that could fit one name equally well, each with the pattern of the second.
+
+    Equal specificity means the same letters at the same places, so it takes two patterns with the same letters.
+    Patterns of base models give way to others, so only two of a kind can tie.
+    """
+    seen: dict[tuple[bool, str], list[Adapter]] = {}
+    found = []
+    for row in rows:
+        for base, pattern in (*((False, p) for p in row.match), *((True, p) for p in row.base)):
+            letters = "".join(_compiled(pattern)[0])
+            for other in seen.setdefault((base, letters), []):
+                shared = set(row.model_type) & set(other.model_type)
+                if other is not row and (shared or not row.model_type or not other.model_type):
+                    found.append((other.name, row.name, pattern))
+            seen[base, letters].append(row)
+    return found
+
+
+def _best(row: Adapter, name: str) -> Candidate | None:
+    """The most specific of a row's patterns that fit."""
+    fitting = [
+        Candidate(row, pattern, base, places)
+        for base, patterns in ((False, row.match), (True, row.base))
+        for pattern in patterns
+        if (places := _fit(pattern, name)) is not None
+    ]
+    return min(fitting, key=lambda candidate: candidate.rank, default=None)
+
+
+def _folded(text: str) -> str:
+    return text.lower().replace("_", "-").replace(" ", "-")
+
+
+def _last_part(name: str) -> str:
+    """What a name calls the model: no owner, no folders; a folder of the Hub's cache by its repository."""
+    parts = [part for part in name.replace("\\", "/").split("/") if part not in ("", ".")]
+    cached = [part for part in parts if part.startswith("models--")]
+    last = cached[-1].rpartition("--")[2] if cached else parts[-1] if parts else ""
+    return _folded(last)
+
+
+def _fit(pattern: str, name: str) -> tuple[int, ...] | None:
+    """Where the letters of a pattern stand in a name that it fits, as far to the left as they can."""
+    runs, expression = _compiled(pattern)
+    found = all(run in name for run in runs) and re.fullmatch(expression, name, re.DOTALL)
+    if not found:
+        return None
+    return tuple(chain.from_iterable(range(*found.span(i)) for i in range(1, found.re.groups + 1)))
+
+
+@cache
+def _compiled(pattern: str) -> tuple[tuple[str, ...], str]:
+    """The letters of a pattern between its wildcards, and a regular expression with a group for each."""
+    pieces = re.split(r"([*?])", _folded(pattern))
+    wild = {"*": ".*?", "?": "."}
+    return tuple(pieces[::2]), "".join(wild.get(piece) or f"({re.escape(piece)})" for piece in pieces)
 
 
 @lru_cache(maxsize=1)
-def rows() -> tuple[Adapter, ...]:
-    """All rows of the table that chatcli ships."""
+def shipped() -> Table:
+    """The table that chatcli ships."""
+    file = files("chatcli.adapters") / "table.toml"
+    rows = _toml(file.read_text(encoding="utf-8"))
+    return Table(tuple(read_row(name, said, Path("table.toml"), ours=True) for name, said in rows.items()))
+
+
+def load_table(folder: Path) -> Table:
+    """Our table under a person's own: rows of adapters.toml in the `folder` of their configuration.
+
+    A row of a new name is added; what one of our names says goes over what our row says, key by key.
+
+    Raises:
+        ConfigError: the file has a mistake; the text names file, row and key.
+    """
+    file = adapters_file(folder)
+    own = _read(file)
+    rows = {row.name: row for row in shipped().rows}
+    for name, said in own.items():
+        row = read_row(name, said, file, rows.get(name))
+        rows[name] = replace(row, folder=folder) if "template" in said else row
+    table = tuple(rows.values())
+    for name in own:
+        check_template(rows[name], file)
+    for one, other, pattern in ties(table):
+        mine, theirs = (other, one) if other in own else (one, other)
+        raise ConfigError(
+            f'{file}: row {mine}: match: "{pattern}" could fit a name as well as row {theirs} does; '
+            f"write more of the name, or name the row {theirs} to change that one."
+        )
+    return Table(table)
+
+
+def adapters_file(folder: Path) -> Path:
+    """Where a person's own rows are, or would be."""
+    return folder / "adapters.toml"
+
+
+def _read(file: Path) -> dict[str, dict[str, object]]:
+    try:
+        return _toml(file.read_bytes().decode("utf-8-sig"))
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    except OSError as error:
+        raise ConfigError(f"{file} cannot be read ({error.strerror}); see that it is a file that you own.") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{file} is not UTF-8 at byte {error.start}; save it as UTF-8.") from error
+    except ValueError as error:  # what tomllib and tomli call TOMLDecodeError
+        raise ConfigError(f"{file} is not TOML: {error}.") from error
+
+
+def _toml(text: str) -> dict[str, dict[str, object]]:
     if sys.version_info >= (3, 11):
         import tomllib
     else:
         import tomli as tomllib
-    text = (files("chatcli.adapters") / "table.toml").read_text(encoding="utf-8")
-    return tuple(_row(name, row) for name, row in tomllib.loads(text).items())
-
-
-def examples() -> tuple[str, ...]:
-    """Ids on the Hub that exist, for suggestions."""
-    return tuple(example for row in rows() for example in row.examples)
+    return tomllib.loads(text)
 
 
 def ports() -> dict[str, str]:
     """The model types that only a port of ours runs, each with the port's module in `runtime.ports`."""
-    return {kind: row.port for row in rows() if row.port for kind in row.model_type}
-
-
-def _row(name: str, row: Mapping[str, Any]) -> Adapter:
-    known = {f.name for f in fields(Adapter)} - {"name"}
-    if unknown := set(row) - known:
-        raise ValueError(f"row {name} has unknown fields {sorted(unknown)}")
-    values: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in row.items()}
-    if "defaults" in values:
-        values["defaults"] = GenerationSettings(**values["defaults"])
-    return Adapter(name, **values)
-
-
-def match(name: str, model_type: str = "", flag: str = "") -> Match | None:
-    """The row for a model, or None where no row knows it.
-
-    First what the person says (`flag`, a row's name); then config.json's `model_type`, which decides
-    alone where one row claims it and else narrows; then the most specific pattern of the name.
-
-    Raises:
-        UsageError: the flag names no row.
-    """
-    table = rows()
-    if flag:
-        return Match(_named(flag, table), "it was asked for", "flag")
-    claiming = [row for row in table if model_type and model_type in row.model_type]
-    if len(claiming) == 1:
-        by_name = _most_specific(name, claiming)
-        row = claiming[0]
-        if by_name:
-            return Match(row, f'config.json says "{model_type}" and the name fits {by_name[0]}', "name")
-        return Match(row, f'config.json says "{model_type}"', "model_type")
-    # A family without rows of its own, such as a port under a new model_type, may still go by its name.
-    if found := _most_specific(name, claiming or table):
-        return Match(found[1], f"the name fits {found[0]}", "name")
-    return None
-
-
-def _named(flag: str, table: tuple[Adapter, ...]) -> Adapter:
-    names = {row.name: row for row in table}
-    if flag.lower() in names:
-        return names[flag.lower()]
-    near = difflib.get_close_matches(flag.lower(), names, n=1)
-    hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(sorted(names))}."
-    raise UsageError(f"There is no adapter {flag}: {hint}")
-
-
-def patterns(name: str) -> list[tuple[int, str, Adapter]]:
-    """Every pattern that fits a name, with its count of literal characters, the most specific first."""
-    last = name.replace("\\", "/").rstrip("/").rpartition("/")[2].lower()
-    fitting = [
-        (sum(c not in "*?" for c in pattern), pattern, row)
-        for row in rows()
-        for pattern in row.match
-        if fnmatchcase(last, pattern)
-    ]
-    return sorted(fitting, key=lambda found: -found[0])
-
-
-def _most_specific(name: str, among: list[Adapter] | tuple[Adapter, ...]) -> tuple[str, Adapter] | None:
-    return next(((pattern, row) for _, pattern, row in patterns(name) if row in among), None)
+    found: dict[str, str] = {}
+    for row in shipped().rows:
+        found |= row.port if isinstance(row.port, Mapping) else {kind: row.port for kind in row.model_type if row.port}
+    return found

@@ -30,6 +30,11 @@ class Recorder:
         self._row = 0
         self._made_by: tuple[str, str, dict[str, Any]] = ("", "", {})
 
+    @property
+    def saving(self) -> bool:
+        """Whether the store has taken everything so far."""
+        return self._store is not None
+
     def question(self, facts: EngineFacts, system: str, parent: int | None, text: str) -> int:
         """Store a question below `parent`, and the conversation itself if it is the first; returns its row."""
 
@@ -42,9 +47,14 @@ class Recorder:
 
     def begin_reply(self, parent: int, facts: EngineFacts, settings: GenerationSettings) -> int:
         """Store an empty reply below the question `parent`; pieces go to it from now on."""
-        made_by = self._made_by = _made_by(facts, settings)
-        self._row = self._write(lambda store: store.begin_reply(self.id, parent, *made_by)) or 0
+        made_by = _made_by(facts, settings)
+        self.go_on(self._write(lambda store: store.begin_reply(self.id, parent, *made_by)) or 0)
+        self._made_by = made_by
         return self._row
+
+    def go_on(self, row: int) -> None:
+        """Add the pieces that come to a reply that is stored."""
+        self._row, self._made_by = row, ("", "", {})
 
     def piece(self, text: str, reasoning: str) -> None:
         """Add a piece to the reply: it is on disk before it is shown, so that a kill -9 loses nothing."""

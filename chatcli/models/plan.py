@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from chatcli.errors import OutOfMemory
+from chatcli.models.chatglm import growth
 from chatcli.models.checkpoint import context_length, text_config
 from chatcli.models.weights import Tensor
 
@@ -95,6 +96,8 @@ def _on(device: Device, config: Mapping[str, Any], tensors: Mapping[str, Tensor]
     stored = _stored(tensors) or _declared(config)
     dtype, notes = _dtype(device, stored)
     size = sum(_size(t, dtype) for t in tensors.values()) or _cast(stored_bytes, stored, dtype)
+    if config.get("model_type") == "chatglm":
+        size += growth(config, _BYTES[dtype])
     per_token = kv_bytes_per_token(config, _BYTES[dtype])
     if dtype == "bfloat16" and device.kind == "cpu" and stored == "F32":
         full = LoadPlan("float32", device.name, "single", size * 2, per_token * 2)
@@ -188,12 +191,13 @@ def kv_bytes_per_token(config: Mapping[str, Any], element: int = 2) -> int:
     layers = first("num_hidden_layers", "num_layers", "n_layer", "n_layers")
     heads = first("num_attention_heads", "n_head", "n_heads")
     width = first("head_dim", "kv_channels") or first("hidden_size", "n_embd", "d_model") // max(heads, 1)
-    groups = first("num_key_value_heads", "num_kv_heads")
+    groups = first("num_key_value_heads", "num_kv_heads", "n_head_kv")
     if part.get("multi_query_attention"):  # ChatGLM2 and its successors
         groups = first("multi_query_group_num") or 1
     elif part.get("multi_query") and not groups:  # the first Falcons
         groups = 1
-    return 2 * layers * (groups or heads) * width * element
+    kept = 3 if part.get("model_type") == "yuan" else 2  # its inputs, beside keys and values
+    return kept * layers * (groups or heads) * width * element
 
 
 def _gigabytes(size: int) -> str:

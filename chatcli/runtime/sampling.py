@@ -7,26 +7,50 @@ min-p) and give the same logits, which a test proves. It knows one row of logits
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import torch
 
 from chatcli.errors import EngineError
 from chatcli.generation import GenerationSettings
 
+if TYPE_CHECKING:
+    from chatcli.runtime.constrain import TokenConstraint
+
+Drawn = tuple[int, float, tuple[tuple[int, float], ...]]
+"""A token's id and log probability, and the same of the likeliest tokens in its place."""
+
+NOT_NUMBERS = (
+    "The model computed no usable numbers (NaN or infinity) for the next token: its weights are "
+    "damaged or do not bear this precision; check the files or use another checkpoint."
+)
+
 
 class Sampler:
     """Draws tokens under settings in which nothing is open.
 
-    With a seed the draw repeats exactly on the same device; without one it is different every time.
+    With a seed the draw repeats exactly on the same device; without one it is different every time. Under a
+    `constraint` only what it allows is drawn. `logprobs` tells of every token drawn where they are asked for.
     """
 
-    def __init__(self, settings: GenerationSettings, device: torch.device) -> None:
-        self._settings = settings
+    def __init__(
+        self, settings: GenerationSettings, device: torch.device, constraint: TokenConstraint | None = None
+    ) -> None:
+        self.logprobs: list[Drawn] = []
+        self.settings = replace(settings, seed=None)
+        self._constraint = constraint
         self._generator = torch.Generator(device=device)
         if settings.seed is None:
             self._generator.seed()
         else:
             self._generator.manual_seed(settings.seed)
+
+    @property
+    def plain(self) -> bool:
+        """Whether a draw depends on the logits and the settings alone."""
+        settings = self.settings
+        return not self._constraint and settings.repetition_penalty == 1.0 and settings.top_logprobs is None
 
     def draw(self, logits: torch.Tensor, seen: Sequence[int]) -> int:
         """The next token's id from `logits` (vocabulary,), given all ids so far, prompt included.
@@ -36,15 +60,59 @@ class Sampler:
         """
         logits = logits.float()
         if not torch.isfinite(logits.max()):
-            raise EngineError(
-                "The model computed no usable numbers (NaN or infinity) for the next token: its weights are "
-                "damaged or do not bear this precision; check the files or use another checkpoint."
-            )
-        logits = penalise_repetition(logits, seen, self._settings.repetition_penalty or 1.0)
-        if not self._settings.temperature:
+            raise EngineError(NOT_NUMBERS)
+        allowed = self._constraint.allow(logits) if self._constraint else logits
+        token = self._choose(penalise_repetition(allowed, seen, self.settings.repetition_penalty or 1.0))
+        if self._constraint:
+            self._constraint.take(token)
+        if self.settings.top_logprobs is not None:
+            self.logprobs.append(_drawn(logits, token, self.settings.top_logprobs))
+        return token
+
+    def uniform(self) -> torch.Tensor:
+        """The next random number, (1,) in [0, 1): one a token, so that a batch draws what each alone would."""
+        return torch.rand(1, generator=self._generator, device=self._generator.device)
+
+    def _choose(self, logits: torch.Tensor) -> int:
+        if not self.settings.temperature:
             return int(logits.argmax())
-        probabilities = filter_logits(logits, self._settings).softmax(dim=-1)
-        return int(torch.multinomial(probabilities, 1, generator=self._generator))
+        return int(draw_at(filter_logits(logits, self.settings), self.uniform()))
+
+
+def draw_at(logits: torch.Tensor, uniform: torch.Tensor) -> torch.Tensor:
+    """The ids where the cumulative probabilities of `logits` (..., vocabulary) pass `uniform` (...,)."""
+    exact = torch.float32 if logits.device.type == "mps" else torch.float64
+    cumulative = logits.softmax(dim=-1, dtype=exact).cumsum(dim=-1)
+    # Scaled by the last sum, for rounding must not leave a gap at the end where no token is.
+    wanted = uniform.unsqueeze(-1).to(exact) * cumulative[..., -1:]
+    return torch.searchsorted(cumulative, wanted, right=True).squeeze(-1)
+
+
+def draw_rows(logits: torch.Tensor, samplers: Sequence[Sampler], seen: Sequence[Sequence[int]]) -> list[int]:
+    """The next token of every row of `logits` (rows, vocabulary), each as its own sampler would draw it.
+
+    Raises:
+        EngineError: a row's logits are not numbers.
+    """
+    settings = samplers[0].settings
+    if not all(sampler.plain and sampler.settings == settings for sampler in samplers):
+        return [sampler.draw(row, before) for row, sampler, before in zip(logits, samplers, seen, strict=True)]
+    logits = logits.float()
+    if not bool(torch.isfinite(logits.amax(dim=-1)).all()):
+        raise EngineError(NOT_NUMBERS)
+    if not settings.temperature:
+        tokens = logits.argmax(dim=-1)
+    else:
+        tokens = draw_at(filter_logits(logits, settings), torch.cat([sampler.uniform() for sampler in samplers]))
+    drawn: list[int] = tokens.tolist()
+    return drawn
+
+
+def _drawn(logits: torch.Tensor, token: int, others: int) -> Drawn:
+    logprobs = logits.log_softmax(dim=-1)
+    best = logprobs.topk(min(others, len(logprobs)))
+    top = tuple(zip(best.indices.tolist(), best.values.tolist(), strict=True))
+    return token, float(logprobs[token]), top
 
 
 def penalise_repetition(logits: torch.Tensor, seen: Sequence[int], penalty: float) -> torch.Tensor:
@@ -59,18 +127,20 @@ def penalise_repetition(logits: torch.Tensor, seen: Sequence[int], penalty: floa
 def filter_logits(logits: torch.Tensor, settings: GenerationSettings) -> torch.Tensor:
     """Scale by temperature, then push what top-k, top-p and min-p exclude to minus infinity.
 
-    `logits` is (vocabulary,). At least one token always remains.
+    `logits` is (..., vocabulary). At least one token of each row always remains.
     """
     logits = logits / (settings.temperature or 1.0)
     if settings.top_k:
-        smallest = logits.topk(min(settings.top_k, logits.shape[-1])).values[-1]
+        smallest = logits.topk(min(settings.top_k, logits.shape[-1])).values[..., -1:]
         logits = logits.masked_fill(logits < smallest, -torch.inf)
     if settings.top_p is not None and settings.top_p < 1.0:
         ascending, order = logits.sort()
         excluded = ascending.softmax(dim=-1).cumsum(dim=-1) <= 1.0 - settings.top_p
-        excluded[-1] = False
-        logits = logits.masked_fill(excluded.scatter(0, order, excluded), -torch.inf)
+        excluded[..., -1] = False
+        logits = logits.masked_fill(excluded.scatter(-1, order, excluded), -torch.inf)
     if settings.min_p:
         probabilities = logits.softmax(dim=-1)
-        logits = logits.masked_fill(probabilities < settings.min_p * probabilities.max(), -torch.inf)
+        logits = logits.masked_fill(
+            probabilities < settings.min_p * probabilities.amax(dim=-1, keepdim=True), -torch.inf
+        )
     return logits

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -10,7 +12,7 @@ from transformers.generation import logits_process as reference
 
 from chatcli.errors import EngineError
 from chatcli.generation import DEFAULTS, GenerationSettings
-from chatcli.runtime.sampling import Sampler, filter_logits, penalise_repetition
+from chatcli.runtime.sampling import Sampler, draw_at, draw_rows, filter_logits, penalise_repetition
 
 CPU = torch.device("cpu")
 
@@ -72,3 +74,31 @@ def test_logits_that_are_no_numbers_are_said_and_never_become_token_zero(wrong: 
     sampler = Sampler(GenerationSettings(temperature=temperature).over(DEFAULTS), CPU)
     with pytest.raises(EngineError, match="NaN"):
         sampler.draw(torch.full((5,), wrong), [])
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        GenerationSettings(temperature=0.0),
+        GenerationSettings(temperature=0.8, top_k=9, top_p=0.8, min_p=0.02),
+        GenerationSettings(temperature=1.0, repetition_penalty=1.4),
+    ],
+)
+def test_a_batch_draws_what_each_row_alone_would(said: GenerationSettings) -> None:
+    logits = torch.randn(5, 40, generator=torch.Generator().manual_seed(1)) * 3
+    seen = [[row, row + 1] for row in range(5)]
+
+    def samplers() -> list[Sampler]:
+        return [Sampler(replace(said, seed=row).over(DEFAULTS), CPU) for row in range(5)]
+
+    together, apart = samplers(), samplers()
+    for _ in range(6):
+        alone = [sampler.draw(row, before) for sampler, row, before in zip(apart, logits, seen, strict=True)]
+        assert draw_rows(logits, together, seen) == alone
+    with pytest.raises(EngineError, match="NaN"):
+        draw_rows(torch.full((5, 40), torch.nan), samplers(), seen)
+
+
+def test_a_token_without_probability_is_never_drawn() -> None:
+    logits = torch.tensor([-torch.inf, 0.0, -torch.inf, 0.0, -torch.inf])
+    assert [int(draw_at(logits, torch.tensor(u))) for u in (0.0, 0.499, 0.5, 1 - 2**-24)] == [1, 1, 3, 3]

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 
-from chatcli import guide
+from chatcli import guide, prompts
 from chatcli.environment import Environment
 from chatcli.errors import ChatcliError
 from chatcli.streaming.sanitize import sanitize
@@ -28,6 +28,7 @@ def folder(environment: Environment) -> Path:
 
 def refresh(environment: Environment) -> None:
     """Write every list whose source is newer than it; a folder that cannot be written to is left alone."""
+    from chatcli.adapters.table import adapters_file
     from chatcli.models.cache import cache_folder
 
     history = environment.data_folder / "history.db"
@@ -36,7 +37,9 @@ def refresh(environment: Environment) -> None:
     _write(environment, "models", (config, cache), lambda: _models(environment, cache))
     # What is newest in SQLite's WAL mode is beside the database.
     _write(environment, "conversations", (history, history.with_name("history.db-wal")), lambda: _talks(history))
-    _write(environment, "adapters", (config,), _adapters)
+    own = adapters_file(environment.config_folder)
+    _write(environment, "adapters", (own,), lambda: _adapters(environment))
+    _write(environment, "templates", (prompts.folder(environment.config_folder),), lambda: _templates(environment))
 
 
 def _write(
@@ -76,7 +79,11 @@ def _talks(history: Path) -> Iterable[Entry]:
         yield from ((each.id, each.title) for each in store.recent(CONVERSATIONS))
 
 
-def _adapters() -> Iterable[Entry]:
-    from chatcli.adapters.table import rows
+def _adapters(environment: Environment) -> Iterable[Entry]:
+    from chatcli.adapters.table import load_table
 
-    return [(row.name, "a row of the adapter table") for row in rows()]
+    return [(row.name, "a row of the adapter table") for row in load_table(environment.config_folder).rows]
+
+
+def _templates(environment: Environment) -> Iterable[Entry]:
+    return [(each.name, each.about) for each in prompts.templates(environment.config_folder).values()]

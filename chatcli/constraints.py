@@ -1,0 +1,85 @@
+"""What an answer must conform to, as a grammar: a JSON schema, a regular expression, one of several choices.
+
+Built on llguidance, which reads all three; imported when the first constraint is used. This module knows no
+token and no model: whether a grammar can be followed is decided before any model is loaded.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from chatcli.errors import UsageError
+from chatcli.generation import Constraint
+
+
+def json_schema(said: str) -> Constraint:
+    """The constraint of a schema, given as JSON text or as the path of a file.
+
+    Raises:
+        UsageError: there is no such file, it is no JSON, or the schema cannot be followed; names the keyword.
+    """
+    text = said
+    if not said.lstrip().startswith(("{", "[", "true", "false")):
+        try:
+            text = Path(said).expanduser().read_text(encoding="utf-8-sig")
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or "it is not UTF-8"
+            raise UsageError(f"The schema file {said} cannot be read: {reason}.") from error
+    try:
+        schema = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"--schema is no JSON: {error}.") from error
+    if schema is True:
+        schema = {}
+    if not isinstance(schema, dict):
+        raise UsageError('--schema must be a JSON object, such as {"type": "object"}.')
+    return _checked(Constraint("schema", json.dumps(schema, ensure_ascii=False)), "--schema")
+
+
+def regex(pattern: str) -> Constraint:
+    """The constraint of a regular expression, which the whole answer matches.
+
+    Raises:
+        UsageError: the pattern is wrong, or has look-around or back-references.
+    """
+    return _checked(Constraint("regex", pattern), "--regex")
+
+
+def choice(choices: Sequence[str]) -> Constraint:
+    """The answer is one of `choices`, to the letter.
+
+    Raises:
+        UsageError: there are none, or one is empty.
+    """
+    if not choices or not all(choices):
+        raise UsageError("--choice needs choices that are not empty, as in --choice yes,no.")
+    return _checked(Constraint("choice", json.dumps(list(choices), ensure_ascii=False)), "--choice")
+
+
+def grammar(constraint: Constraint) -> str:
+    """The grammar in llguidance's own form."""
+    from llguidance import LLMatcher
+
+    if constraint.kind == "schema":
+        # Flexible white space would let a model go on with blanks for ever.
+        made: str = LLMatcher.grammar_from_json_schema(
+            constraint.text, overrides={"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
+        )
+    elif constraint.kind == "regex":
+        made = LLMatcher.grammar_from_regex(constraint.text)
+    else:
+        made = LLMatcher.grammar_from_lark("start: " + " | ".join(json.dumps(c) for c in json.loads(constraint.text)))
+    return made
+
+
+def _checked(constraint: Constraint, flag: str) -> Constraint:
+    from llguidance import LLMatcher
+
+    failed, messages = LLMatcher.validate_grammar_with_warnings(grammar(constraint))
+    if failed:
+        lines = [line.strip() for line in messages[0].splitlines() if line.strip()]
+        said = next((line for line in lines if line.startswith("error: ")), lines[0]).removeprefix("error: ")
+        raise UsageError(f"{flag} cannot be followed: {said}.")
+    return constraint
