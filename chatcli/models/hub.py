@@ -94,6 +94,8 @@ def not_here(name: str, variables: Mapping[str, str], known: Collection[str] = (
     _as_folder(name)
     suggest = _Suggestions(name, (*cached_names(cache_folder(variables)), *known))
     return ModelNotFound(f"{name} is not on this machine; `chatcli run {name}` would fetch it.{suggest.sentence}")
+
+
 def survey(
     name: str,
     *,
