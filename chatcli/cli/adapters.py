@@ -40,7 +40,8 @@ def adapters_list(context: typer.Context, as_json: Json = False) -> int:
 
 
 def adapters_show(
-    name: Annotated[str, typer.Argument(help="A row's name, as `chatcli adapters` lists them.")], as_json: Json = False
+    adapter: Annotated[str, typer.Argument(metavar="NAME", help="A row's name, as `chatcli adapters` lists them.")],
+    as_json: Json = False,
 ) -> int:
     """Show a row of the table, with an example of its prompts."""
     from chatcli.adapters.prompt import build
@@ -48,7 +49,7 @@ def adapters_show(
     from chatcli.render.columns import columns
     from chatcli.streaming.sanitize import sanitize
 
-    row = _table(real_environment()).row(name)
+    row = _table(real_environment()).row(adapter)
     example = Conversation(
         (
             Message("system", "Answer briefly."),
@@ -120,7 +121,7 @@ def _candidate(said: Mapping[str, Any]) -> tuple[str, str, str]:
 
 
 def adapters_render(
-    name: Annotated[str, typer.Argument(help="A row's name, or a model on this machine.")],
+    adapter: Annotated[str, typer.Argument(metavar="NAME", help="A row's name, or a model on this machine.")],
 ) -> int:
     """Print the prompt that a conversation becomes, byte for byte.
 
@@ -128,13 +129,13 @@ def adapters_render(
     """
     from chatcli.adapters.prompt import build
     from chatcli.adapters.thinking import thinking
-    from chatcli.cli.ask import read_text
     from chatcli.cli.conversation_json import conversation_from_json
+    from chatcli.cli.question import read_input
     from chatcli.streaming.sanitize import sanitize
 
     environment = real_environment()
-    templates, tokens = _templates(name, environment)
-    given = conversation_from_json(read_text(environment))
+    templates, tokens = _templates(adapter, environment)
+    given = conversation_from_json(read_input(environment))
     template = templates.select(tools=bool(given.tools), documents=bool(given.documents))
     variables: dict[str, Any] = {**tokens, **thinking(template, given.settings)}
     text = build(

@@ -25,7 +25,9 @@ OPEN |= {"reasoning_effort": "the model's own way"}
 
 
 def models_show(
-    name: Annotated[str, typer.Argument(help="A model on this machine: Hub id, alias, folder, or guide.")],
+    model: Annotated[
+        str, typer.Argument(metavar="NAME", help="A model on this machine: Hub id, alias, folder, guide.")
+    ],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")] = False,
 ) -> int:
     """Show how a model is talked to and sampled, and where each setting comes from.
@@ -41,9 +43,9 @@ def models_show(
 
     environment = real_environment()
     config, table = load(environment), load_table(environment.config_folder)
-    checkpoint = local_checkpoint(name, config, environment)
+    checkpoint = local_checkpoint(model, config, environment)
     if checkpoint is None:
-        raise not_here(name, environment.variables, (*config.aliases, *table.examples()))
+        raise not_here(model, environment.variables, (*config.aliases, *table.examples()))
     facts, layers = _facts(checkpoint, table)
     names = {field: key for key, field in FIELDS.items()}
     sourced = list(in_force(config.generation_settings(), config.layers(), layers))
