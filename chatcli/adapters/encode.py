@@ -9,15 +9,12 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING
 
 from chatcli.adapters.prompt import Prompt
 from chatcli.errors import BrokenCheckpoint
 from chatcli.models.checkpoint import Checkpoint
+from chatcli.models.tokenizer import Tokenizer
 from chatcli.models.vocabulary import tokenizer as read_tokenizer
-
-if TYPE_CHECKING:
-    from tokenizers import Tokenizer
 
 # Something to stand before a continuation and be taken off again; which one stays apart from the text
 # behind it depends on the vocabulary.

@@ -8,21 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from chatcli.adapters.encode import Spoken, encode
+from chatcli.adapters.encode import Spoken, encode, encode_text
 from chatcli.adapters.prompt import Templates, begun, build, choose_templates, loses_system
 from chatcli.adapters.row import Adapter
 from chatcli.adapters.table import Match, Table
 from chatcli.adapters.thinking import thinking, unheard
 from chatcli.conversation import Conversation
+from chatcli.errors import BrokenCheckpoint
 from chatcli.generation import GenerationSettings, Layer
 from chatcli.models.checkpoint import Checkpoint, require_chat_model
 from chatcli.models.generation_config import declared_ends, declared_sampling
-from chatcli.models.vocabulary import special_tokens
-
-if TYPE_CHECKING:
-    from tokenizers import Tokenizer
+from chatcli.models.pieces import PieceTokenizer
+from chatcli.models.tokenizer import Tokenizer
+from chatcli.models.vocabulary import SpecialTokens, special_tokens
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,8 @@ class ChatFormat:
 
     `match` is its row, if one fits. `end` are the ids that end a reply, `stop` the texts; `tags` open and
     close a reasoning part, and `kept` are their ids, shown though a tokenizer may call them special.
-    `layers` is what the checkpoint's files and the row say of sampling, the nearest first.
+    `layers` is what the checkpoint's files and the row say of sampling, the nearest first. `before` and `behind`
+    are ids around what a template writes; with `rereads`, replies are encoded as text again.
     """
 
     match: Match | None
@@ -44,6 +45,10 @@ class ChatFormat:
     tags: tuple[str, ...]
     kept: frozenset[int]
     layers: tuple[Layer, ...]
+    before: tuple[int, ...] = ()
+    behind: tuple[int, ...] = ()
+    rereads: bool = False
+    cleanup: str = ""
 
     @property
     def row(self) -> str:
@@ -77,9 +82,14 @@ class ChatFormat:
         template = self.templates.select(tools=bool(tools), documents=bool(documents))
         given: dict[str, Any] = {**self.variables, **thinking(template, settings or GenerationSettings())}
         prompt = build(template, conversation, control=self.control, tools=tools, documents=documents, **given)
-        if reply:
+        if self.rereads:
+            spoken = ()
+        if reply and not self.behind:
             prompt = begun(prompt, reply, self.tags, self.control)
-        return encode(self.tokenizer, prompt, spoken, self.control)
+        ids = [*self.before, *encode(self.tokenizer, prompt, spoken, self.control), *self.behind]
+        if reply and self.behind:
+            ids += encode_text(self.tokenizer, reply.text)
+        return ids
 
     def notes(self, conversation: Conversation, settings: GenerationSettings) -> Iterator[str]:
         """A sentence for each thing that a person asked for and that the template has no place for."""
@@ -102,7 +112,7 @@ def require_chat_format(checkpoint: Checkpoint, table: Table) -> None:
         NotAChatModel: an encoder, a translator, or a base model without a chat format.
     """
     require_chat_model(checkpoint)
-    choose_templates(checkpoint, table.match(checkpoint.name, checkpoint.model_type))
+    choose_templates(checkpoint, table.match(checkpoint.name, checkpoint.family))
 
 
 def chat_format(checkpoint: Checkpoint, tokenizer: Tokenizer, table: Table) -> ChatFormat:
@@ -112,7 +122,7 @@ def chat_format(checkpoint: Checkpoint, tokenizer: Tokenizer, table: Table) -> C
         NotAChatModel: it has no chat format, and no row knows one.
         BrokenCheckpoint: its tokenizer files are damaged.
     """
-    found = table.match(checkpoint.name, checkpoint.model_type)
+    found = table.match(checkpoint.name, checkpoint.family)
     templates = choose_templates(checkpoint, found)
     row = found.adapter if found else Adapter("own")
     tokens = special_tokens(checkpoint)
@@ -122,13 +132,17 @@ def chat_format(checkpoint: Checkpoint, tokenizer: Tokenizer, table: Table) -> C
         match=found,
         templates=templates,
         tokenizer=tokenizer,
-        control=tokens.control("".join(templates.named.values())),
+        control=_control(tokenizer, tokens, "".join(templates.named.values())),
         variables=dict(tokens.named),
         end=_ids(tokenizer, ends) | declared_ends(checkpoint, special.values()),
         stop=row.stop,
         tags=row.reasoning,
         kept=frozenset(number for text, number in special.items() if any(text in tag for tag in row.reasoning)),
         layers=layers(checkpoint, found),
+        before=_each_id(tokenizer, row.before),
+        behind=_each_id(tokenizer, row.behind),
+        rereads=row.rereads,
+        cleanup=row.cleanup,
     )
 
 
@@ -141,6 +155,18 @@ def layers(checkpoint: Checkpoint, match: Match | None) -> tuple[Layer, ...]:
 def specials(tokenizer: Tokenizer) -> dict[str, int]:
     """The special tokens, which are left out where ids are decoded, with their ids."""
     return {token.content: number for number, token in tokenizer.get_added_tokens_decoder().items() if token.special}
+
+
+def _control(tokenizer: Tokenizer, tokens: SpecialTokens, templates: str) -> frozenset[str]:
+    """What a person must not be able to type; tokenizers of our own recognise only what templates write."""
+    return tokenizer.roles if isinstance(tokenizer, PieceTokenizer) else tokens.control(templates)
+
+
+def _each_id(tokenizer: Tokenizer, texts: Sequence[str]) -> tuple[int, ...]:
+    ids = [(text, tokenizer.token_to_id(text)) for text in texts]
+    if missing := [text for text, each in ids if each is None]:
+        raise BrokenCheckpoint(f"The tokenizer lacks {missing[0]}, which begins or ends every prompt of its family.")
+    return tuple(each for _, each in ids if each is not None)
 
 
 def _ids(tokenizer: Tokenizer, texts: Sequence[str]) -> frozenset[int]:

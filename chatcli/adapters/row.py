@@ -19,6 +19,7 @@ from typing import Any
 from chatcli.config import FROM_THE_MODEL, check
 from chatcli.errors import ConfigError, UsageError
 from chatcli.generation import GenerationSettings
+from chatcli.streaming.cleanup import CLEANUPS
 
 # Names that a template already has, or that Jinja keeps for itself.
 _TAKEN = frozenset({"messages", "tools", "documents", "add_generation_prompt", "bos_token", "eos_token"})
@@ -47,6 +48,10 @@ class Adapter:
     reasoning: tuple[str, ...] = ("<think>", "</think>")
     defaults: GenerationSettings = field(default_factory=GenerationSettings)
     examples: tuple[str, ...] = ()
+    before: tuple[str, ...] = ()
+    behind: tuple[str, ...] = ()
+    rereads: bool = False
+    cleanup: str = ""
     port: str = ""
     notes: str = ""
     folder: Path | None = None
@@ -162,6 +167,12 @@ def _tags(key: str, value: object) -> tuple[str, ...]:
     return texts
 
 
+def _cleanup(key: str, value: object) -> str:
+    if (text := _text(key, value)) not in CLEANUPS:
+        raise UsageError(f'{key}: there is no "{text}"; {_near(text, [name for name in CLEANUPS if name])}')
+    return text
+
+
 def _flag(key: str, value: object) -> bool:
     if not isinstance(value, bool):
         raise UsageError(f"{key} must be true or false.")
@@ -205,6 +216,10 @@ _KEYS: Mapping[str, Callable[[str, object], object]] = {
     "reasoning": _tags,
     "defaults": _sampling,
     "examples": _texts,
+    "before": _texts,
+    "behind": _texts,
+    "rereads": _flag,
+    "cleanup": _cleanup,
     "port": _text,
     "notes": _text,
 }

@@ -129,13 +129,13 @@ def adapters_render(
     """
     from chatcli.adapters.prompt import build
     from chatcli.adapters.thinking import thinking
-    from chatcli.cli.ask import read_text
     from chatcli.cli.conversation_json import conversation_from_json
+    from chatcli.cli.question import read_input
     from chatcli.streaming.sanitize import sanitize
 
     environment = real_environment()
     templates, tokens = _templates(adapter, environment)
-    given = conversation_from_json(read_text(environment))
+    given = conversation_from_json(read_input(environment))
     template = templates.select(tools=bool(given.tools), documents=bool(given.documents))
     variables: dict[str, Any] = {**tokens, **thinking(template, given.settings)}
     text = build(

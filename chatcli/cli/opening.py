@@ -5,13 +5,12 @@ The wiring of configuration, history, engine and session; it knows no key and no
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from chatcli import guide
-from chatcli.config import Config, load
+from chatcli.config import Config
 from chatcli.engines.deferred import DeferredEngine, Report
 from chatcli.environment import Environment
 from chatcli.errors import UsageError
@@ -25,30 +24,25 @@ if TYPE_CHECKING:
 GUIDE_NOTE = "The built-in guide answers; for a real model: chatcli config set model NAME"
 
 
-def open_session(environment: Environment, flags: Mapping[str, object], *, resume: str = "") -> Session:
+def open_session(environment: Environment, config: Config, *, resume: str = "") -> Session:
     """A session whose model begins to load now.
 
-    `flags` are what the command line says, by the names of the configuration; `resume` is the id of a
-    stored conversation, which goes on with its own model unless a flag names another.
+    `resume` is the id of a stored conversation, which goes on with its own model and system message unless the
+    command line names others.
 
     Raises:
-        ConfigError: a setting is wrong.
         UsageError: `resume` names no conversation.
     """
-    config = load(environment, flags)
-    store, stored_id = _opened(environment, resume, keep=_keeps(config))
-    stored_model = store.load(stored_id).model if stored_id else ""
-    name = full_name(str(flags.get("model") or stored_model or config.value("model") or guide.NAME), config)
+    store, stored_id = _opened(environment, resume, keep=config.value("history") is not False)
+    stored_model = store.load(stored_id).model if stored_id and not config.said_by_flag("model") else ""
+    name = full_name(stored_model or str(config.value("model") or guide.NAME), config)
     if name == guide.NAME:
         environment.note(GUIDE_NOTE)
-    engine = open_engine(name, config, environment)
-    system = None if stored_id and "system" not in flags else str(config.value("system") or "")
-    settings = config.generation_settings()
     return Session(
-        engine,
-        settings,
+        open_engine(name, config, environment),
+        config.generation_settings(),
         store,
-        system=system,
+        system=None if stored_id and not config.said_by_flag("system") else str(config.value("system") or ""),
         resume=stored_id,
         said=config.layers(),
         monotonic=environment.monotonic,
@@ -59,19 +53,6 @@ def open_engine(name: str, config: Config, environment: Environment) -> Deferred
     """The engine of the model that a person calls `name`, which begins to load now."""
     meant = full_name(name, config)
     return DeferredEngine(lambda report: _open_local(meant, config, environment, report), name=meant)
-
-
-def keeps_history(environment: Environment, flags: Mapping[str, object]) -> bool:
-    """Whether anything of a talk under these flags may stay behind it: the history, what was typed.
-
-    Raises:
-        ConfigError: a setting is wrong.
-    """
-    return _keeps(load(environment, flags))
-
-
-def _keeps(config: Config) -> bool:
-    return config.value("history") is not False
 
 
 def _opened(environment: Environment, resume: str, *, keep: bool) -> tuple[Store, str]:
@@ -89,15 +70,6 @@ def _opened(environment: Environment, resume: str, *, keep: bool) -> tuple[Store
     memory.add_imported([store.load(stored_id)])
     store.close()
     return memory, stored_id
-
-
-def as_wished(environment: Environment, flags: Mapping[str, object]) -> Environment:
-    """The environment with what a person wishes of the output, by flag, variable or file.
-
-    Raises:
-        ConfigError, UsageError: a setting is wrong.
-    """
-    return replace(environment, plain=bool(load(environment, flags).value("plain")))
 
 
 def full_name(name: str, config: Config) -> str:

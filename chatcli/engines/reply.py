@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from chatcli.adapters.format import ChatFormat, specials
 from chatcli.conversation import Message
 from chatcli.generation import Event, GenerationSettings, Reasoning, Text
+from chatcli.streaming.cleanup import Cleanup
 from chatcli.streaming.detokenize import Detokenizer
 from chatcli.streaming.reasoning import ReasoningSplitter
 from chatcli.streaming.sanitize import sanitize
@@ -38,6 +39,7 @@ class Reply:
         within = {text: i for text, i in special.items() if any(text in stop and text != stop for stop in stops)}
         self._unshown = [text for text, i in within.items() if i not in chat.kept]
         self._detokenizer = Detokenizer(chat.tokenizer, keep=chat.kept | frozenset(within.values()))
+        self._cleanup = Cleanup(chat.cleanup)
         self._stops = StopStrings(stops)
         self._splitter = ReasoningSplitter(*chat.tags, inside=inside)
         self._text, self._reasoning = [began.text], [began.reasoning]
@@ -58,18 +60,23 @@ class Reply:
 
     def replay(self, ids: Iterable[int]) -> list[Event]:
         """Take in the ids of what was shown before; returns what they hold beyond that, if it fits to it."""
-        events = [event for token in ids for event in self._split(self._certain(self._detokenizer.push(token)))]
+        events = [
+            event
+            for token in ids
+            for event in self._split(self._certain(self._cleanup.push(self._detokenizer.push(token))))
+        ]
         return self._new(events, strict=True)
 
     def push(self, token: int) -> list[Event]:
         """What the token makes certain."""
-        return self._new(self._split(self._certain(self._detokenizer.push(token))))
+        return self._new(self._split(self._certain(self._cleanup.push(self._detokenizer.push(token)))))
 
     def flush(self, *, ended: bool) -> list[Event]:
         """What was held back: at the end of the reply, or at a limit, where half a character stays held."""
         if self.stopped:
             return []
-        text = self._certain(self._detokenizer.flush()) if ended else ""
+        text = self._detokenizer.flush() if ended else ""
+        text = self._certain(self._cleanup.push(text) + self._cleanup.flush())
         return self._new(self._split(text if self.stopped else text + self._plain(self._stops.flush()), last=True))
 
     def _certain(self, text: str) -> str:

@@ -68,6 +68,15 @@ class Checkpoint:
         """The family as config.json names it."""
         return str(self.config["model_type"])
 
+    @property
+    def family(self) -> str:
+        """`model_type`, or a more exact name where several families share one: rows of the table go by it."""
+        if self.model_type != "chatglm":
+            return self.model_type
+        from chatcli.models.chatglm import variant
+
+        return variant(self.config, self.folder, self.name)
+
 
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON object from a file.

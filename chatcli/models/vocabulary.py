@@ -8,14 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from chatcli.errors import BrokenCheckpoint
 from chatcli.models.checkpoint import Checkpoint, read_json
+from chatcli.models.tokenizer import Tokenizer
 
-if TYPE_CHECKING:
-    from tokenizers import Tokenizer
+_OWN_FILES = {"chatglm": "chatglm"}
+"""Model types whose tokenizers transformers cannot convert, with the module here that reads their files."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,18 +122,19 @@ def _read_text(path: Path) -> str:
 
 
 def tokenizer(checkpoint: Checkpoint) -> Tokenizer | None:
-    """The tokenizer of tokenizer.json; None where there is no such file.
+    """The tokenizer of tokenizer.json, or of the files that a family of `_OWN_FILES` has; None where there is neither.
 
     Raises:
         BrokenCheckpoint: the file is damaged.
     """
     path = checkpoint.folder / "tokenizer.json"
     if not path.is_file():
-        return None
-    from tokenizers import Tokenizer
+        own = _OWN_FILES.get(checkpoint.model_type)
+        return import_module(f"chatcli.models.{own}").read_tokenizer(checkpoint) if own else None
+    from tokenizers import Tokenizer as FastTokenizer
 
     try:
-        return Tokenizer.from_file(str(path))
+        return FastTokenizer.from_file(str(path))
     except Exception as error:  # the Rust side raises plain `Exception`
         raise BrokenCheckpoint(
             f"{path} is no usable tokenizer ({str(error)[:100]}): download the model again."

@@ -56,12 +56,13 @@ def decode_batch(
 
 
 class _Padded:
-    """The cache of a batch with its mask: (rows, tokens so far), 0 where a row is padding."""
+    """The cache of a batch with its ids and mask: (rows, tokens so far), 0 where a row is padding."""
 
     def __init__(self, model: Any, prompts: Sequence[Sequence[int]]) -> None:
         self._model = model
         self._device = model.get_input_embeddings().weight.device
         self._cache = DynamicCache(config=model.config)
+        self._ids = torch.empty(len(prompts), 0, dtype=torch.long, device=self._device)
         longest = max(map(len, prompts))
         self._mask = torch.tensor(
             [[0] * (longest - len(prompt)) + [1] * len(prompt) for prompt in prompts], device=self._device
@@ -70,10 +71,12 @@ class _Padded:
     def prefill(self, prompts: Sequence[Sequence[int]]) -> torch.Tensor:
         """Read all prompts, a chunk of columns at a time; logits (rows, vocabulary) of their last tokens."""
         longest = self._mask.shape[1]
+        # A context that sees itself in both directions is read at once.
+        chunk = longest if hasattr(self._model, "undivided") else PREFILL_CHUNK
         ids = torch.tensor([[0] * (longest - len(prompt)) + list(prompt) for prompt in prompts], device=self._device)
         logits = torch.empty(0)
-        for start in range(0, longest, PREFILL_CHUNK):
-            logits = self._forward(ids[:, start : start + PREFILL_CHUNK], self._mask[:, : start + PREFILL_CHUNK])
+        for start in range(0, longest, chunk):
+            logits = self._forward(ids[:, start : start + chunk], self._mask[:, : start + chunk])
         return logits
 
     def step(self, tokens: Sequence[int]) -> torch.Tensor:
@@ -84,12 +87,16 @@ class _Padded:
     def keep(self, places: Sequence[int]) -> None:
         """Drop all rows but those."""
         index = torch.tensor(places, dtype=torch.long, device=self._device)
-        self._mask = self._mask[index]
+        self._mask, self._ids = self._mask[index], self._ids[index]
         if places:
             self._cache.batch_select_indices(index)
 
     def _forward(self, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        positions = (mask.cumsum(dim=1) - 1).clamp(min=0)[:, -ids.shape[1] :]
+        self._ids = torch.cat([self._ids, ids], dim=1)
+        if hasattr(self._model, "positions"):
+            positions = self._model.positions(self._ids, mask)[..., -ids.shape[1] :]
+        else:
+            positions = (mask.cumsum(dim=1) - 1).clamp(min=0)[:, -ids.shape[1] :]
         with torch.inference_mode():
             out = self._model(
                 input_ids=ids,

@@ -13,7 +13,7 @@ import torch
 
 from chatcli.errors import EngineError
 from chatcli.generation import Progress
-from chatcli.runtime.kv import PrefixCache
+from chatcli.runtime.kv import CACHE, PrefixCache
 from chatcli.runtime.sampling import Sampler
 
 PREFILL_CHUNK = 512
@@ -23,13 +23,17 @@ PREFILL_CHUNK = 512
 def prefill(model: Any, cache: PrefixCache, ids: Sequence[int]) -> Generator[Progress, None, torch.Tensor]:
     """Feed what of `ids` is not cached yet, a chunk at a time; returns the last position's logits.
 
+    A model whose context sees itself in both directions has a method `undivided`, which says how many of the
+    first ids must be fed at once, and a method `places`, which tells positions from all ids so far.
+
     Yields how much of the prompt has been read, in tokens. Closing it between chunks keeps what was read.
     """
-    done = cache.keep_common_prefix(ids)
+    undivided = model.undivided(ids) if hasattr(model, "undivided") else 0
+    done = cache.keep_common_prefix(ids, undivided)
     logits = torch.empty(0)
     while done < len(ids):
         yield Progress("reading", done, len(ids), "tokens")
-        chunk = ids[done : done + PREFILL_CHUNK]
+        chunk = ids[done : max(done + PREFILL_CHUNK, undivided)]
         logits = _forward(model, cache, chunk)
         done += len(chunk)
     return logits
@@ -70,11 +74,16 @@ def _forward(model: Any, cache: PrefixCache, ids: Sequence[int]) -> torch.Tensor
             f"The tokenizer made token {max(ids)}, but the model knows only {vocabulary}: "
             "the checkpoint's tokenizer and weights do not belong together."
         )
+    device = model.get_input_embeddings().weight.device
+    told = {}
+    if hasattr(model, "places"):
+        told["position_ids"] = model.places([*cache.ids, *ids], len(cache.ids))[None].to(device)
     with torch.inference_mode(), cache.feeding(ids) as layers:
         out = model(
-            input_ids=torch.tensor([list(ids)], device=model.get_input_embeddings().weight.device),
-            past_key_values=layers,
+            input_ids=torch.tensor([list(ids)], device=device),
+            **{CACHE: layers},
             use_cache=True,
+            **told,
             **_last_logits_only(type(model)),
         )
         logits: torch.Tensor = out.logits[0, -1]

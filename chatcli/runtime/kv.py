@@ -6,12 +6,17 @@ It knows transformers' cache layers; it knows no text, no template and no sampli
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from transformers.cache_utils import DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
 from transformers.configuration_utils import PreTrainedConfig
+from transformers.modeling_outputs import CausalLMOutputWithPast
+
+CACHE = "cache" if "cache" in inspect.signature(CausalLMOutputWithPast).parameters else "past_key_values"
+"""How models call the cache they are given: transformers 5.24 renamed it."""
 
 
 class PrefixCache:
@@ -36,13 +41,15 @@ class PrefixCache:
         """Whether every layer holds keys and values of single tokens, and no running state."""
         return all(type(layer) in (DynamicLayer, DynamicSlidingWindowLayer) for layer in self.layers.layers)
 
-    def keep_common_prefix(self, ids: Sequence[int]) -> int:
+    def keep_common_prefix(self, ids: Sequence[int], undivided: int = 0) -> int:
         """Cut the cache down to what it shares with `ids`, less the last id, which must be fed.
 
-        Returns how many ids need not be fed again. Layers that cannot be cut (a sliding window that has
+        The first `undivided` ids see each other, so what was computed for them holds only where all of them are
+        shared. Returns how many ids need not be fed again. Layers that cannot be cut (a sliding window that has
         moved on, a recurrent state) make that 0, unless nothing needs to be cut.
         """
-        length = _common_prefix(self.ids, ids[:-1])
+        shared = _common_prefix(self.ids, ids)
+        length = min(shared, len(ids) - 1) if shared >= undivided else 0
         if not _cut(self.layers, len(self.ids) - length):
             self.clear()
             return 0

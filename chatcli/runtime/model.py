@@ -9,13 +9,14 @@ from collections.abc import Collection, Generator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+import tokenizers
 import torch
-from tokenizers import Tokenizer
 
 from chatcli.errors import ChatcliError, EngineError, OutOfMemory, UsageError
 from chatcli.generation import GenerationSettings, Progress
 from chatcli.models.checkpoint import Checkpoint
 from chatcli.models.plan import plan
+from chatcli.models.tokenizer import Tokenizer
 from chatcli.models.weights import Weights
 from chatcli.runtime.decode import decode, prefill
 from chatcli.runtime.devices import devices, memory_bandwidth
@@ -105,6 +106,10 @@ class CausalModel:
         """
         from chatcli.runtime.constrain import TokenConstraint, Vocabulary
 
+        if not isinstance(tokenizer, tokenizers.Tokenizer):
+            raise UsageError(
+                "This model's vocabulary is a SentencePiece file, which no constraint can be followed with."
+            )
         if not self._vocabulary:
             size = self._model.get_input_embeddings().num_embeddings
             try:

@@ -64,3 +64,11 @@ def test_light_commands_stay_light(tmp_path: Path, arguments: tuple[str, ...]) -
     assert out or arguments == ("history",)
     assert "chatcli" in modules
     assert not modules & HEAVY
+
+
+@pytest.mark.parametrize(("name", "ids"), [("chatglm1", "5 41 145"), ("chatglm3", "478 686"), ("glm4", "343 161 519")])
+def test_tokens_of_old_vocabulary_files_are_counted_without_torch(tmp_path: Path, name: str, ids: str) -> None:
+    folder = Path(__file__).parent.parent / "golden" / "chatglm" / name
+    code, out, modules = imported(tmp_path, "tokens", "--ids", "-m", str(folder), "你好")
+    assert (code, out) == (0, f"{ids}\n")
+    assert not modules & HEAVY

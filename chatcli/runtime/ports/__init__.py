@@ -26,13 +26,15 @@ class Port:
     published one. `model` is the causal language model: a class of ours, or a subclass of a native one with a
     name of its own, for `weights` are the loader's renamings and conversions for that class name alone.
     `tokenizers` are the classes by the names that tokenizer_config.json may say; none where tokenizer.json or
-    a native class serves.
+    a native class serves. A `model_type` that several architectures share has `variants` in place of a `model`:
+    its `config.from_dict` returns the `config` of one of them.
     """
 
     config: type[PreTrainedConfig]
-    model: type[PreTrainedModel]
+    model: type[PreTrainedModel] | None = None
     weights: Sequence[Any] = ()
     tokenizers: Sequence[type] = field(default=())
+    variants: Sequence[Port] = ()
 
 
 _registered: set[str] = set()
@@ -51,9 +53,15 @@ def register(model_type: str = "") -> None:
 
 def _register(port: Port) -> None:
     AutoConfig.register(port.config.model_type, port.config, exist_ok=True)
-    AutoModel.register(port.config, port.model, exist_ok=True)
-    AutoModelForCausalLM.register(port.config, port.model, exist_ok=True)
+    for each in port.variants or (port,):
+        if each.model:
+            _register_model(each, each.model, port.tokenizers)
+
+
+def _register_model(port: Port, model: type[PreTrainedModel], tokenizers: Sequence[type]) -> None:
+    AutoModel.register(port.config, model, exist_ok=True)
+    AutoModelForCausalLM.register(port.config, model, exist_ok=True)
     if port.weights:
-        register_checkpoint_conversion_mapping(port.model.__name__, list(port.weights), overwrite=True)
-    for tokenizer in port.tokenizers:
-        AutoTokenizer.register(port.config, tokenizer, exist_ok=True)  # type: ignore[no-untyped-call]
+        register_checkpoint_conversion_mapping(model.__name__, list(port.weights), overwrite=True)
+    for tokenizer in tokenizers:
+        AutoTokenizer.register(port.config, tokenizer, exist_ok=True)
