@@ -62,6 +62,11 @@ class Environment:
         """Whether the terminal can take back a line that it shows."""
         return self.variables.get("TERM") != "dumb"
 
+    @property
+    def offline(self) -> bool:
+        """Whether the Hub may not be asked, as huggingface_hub reads it."""
+        return self.variables.get("HF_HUB_OFFLINE", "").lower() in ("1", "true", "yes", "on")
+
     def note(self, text: str) -> None:
         """One line on stderr, only where a person can see it."""
         if self.stderr_is_terminal:

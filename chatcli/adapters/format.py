@@ -159,7 +159,7 @@ def specials(tokenizer: Tokenizer) -> dict[str, int]:
 
 def _control(tokenizer: Tokenizer, tokens: SpecialTokens, templates: str) -> frozenset[str]:
     """What a person must not be able to type; tokenizers of our own recognise only what templates write."""
-    return tokenizer.roles if isinstance(tokenizer, PieceTokenizer) else tokens.control(templates)
+    return tokenizer.control if isinstance(tokenizer, PieceTokenizer) else tokens.control(templates)
 
 
 def _each_id(tokenizer: Tokenizer, texts: Sequence[str]) -> tuple[int, ...]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import difflib
 import re
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cache, lru_cache
 from importlib.resources import files
@@ -55,7 +56,7 @@ class Match:
         Not a base model; and not one that only its `model_type` brought here, unless all of the type chat:
         "llama" is also what base models are called.
         """
-        return self.by in ("flag", "name") or self.adapter.always_chats
+        return self.by in ("flag", "name") or (self.by == "model_type" and self.adapter.always_chats)
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,4 +240,7 @@ def _toml(text: str) -> dict[str, dict[str, object]]:
 
 def ports() -> dict[str, str]:
     """The model types that only a port of ours runs, each with the port's module in `runtime.ports`."""
-    return {kind: row.port for row in shipped().rows if row.port for kind in row.model_type}
+    found: dict[str, str] = {}
+    for row in shipped().rows:
+        found |= row.port if isinstance(row.port, Mapping) else {kind: row.port for kind in row.model_type if row.port}
+    return found

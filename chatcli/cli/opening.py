@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from chatcli import guide
+from chatcli.cli.options import Talk
 from chatcli.config import Config
 from chatcli.engines.deferred import DeferredEngine, Report
 from chatcli.environment import Environment
@@ -24,22 +25,27 @@ if TYPE_CHECKING:
 GUIDE_NOTE = "The built-in guide answers; for a real model: chatcli config set model NAME"
 
 
-def open_session(environment: Environment, config: Config, *, resume: str = "") -> Session:
+def open_session(environment: Environment, config: Config, talk: Talk) -> Session:
     """A session whose model begins to load now.
 
-    `resume` is the id of a stored conversation, which goes on with its own model and system message unless the
-    command line names others.
+    A conversation that is picked up goes on with its own model and system message unless the command line names
+    others. Where the command line trusts the model's own Python code, that may run if the person agrees.
 
     Raises:
-        UsageError: `resume` names no conversation.
+        UsageError: the conversation to pick up does not exist.
+        ModelError: there is no agreement on the model's own code.
     """
-    store, stored_id = _opened(environment, resume, keep=config.value("history") is not False)
+    store, stored_id = _opened(environment, talk.resume, keep=config.value("history") is not False)
     stored_model = store.load(stored_id).model if stored_id and not config.said_by_flag("model") else ""
     name = full_name(stored_model or str(config.value("model") or guide.NAME), config)
     if name == guide.NAME:
         environment.note(GUIDE_NOTE)
+    if talk.trust:
+        from chatcli.cli.consent import agree_on_code
+
+        agree_on_code(name, config, environment, talk.revision)
     return Session(
-        open_engine(name, config, environment),
+        open_engine(name, config, environment, talk.revision),
         config.generation_settings(),
         store,
         system=None if stored_id and not config.said_by_flag("system") else str(config.value("system") or ""),
@@ -49,10 +55,10 @@ def open_session(environment: Environment, config: Config, *, resume: str = "") 
     )
 
 
-def open_engine(name: str, config: Config, environment: Environment) -> DeferredEngine:
+def open_engine(name: str, config: Config, environment: Environment, revision: str = "") -> DeferredEngine:
     """The engine of the model that a person calls `name`, which begins to load now."""
     meant = full_name(name, config)
-    return DeferredEngine(lambda report: _open_local(meant, config, environment, report), name=meant)
+    return DeferredEngine(lambda report: _open_local(meant, config, environment, report, revision), name=meant)
 
 
 def _opened(environment: Environment, resume: str, *, keep: bool) -> tuple[Store, str]:
@@ -102,20 +108,25 @@ def local_checkpoint(name: str, config: Config, environment: Environment) -> Che
     return on_disk(meant, environment.variables)
 
 
-def _open_local(name: str, config: Config, environment: Environment, report: Report) -> Engine:
+def _open_local(name: str, config: Config, environment: Environment, report: Report, revision: str) -> Engine:
     from chatcli.adapters.table import load_table
+    from chatcli.cli.consent import commit_note
     from chatcli.engines.local import open_local
 
     table = load_table(environment.config_folder)
-    return open_local(find_checkpoint(name, config, environment, report), table, report)
+    checkpoint = find_checkpoint(name, config, environment, report, revision=revision)
+    if checkpoint.trusted:
+        report(commit_note(checkpoint))
+    return open_local(checkpoint, table, report)
 
 
 def find_checkpoint(
-    name: str, config: Config, environment: Environment, report: Report, *, to_chat: bool = True
+    name: str, config: Config, environment: Environment, report: Report, *, revision: str = "", to_chat: bool = True
 ) -> Checkpoint:
     """The files of the model that a person calls `name`: the guide, an alias, a folder, a Hub id.
 
-    What cannot chat is refused before its weights are fetched, unless it is not `to_chat`.
+    What cannot chat is refused before its weights are fetched, unless it is not `to_chat`; so is what needs code of
+    its own that nobody agreed to.
 
     Raises:
         ModelError: there are none, or they cannot be had.
@@ -123,6 +134,7 @@ def find_checkpoint(
     """
     from chatcli.adapters.format import require_chat_format
     from chatcli.adapters.table import load_table
+    from chatcli.cli.consent import require_agreed, with_agreement
     from chatcli.models.checkpoint import open_checkpoint
     from chatcli.models.hub import resolve
 
@@ -130,13 +142,23 @@ def find_checkpoint(
     if meant == guide.NAME:
         return open_checkpoint(guide.folder(), guide.NAME)
     table = load_table(environment.config_folder)
+
+    def check(checkpoint: Checkpoint) -> None:
+        if to_chat:
+            require_chat_format(checkpoint, table)
+        require_agreed(checkpoint, environment)
+
     found = resolve(
         meant,
         aliases=config.aliases,
-        offline=environment.variables.get("HF_HUB_OFFLINE", "").lower() in ("1", "true", "yes", "on"),
+        revision=revision,
+        offline=environment.offline,
         progress=report,
         variables=environment.variables,
         known=table.examples(),
-        check=lambda checkpoint: require_chat_format(checkpoint, table) if to_chat else None,
+        check=check,
     )
+    found = with_agreement(found, environment)
+    if revision and not (found.revision or found.trusted):
+        raise UsageError(f"{meant} is a folder and has no revisions: leave --revision out.")
     return replace(found, name=meant)

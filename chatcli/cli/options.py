@@ -13,6 +13,10 @@ from typing import Annotated, Any
 import typer
 
 Model = Annotated[str, typer.Option("--model", "-m", help="Hub id, alias or folder; default: the configured model.")]
+Revision = Annotated[str, typer.Option(help="Commit, branch or tag of the model; default: main.")]
+TrustRemoteCode = Annotated[
+    bool, typer.Option("--trust-remote-code", help="Ask to run the model's own Python code, at one commit.")
+]
 System = Annotated[str | None, typer.Option("--system", "-s", help='System message to answer under; "" for none.')]
 Temperature = Annotated[float | None, typer.Option(help="Randomness; 0 always takes the likeliest token.")]
 TopP = Annotated[float | None, typer.Option(help="Sample among the likeliest tokens of this total probability.")]
@@ -50,10 +54,16 @@ Plain = Annotated[
 
 @dataclass(frozen=True, slots=True)
 class Talk:
-    """What the shared options say: `flags` by the names of the configuration; `resume` a conversation, or empty."""
+    """What the shared options say: `flags` by the names of the configuration, the rest is of one call alone.
+
+    `resume` is a conversation to go on with, `revision` one of the model; either may be empty. With `trust` the
+    person wants to be asked about the model's own code.
+    """
 
     flags: Mapping[str, object]
     resume: str = ""
+    revision: str = ""
+    trust: bool = False
 
 
 _SHARED: Mapping[str, tuple[Any, object]] = {
@@ -74,6 +84,8 @@ _SHARED: Mapping[str, tuple[Any, object]] = {
     "think": (Think, None),
     "reasoning_effort": (Effort, None),
     "plain": (Plain, None),
+    "revision": (Revision, ""),
+    "trust_remote_code": (TrustRemoteCode, False),
 }
 """Every shared option with its default, in the order of the help pages."""
 
@@ -104,8 +116,17 @@ def talking(*, without: Collection[str] = ()) -> Callable[[Callable[..., int]], 
     return given
 
 
-def _talk(*, resume: bool = False, conversation: str = "", no_history: bool = False, **flags: object) -> Talk:
-    return Talk(said(**flags, history=False if no_history else None), resume=conversation or ("@1" if resume else ""))
+def _talk(
+    *,
+    resume: bool = False,
+    conversation: str = "",
+    no_history: bool = False,
+    revision: str = "",
+    trust_remote_code: bool = False,
+    **flags: object,
+) -> Talk:
+    picked = conversation or ("@1" if resume else "")
+    return Talk(said(**flags, history=False if no_history else None), picked, revision, trust_remote_code)
 
 
 def said(**flags: object) -> dict[str, object]:
