@@ -123,17 +123,18 @@ def ties(rows: tuple[Adapter, ...]) -> list[tuple[str, str, str]]:
     """Pairs of rows that could fit one name equally well, each with the pattern of the second.
 
     Equal specificity means the same letters at the same places, so it takes two patterns with the same letters.
+    Patterns of base models give way to others, so only two of a kind can tie.
     """
-    seen: dict[str, list[Adapter]] = {}
+    seen: dict[tuple[bool, str], list[Adapter]] = {}
     found = []
     for row in rows:
-        for pattern in (*row.match, *row.base):
-            letters = _folded(pattern).replace("*", "").replace("?", "")
-            for other in seen.setdefault(letters, []):
+        for base, pattern in (*((False, p) for p in row.match), *((True, p) for p in row.base)):
+            letters = "".join(_compiled(pattern)[0])
+            for other in seen.setdefault((base, letters), []):
                 shared = set(row.model_type) & set(other.model_type)
                 if other is not row and (shared or not row.model_type or not other.model_type):
                     found.append((other.name, row.name, pattern))
-            seen[letters].append(row)
+            seen[base, letters].append(row)
     return found
 
 

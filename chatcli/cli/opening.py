@@ -5,13 +5,12 @@ The wiring of configuration, history, engine and session; it knows no key and no
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from chatcli import guide
-from chatcli.config import Config, load
+from chatcli.config import Config
 from chatcli.engines.deferred import DeferredEngine, Report
 from chatcli.environment import Environment
 from chatcli.errors import UsageError
@@ -26,60 +25,49 @@ GUIDE_NOTE = "The built-in guide answers; for a real model: chatcli config set m
 
 
 def open_session(
-    environment: Environment, flags: Mapping[str, object], *, resume: str = "", revision: str = "", trust: bool = False
+    environment: Environment, config: Config, *, resume: str = "", revision: str = "", trust: bool = False
 ) -> Session:
     """A session whose model begins to load now.
 
-    `flags` are what the command line says, by the names of the configuration; `resume` is the id of a
-    stored conversation, which goes on with its own model unless a flag names another. `trust` lets the model's own
-    Python code run, where the person agrees.
+    `resume` is the id of a stored conversation, which goes on with its own model and system message unless the
+    command line names others. For `revision` and `trust` see `open_engine`.
 
     Raises:
-        ConfigError: a setting is wrong.
         UsageError: `resume` names no conversation.
         ModelError: there is no agreement on the model's own code.
     """
-    config = load(environment, flags)
-    store, stored_id = _opened(environment, resume, keep=_keeps(config))
-    stored_model = store.load(stored_id).model if stored_id else ""
-    name = full_name(str(flags.get("model") or stored_model or config.value("model") or guide.NAME), config)
+    store, stored_id = _opened(environment, resume, keep=config.value("history") is not False)
+    stored_model = store.load(stored_id).model if stored_id and not config.said_by_flag("model") else ""
+    name = full_name(stored_model or str(config.value("model") or guide.NAME), config)
     if name == guide.NAME:
         environment.note(GUIDE_NOTE)
-    if trust:
-        from chatcli.cli.consent import agree_on_code
-
-        agree_on_code(name, config, environment, revision)
-    engine = open_engine(name, config, environment, revision)
-    system = None if stored_id and "system" not in flags else str(config.value("system") or "")
-    settings = config.generation_settings()
     return Session(
-        engine,
-        settings,
+        open_engine(name, config, environment, revision=revision, trust=trust),
+        config.generation_settings(),
         store,
-        system=system,
+        system=None if stored_id and not config.said_by_flag("system") else str(config.value("system") or ""),
         resume=stored_id,
         said=config.layers(),
         monotonic=environment.monotonic,
     )
 
 
-def open_engine(name: str, config: Config, environment: Environment, revision: str = "") -> DeferredEngine:
-    """The engine of the model that a person calls `name`, which begins to load now."""
-    meant = full_name(name, config)
-    return DeferredEngine(lambda report: _open_local(meant, config, environment, report, revision), name=meant)
+def open_engine(
+    name: str, config: Config, environment: Environment, *, revision: str = "", trust: bool = False
+) -> DeferredEngine:
+    """The engine of the model that a person calls `name`, which begins to load now.
 
-
-def keeps_history(environment: Environment, flags: Mapping[str, object]) -> bool:
-    """Whether anything of a talk under these flags may stay behind it: the history, what was typed.
+    `trust` lets the model's own Python code run, where the person agrees: that is settled before.
 
     Raises:
-        ConfigError: a setting is wrong.
+        ModelError: there is no agreement on the code.
     """
-    return _keeps(load(environment, flags))
+    meant = full_name(name, config)
+    if trust:
+        from chatcli.cli.consent import agree_on_code
 
-
-def _keeps(config: Config) -> bool:
-    return config.value("history") is not False
+        agree_on_code(meant, config, environment, revision)
+    return DeferredEngine(lambda report: _open_local(meant, config, environment, report, revision), name=meant)
 
 
 def _opened(environment: Environment, resume: str, *, keep: bool) -> tuple[Store, str]:
@@ -99,15 +87,6 @@ def _opened(environment: Environment, resume: str, *, keep: bool) -> tuple[Store
     return memory, stored_id
 
 
-def as_wished(environment: Environment, flags: Mapping[str, object]) -> Environment:
-    """The environment with what a person wishes of the output, by flag, variable or file.
-
-    Raises:
-        ConfigError, UsageError: a setting is wrong.
-    """
-    return replace(environment, plain=bool(load(environment, flags).value("plain")))
-
-
 def full_name(name: str, config: Config) -> str:
     """A name that means the same model tomorrow and in another folder: aliases and relative paths resolved."""
     name = config.aliases.get(name, name)
@@ -118,6 +97,24 @@ def full_name(name: str, config: Config) -> str:
         return str(folder.resolve()) if folder.is_dir() else name
     except (OSError, ValueError, RuntimeError):  # too long, a null character, a home that nobody has
         return name
+
+
+def local_checkpoint(name: str, config: Config, environment: Environment) -> Checkpoint | None:
+    """What of a model is on this machine, perhaps without its weights; None where nothing is, and nothing is fetched.
+
+    Raises:
+        BrokenCheckpoint: its config.json is damaged.
+        UsageError: the name is empty.
+    """
+    if not name.strip():
+        raise UsageError("The model's name is empty: give a Hub id such as Qwen/Qwen3-0.6B, or a folder.")
+    from chatcli.models.checkpoint import open_checkpoint
+    from chatcli.models.hub import on_disk
+
+    meant = full_name(name, config)
+    if meant == guide.NAME:
+        return open_checkpoint(guide.folder(), guide.NAME)
+    return on_disk(meant, environment.variables)
 
 
 def _open_local(name: str, config: Config, environment: Environment, report: Report, revision: str) -> Engine:

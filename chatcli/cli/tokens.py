@@ -8,7 +8,7 @@ import typer
 
 from chatcli import guide
 from chatcli.cli import options
-from chatcli.cli.ask import read_text
+from chatcli.cli.question import read_input
 from chatcli.environment import real_environment
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def tokens(
     from chatcli.render.progress import ProgressLine
 
     environment = real_environment()
-    counted = read_text(environment) if text is None or text == "-" else text
+    counted = read_input(environment) if text is None or text == "-" else text
     config = load(environment, options.said(model=model))
     name = str(config.value("model") or guide.NAME)
     if trust_remote_code:
