@@ -14,10 +14,10 @@ _chatcli_list() {
 _chatcli_command() {
     case $1 in
     'chatcli') commands='run ask batch tokens completion adapters models history templates config' flags='--debug --version -h --help' argument='' ;;
-    'chatcli run') commands='' flags='-s --system -c --continue --id --no-history --temperature --top-p --top-k --min-p --repetition-penalty --seed --max-tokens --stop --overflow --think --no-think --reasoning-effort --plain --no-plain -h --help' argument='list models' ;;
-    'chatcli ask') commands='' flags='-f --file -t --template --truncate -o --output --json --jsonl -q --quiet --no-stream -n --answers --logprobs --schema --regex --choice --require-complete -m --model -s --system -c --continue --id --no-history --temperature --top-p --top-k --min-p --repetition-penalty --seed --max-tokens --stop --overflow --think --no-think --reasoning-effort --plain --no-plain -h --help' argument='' ;;
-    'chatcli batch') commands='' flags='-o --output --overwrite -m --model -s --system --temperature --top-p --top-k --min-p --repetition-penalty --seed --max-tokens --stop --think --no-think --reasoning-effort -h --help' argument='files' ;;
-    'chatcli tokens') commands='' flags='-m --model --chat --ids -h --help' argument='' ;;
+    'chatcli run') commands='' flags='-s --system -c --continue --id --no-history --temperature --top-p --top-k --min-p --repetition-penalty --seed --max-tokens --stop --overflow --think --no-think --reasoning-effort --plain --no-plain --revision --trust-remote-code -h --help' argument='list models' ;;
+    'chatcli ask') commands='' flags='-f --file -t --template --truncate -o --output --json --jsonl -q --quiet --no-stream -n --answers --logprobs --schema --regex --choice --require-complete -m --model -s --system -c --continue --id --no-history --temperature --top-p --top-k --min-p --repetition-penalty --seed --max-tokens --stop --overflow --think --no-think --reasoning-effort --plain --no-plain --revision --trust-remote-code -h --help' argument='' ;;
+    'chatcli batch') commands='' flags='-o --output --overwrite -m --model -s --system --temperature --top-p --top-k --min-p --repetition-penalty --seed --max-tokens --stop --think --no-think --reasoning-effort --revision --trust-remote-code -h --help' argument='files' ;;
+    'chatcli tokens') commands='' flags='-m --model --chat --ids --revision --trust-remote-code -h --help' argument='' ;;
     'chatcli completion') commands='' flags='--install -h --help' argument='bash zsh fish powershell' ;;
     'chatcli adapters') commands='show match render' flags='--json -h --help' argument='' ;;
     'chatcli adapters show') commands='' flags='--json -h --help' argument='list adapters' ;;
@@ -58,6 +58,7 @@ _chatcli_kind() {
     'chatcli run --stop') kind='any' ;;
     'chatcli run --overflow') kind='stop drop-oldest' ;;
     'chatcli run --reasoning-effort') kind='low medium high' ;;
+    'chatcli run --revision') kind='any' ;;
     'chatcli ask -f' | 'chatcli ask --file') kind='files' ;;
     'chatcli ask -t' | 'chatcli ask --template') kind='list templates' ;;
     'chatcli ask --truncate') kind='head tail middle' ;;
@@ -80,6 +81,7 @@ _chatcli_kind() {
     'chatcli ask --stop') kind='any' ;;
     'chatcli ask --overflow') kind='stop drop-oldest' ;;
     'chatcli ask --reasoning-effort') kind='low medium high' ;;
+    'chatcli ask --revision') kind='any' ;;
     'chatcli batch -o' | 'chatcli batch --output') kind='files' ;;
     'chatcli batch -m' | 'chatcli batch --model') kind='list models' ;;
     'chatcli batch -s' | 'chatcli batch --system') kind='any' ;;
@@ -92,7 +94,9 @@ _chatcli_kind() {
     'chatcli batch --max-tokens') kind='any' ;;
     'chatcli batch --stop') kind='any' ;;
     'chatcli batch --reasoning-effort') kind='low medium high' ;;
+    'chatcli batch --revision') kind='any' ;;
     'chatcli tokens -m' | 'chatcli tokens --model') kind='list models' ;;
+    'chatcli tokens --revision') kind='any' ;;
     'chatcli history -n' | 'chatcli history --limit') kind='any' ;;
     'chatcli history search -n' | 'chatcli history search --limit') kind='any' ;;
     'chatcli history export -f' | 'chatcli history export --format') kind='md json jsonl html' ;;
