@@ -25,11 +25,12 @@ function __chatcli_at
     test "$route" = "$argv[1]"
 end
 
-set -g __chatcli_routes 'chatcli' 'chatcli run' 'chatcli ask' 'chatcli batch' 'chatcli tokens' 'chatcli completion' 'chatcli adapters' 'chatcli adapters show' 'chatcli adapters match' 'chatcli adapters render' 'chatcli models' 'chatcli models show' 'chatcli history' 'chatcli history show' 'chatcli history search' 'chatcli history export' 'chatcli history import' 'chatcli history rm' 'chatcli history prune' 'chatcli history title' 'chatcli history path' 'chatcli templates' 'chatcli templates show' 'chatcli config' 'chatcli config path' 'chatcli config show' 'chatcli config set'
+set -g __chatcli_routes 'chatcli' 'chatcli run' 'chatcli ask' 'chatcli batch' 'chatcli replay' 'chatcli tokens' 'chatcli completion' 'chatcli adapters' 'chatcli adapters show' 'chatcli adapters match' 'chatcli adapters render' 'chatcli models' 'chatcli models show' 'chatcli history' 'chatcli history show' 'chatcli history search' 'chatcli history export' 'chatcli history import' 'chatcli history rm' 'chatcli history prune' 'chatcli history title' 'chatcli history path' 'chatcli templates' 'chatcli templates show' 'chatcli config' 'chatcli config path' 'chatcli config show' 'chatcli config set'
 complete -c chatcli -f
 complete -c chatcli -n '__chatcli_at "chatcli"' -a run -d 'Chat in the terminal; the model loads while you type'
 complete -c chatcli -n '__chatcli_at "chatcli"' -a ask -d 'Answer once, on standard output'
 complete -c chatcli -n '__chatcli_at "chatcli"' -a batch -d 'Answer a file of questions, many at once; a run that was broken off goes on where it was'
+complete -c chatcli -n '__chatcli_at "chatcli"' -a replay -d 'Say a stored reply again, with its model, revision, settings and seed; exit with 1 where it differs'
 complete -c chatcli -n '__chatcli_at "chatcli"' -a tokens -d 'Count the tokens of a text for a model'
 complete -c chatcli -n '__chatcli_at "chatcli"' -a completion -d 'Print the completion script of a shell, or install it'
 complete -c chatcli -n '__chatcli_at "chatcli"' -a adapters -d 'The table of model families: list, show, match, render'
@@ -110,8 +111,9 @@ complete -c chatcli -n '__chatcli_at "chatcli batch"' -l stop -r -f -d 'Text tha
 complete -c chatcli -n '__chatcli_at "chatcli batch"' -l think -l no-think -d 'Let a model that can think do so, or not; default: its way'
 complete -c chatcli -n '__chatcli_at "chatcli batch"' -l reasoning-effort -r -a 'low medium high' -d 'How much a model that can tell thinks: low, medium or high'
 complete -c chatcli -n '__chatcli_at "chatcli batch"' -l revision -r -f -d 'Commit, branch or tag of the model; default: main'
-complete -c chatcli -n '__chatcli_at "chatcli batch"' -l trust-remote-code -d 'Ask to run the model\'s own Python code, at one commit'
 complete -c chatcli -n '__chatcli_at "chatcli batch"' -s h -l help -d 'Show this message and exit'
+complete -c chatcli -n '__chatcli_at "chatcli replay"' -k -a '(__chatcli_list conversations)'
+complete -c chatcli -n '__chatcli_at "chatcli replay"' -s h -l help -d 'Show this message and exit'
 complete -c chatcli -n '__chatcli_at "chatcli tokens"' -s m -l model -r -a '(__chatcli_list models; __fish_complete_directories)' -d 'Hub id, alias or folder; default: the configured model'
 complete -c chatcli -n '__chatcli_at "chatcli tokens"' -l chat -d 'Count the prompt that the text becomes in a chat'
 complete -c chatcli -n '__chatcli_at "chatcli tokens"' -l ids -d 'Print the token ids instead of their number'

@@ -75,7 +75,7 @@ def ask(
         raise UsageError("--logprobs needs --json or --jsonl: there is no place for numbers in a text.")
     question = compose(prompt or [], environment, files=files or (), template=template)
     environment = replace(environment, plain=bool(config.value("plain") or constraint), quiet=quiet)
-    session = open_session(environment, config, resume=talk.resume, revision=talk.revision, trust=talk.trust)
+    session = open_session(environment, config, talk)
     session.settings = replace(session.settings, constraint=constraint, top_logprobs=logprobs)
     text = _fitting(question, truncate, session, environment) if truncate else question.text
     with form.writing(environment) as show:

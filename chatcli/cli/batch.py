@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from chatcli.engines.together import Answer
 
 
-@talking(without=("resume", "conversation", "no_history", "overflow", "plain"))
+@talking(without=("resume", "conversation", "no_history", "overflow", "plain", "trust_remote_code"))
 def batch(
     file: Annotated[str, typer.Argument(metavar="FILE", help="The questions, a JSON text or object a line.")],
     output: Annotated[str, typer.Option("--output", "-o", help="Where the answers go, in the order of the questions.")],
@@ -54,8 +54,7 @@ def batch(
         waiting = [line for line in asked if isinstance(line, batches.Request) and line.line not in journal.done]
         if waiting:
             try:
-                engine = open_engine(name, loaded, environment, revision=talk.revision, trust=talk.trust)
-                _answer(waiting, engine, journal, environment)
+                _answer(waiting, open_engine(name, loaded, environment, talk.revision), journal, environment)
             except KeyboardInterrupt:
                 environment.note(f"chatcli: {len(journal.done)} answers are kept: the same command goes on from there.")
                 raise

@@ -28,6 +28,7 @@ from chatcli.cli.history.listing import history_list, history_path, history_sear
 from chatcli.cli.history.moving import history_export, history_import
 from chatcli.cli.history.removing import history_prune, history_rm, history_title
 from chatcli.cli.models import models_show
+from chatcli.cli.replay import replay
 from chatcli.cli.run import run
 from chatcli.cli.templates import templates_list, templates_show
 from chatcli.cli.tokens import tokens
@@ -107,6 +108,7 @@ def _explain(error: ChatcliError) -> int:
 app.command("run", cls=Continuing)(_guarded(run))
 app.command("ask", cls=Continuing)(_guarded(ask))
 app.command("batch")(_guarded(batch))
+app.command("replay")(_guarded(replay))
 app.command("tokens")(_guarded(tokens))
 _history.callback(invoke_without_command=True)(_guarded(history_list))
 _history.command("show")(_guarded(history_show))

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from chatcli import guide
+from chatcli.cli.options import Talk
 from chatcli.config import Config
 from chatcli.engines.deferred import DeferredEngine, Report
 from chatcli.environment import Environment
@@ -24,25 +25,27 @@ if TYPE_CHECKING:
 GUIDE_NOTE = "The built-in guide answers; for a real model: chatcli config set model NAME"
 
 
-def open_session(
-    environment: Environment, config: Config, *, resume: str = "", revision: str = "", trust: bool = False
-) -> Session:
+def open_session(environment: Environment, config: Config, talk: Talk) -> Session:
     """A session whose model begins to load now.
 
-    `resume` is the id of a stored conversation, which goes on with its own model and system message unless the
-    command line names others. For `revision` and `trust` see `open_engine`.
+    A conversation that is picked up goes on with its own model and system message unless the command line names
+    others. Where the command line trusts the model's own Python code, that may run if the person agrees.
 
     Raises:
-        UsageError: `resume` names no conversation.
+        UsageError: the conversation to pick up does not exist.
         ModelError: there is no agreement on the model's own code.
     """
-    store, stored_id = _opened(environment, resume, keep=config.value("history") is not False)
+    store, stored_id = _opened(environment, talk.resume, keep=config.value("history") is not False)
     stored_model = store.load(stored_id).model if stored_id and not config.said_by_flag("model") else ""
     name = full_name(stored_model or str(config.value("model") or guide.NAME), config)
     if name == guide.NAME:
         environment.note(GUIDE_NOTE)
+    if talk.trust:
+        from chatcli.cli.consent import agree_on_code
+
+        agree_on_code(name, config, environment, talk.revision)
     return Session(
-        open_engine(name, config, environment, revision=revision, trust=trust),
+        open_engine(name, config, environment, talk.revision),
         config.generation_settings(),
         store,
         system=None if stored_id and not config.said_by_flag("system") else str(config.value("system") or ""),
@@ -52,21 +55,9 @@ def open_session(
     )
 
 
-def open_engine(
-    name: str, config: Config, environment: Environment, *, revision: str = "", trust: bool = False
-) -> DeferredEngine:
-    """The engine of the model that a person calls `name`, which begins to load now.
-
-    `trust` lets the model's own Python code run, where the person agrees: that is settled before.
-
-    Raises:
-        ModelError: there is no agreement on the code.
-    """
+def open_engine(name: str, config: Config, environment: Environment, revision: str = "") -> DeferredEngine:
+    """The engine of the model that a person calls `name`, which begins to load now."""
     meant = full_name(name, config)
-    if trust:
-        from chatcli.cli.consent import agree_on_code
-
-        agree_on_code(meant, config, environment, revision)
     return DeferredEngine(lambda report: _open_local(meant, config, environment, report, revision), name=meant)
 
 

@@ -54,9 +54,10 @@ Plain = Annotated[
 
 @dataclass(frozen=True, slots=True)
 class Talk:
-    """What the shared options say: `flags` by the names of the configuration; `resume` a conversation, or empty.
+    """What the shared options say: `flags` by the names of the configuration, the rest is of one call alone.
 
-    `revision` is the model's, empty for main; `trust` lets its own code run, where the person agrees.
+    `resume` is a conversation to go on with, `revision` one of the model; either may be empty. With `trust` the
+    person wants to be asked about the model's own code.
     """
 
     flags: Mapping[str, object]

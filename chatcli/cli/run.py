@@ -34,7 +34,7 @@ def run(
     flags = {**talk.flags, "model": model} if model else talk.flags
     config = load(environment, flags)
     environment = replace(environment, plain=bool(config.value("plain")))
-    session = open_session(environment, config, resume=talk.resume, revision=talk.revision, trust=talk.trust)
+    session = open_session(environment, config, talk)
     return chat(
         session,
         environment,
