@@ -21,19 +21,19 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from chatcli.environment import Environment
 from chatcli.errors import ConfigError, UsageError
-from chatcli.generation import GenerationSettings
+from chatcli.generation import GenerationSettings, Layer
 
 if TYPE_CHECKING:
     from tomlkit import TOMLDocument
 
-Value = str | float | int | tuple[str, ...]
+Value = str | float | int | bool | tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Kind:
     """What a setting may be. `above` is a lower end that is itself not allowed; ends are inclusive else."""
 
-    type: Literal["text", "number", "integer", "texts"]
+    type: Literal["text", "number", "integer", "texts", "switch"]
     low: float = -math.inf
     high: float = math.inf
     above: float = -math.inf
@@ -44,9 +44,11 @@ class Kind:
     def allowed(self) -> str:
         """The end of a sentence that begins "it must be"."""
         if self.choices:
-            return " or ".join(self.choices)
+            return " or ".join((", ".join(self.choices[:-1]), self.choices[-1]))
         if self.type == "texts":
             return "a list of texts that are not empty"
+        if self.type == "switch":
+            return "true or false"
         if self.type == "text":
             return "a text" if self.empty else "a text that is not empty"
         noun = "a whole number" if self.type == "integer" else "a number"
@@ -69,14 +71,20 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
         "max_tokens": Kind("integer", low=1, high=2**31 - 1),
         "stop": Kind("texts"),
         "overflow": Kind("text", choices=("stop", "drop-oldest")),
+        "think": Kind("switch"),
+        "reasoning_effort": Kind("text", choices=("low", "medium", "high")),
+        "history": Kind("switch"),
+        "plain": Kind("switch"),
     }
 )
 """Every setting, in the order in which people see them."""
 
-FROM_THE_MODEL = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty")
-"""Settings that a checkpoint's generation_config.json or the adapter row may give, before our own defaults."""
+FROM_THE_MODEL = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty", "think", "reasoning_effort")
+"""Settings that a checkpoint's own files or the adapter row may give, before our own defaults."""
 
 FIELDS = {"max_tokens": "max_new_tokens"}
+NOT_OF_GENERATION = ("model", "system", "history", "plain")
+_SWITCHES = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
 _ALIAS = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
@@ -99,14 +107,24 @@ class Config:
         """The value of a setting, None where nobody said one."""
         return self.values[key].value
 
+    def said_by_flag(self, key: str) -> bool:
+        """Whether the command line itself gives the setting."""
+        return self.values[key].origin.startswith("--")
+
+    def layers(self) -> tuple[Layer, ...]:
+        """What was said of generation, each setting with its origin."""
+        said: dict[str, dict[str, Any]] = {}
+        for key, setting in self.values.items():
+            if key not in NOT_OF_GENERATION and setting.value is not None:
+                said.setdefault(setting.origin, {})[FIELDS.get(key, key)] = setting.value
+        return tuple(Layer(origin, GenerationSettings(**values)) for origin, values in said.items())
+
     def generation_settings(self) -> GenerationSettings:
         """What was said of generation; the rest stays open for the checkpoint and the defaults."""
-        said: dict[str, Any] = {
-            FIELDS.get(key, key): setting.value
-            for key, setting in self.values.items()
-            if key not in ("model", "system") and setting.value is not None
-        }
-        return GenerationSettings(**said)
+        settings = GenerationSettings()
+        for layer in self.layers():
+            settings = settings.over(layer.settings)
+        return settings
 
 
 def path(environment: Environment) -> Path:
@@ -134,7 +152,8 @@ def load(environment: Environment, flags: Mapping[str, object] = MappingProxyTyp
             values[key] = Setting(_found_in(name, key, parse, text), name)
     for key, said in flags.items():
         if said is not None:
-            values[key] = Setting(check(key, said), f"--{key.replace('_', '-')}")
+            no = "no-" if said is False else ""
+            values[key] = Setting(check(key, said), f"--{no}{key.replace('_', '-')}")
     return Config(MappingProxyType(values), MappingProxyType(aliases))
 
 
@@ -152,6 +171,9 @@ def check(key: str, value: object) -> Value:
             checked = tuple(value)
     elif kind.type == "text":
         if isinstance(value, str) and (value.strip() or kind.empty) and value in (kind.choices or (value,)):
+            checked = value
+    elif kind.type == "switch":
+        if isinstance(value, bool):
             checked = value
     elif isinstance(value, int | float) and not isinstance(value, bool) and _in_range(kind, value):
         if kind.type == "number":
@@ -181,6 +203,8 @@ def parse(key: str, text: str) -> Value:
             value = int(text)
         elif kind.type == "number":
             value = float(text)
+        elif kind.type == "switch":
+            value = _SWITCHES.get(text.strip().lower(), text)
     return check(key, value)
 
 

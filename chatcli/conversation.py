@@ -46,9 +46,18 @@ class Conversation:
         return tuple(m for m in self.messages if m.role != "system")
 
     @property
+    def unfinished(self) -> Message | None:
+        """The reply at the end, which an engine goes on with; None where a question, or nothing, is at the end."""
+        return self.messages[-1] if self.messages and self.messages[-1].role == "assistant" else None
+
+    @property
     def exchanges(self) -> int:
         """How many questions were asked."""
         return sum(m.role == "user" for m in self.messages)
+
+    def without_last_message(self) -> Conversation:
+        """The conversation before its last message."""
+        return Conversation(self.messages[:-1])
 
     def without_last_exchange(self) -> Conversation:
         """Cut from the last user message on; unchanged where nobody has asked anything."""

@@ -7,9 +7,11 @@ field here, so that "stdout is a pipe" is an argument of a test. It knows no mod
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TextIO
@@ -17,7 +19,10 @@ from typing import TextIO
 
 @dataclass(frozen=True)
 class Environment:
-    """What chatcli may know of where it runs. Streams may be None-like only in broken shells."""
+    """What chatcli may know of where it runs. Streams may be None-like only in broken shells.
+
+    `plain` is the person's wish to get text as it comes, `quiet` that for no notes and no progress.
+    """
 
     stdin: TextIO
     stdout: TextIO
@@ -28,6 +33,9 @@ class Environment:
     state_folder: Path = Path()
     now: Callable[[], float] = time.time
     monotonic: Callable[[], float] = time.monotonic
+    plain: bool = False
+    quiet: bool = False
+    terminal_size: Callable[[], os.terminal_size] = shutil.get_terminal_size
 
     @property
     def stdin_is_terminal(self) -> bool:
@@ -42,7 +50,7 @@ class Environment:
     @property
     def stderr_is_terminal(self) -> bool:
         """Whether notes and progress have a reader."""
-        return _is_terminal(self.stderr)
+        return not self.quiet and _is_terminal(self.stderr)
 
     @property
     def color(self) -> bool:
@@ -53,6 +61,11 @@ class Environment:
     def can_erase(self) -> bool:
         """Whether the terminal can take back a line that it shows."""
         return self.variables.get("TERM") != "dumb"
+
+    @property
+    def offline(self) -> bool:
+        """Whether the Hub may not be asked, as huggingface_hub reads it."""
+        return self.variables.get("HF_HUB_OFFLINE", "").lower() in ("1", "true", "yes", "on")
 
     def note(self, text: str) -> None:
         """One line on stderr, only where a person can see it."""
@@ -82,4 +95,14 @@ def real_environment() -> Environment:
 
         dirs = PlatformDirs("chatcli", appauthor=False)
         folders = (dirs.user_config_path, dirs.user_data_path, dirs.user_state_path)
-    return Environment(sys.stdin, sys.stdout, sys.stderr, os.environ, folders[0], folders[1], folders[2])
+    return Environment(sys.stdin, sys.stdout, sys.stderr, os.environ, *folders, terminal_size=_terminal_size)
+
+
+def _terminal_size() -> os.terminal_size:
+    """The window as it is now; variables of a shell may still tell of an earlier size."""
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(AttributeError, OSError, ValueError):  # no stream, no terminal, closed
+            size = os.get_terminal_size(stream.fileno())
+            if size.columns and size.lines:
+                return size
+    return shutil.get_terminal_size()

@@ -6,7 +6,7 @@ is written against `Engine.stream` and cannot tell a local model from a server.
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Literal, Protocol, TypeAlias
 
@@ -14,6 +14,7 @@ from chatcli.conversation import Conversation
 
 Overflow = Literal["drop-oldest", "stop"]
 FinishReason = Literal["stop", "length", "cancelled", "error"]
+Effort = Literal["low", "medium", "high"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +44,9 @@ class GenerationSettings:
 
     Settings are layered with `over`: flags over config over checkpoint over adapter row over
     `DEFAULTS`. A temperature of 0 is greedy decoding. `top_k` 0, `top_p` 1, `min_p` 0 and
-    `repetition_penalty` 1 switch the respective filter off. `top_logprobs` asks for the probability of every
-    token and of that many others beside it; 0 is the token alone.
+    `repetition_penalty` 1 switch the respective filter off. `think` and `reasoning_effort` reach the models
+    whose chat template knows them. `top_logprobs` asks for the probability of every token and of that many
+    others beside it; 0 is the token alone.
     """
 
     temperature: float | None = None
@@ -56,6 +58,8 @@ class GenerationSettings:
     stop: tuple[str, ...] | None = None
     seed: int | None = None
     overflow: Overflow | None = None
+    think: bool | None = None
+    reasoning_effort: Effort | None = None
     constraint: Constraint | None = None
     top_logprobs: int | None = None
 
@@ -74,16 +78,54 @@ DEFAULTS = GenerationSettings(
     stop=(),
     overflow="drop-oldest",
 )
-"""What holds where nobody says otherwise. `max_new_tokens` stays open: the context is the limit."""
+"""What holds where nobody says otherwise. `max_new_tokens` stays open: the context is the limit; so does thinking:
+the model's template has its own way."""
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """Settings that one place says, and the place: a flag, a file's name, "the row qwen"."""
+
+    origin: str
+    settings: GenerationSettings
+
+
+@dataclass(frozen=True, slots=True)
+class Sourced:
+    """One setting in force: its field, its value (None where it stays open) and who said it."""
+
+    name: str
+    value: object
+    origin: str
+
+
+def in_force(settings: GenerationSettings, said: Sequence[Layer], below: Sequence[Layer]) -> Iterator[Sourced]:
+    """Every setting with its origin, where `settings` are in force over `below`, the nearest layer first.
+
+    `said` are the layers that `settings` were made of; a value that none of them says was set in the chat.
+    """
+    layers = [*below, Layer("chatcli's default", DEFAULTS)]
+    for each in fields(GenerationSettings):
+        value = getattr(settings, each.name)
+        if value is not None:
+            origins = (layer.origin for layer in said if getattr(layer.settings, each.name) == value)
+            yield Sourced(each.name, value, next(origins, "/set"))
+            continue
+        saying = (layer for layer in layers if getattr(layer.settings, each.name) is not None)
+        layer = next(saying, None)
+        yield Sourced(each.name, getattr(layer.settings, each.name) if layer else None, layer.origin if layer else "")
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
     """Something is under way that makes no text yet.
 
-    `stage` is a gerund shown to people ("downloading", "loading", "reading", "thinking");
+    `stage` is a gerund shown to people ("downloading", "loading", "reading", "writing");
     `done` of `total` counts `unit`s, a total of 0 means unknown. `note` is one sentence that the
     person must see, such as that old exchanges were dropped; most have none.
+
+    "reading" counts the prompt's tokens, the first report those that were cached; "writing" counts the
+    reply's. So a reply that is broken off has its numbers, too.
     """
 
     stage: str
@@ -134,7 +176,13 @@ Event: TypeAlias = Progress | Text | Reasoning | Finished
 
 @dataclass(frozen=True, slots=True)
 class EngineFacts:
-    """What a toolbar or a stored conversation says of an engine. Empty or 0 where unknown."""
+    """What a toolbar or a stored conversation says of an engine. Empty or 0 where unknown.
+
+    `layers` are what the model says of its own sampling, the nearest first.
+
+    `most_tokens_per_second` is the decode rate at which the memory's bandwidth is all used up: every weight
+    is read once for each token.
+    """
 
     model: str
     revision: str = ""
@@ -142,6 +190,16 @@ class EngineFacts:
     precision: str = ""
     context: int = 0
     adapter: str = ""
+    most_tokens_per_second: float = 0.0
+    layers: tuple[Layer, ...] = ()
+
+    @property
+    def defaults(self) -> GenerationSettings:
+        """The settings that the engine takes where a person says none."""
+        settings = GenerationSettings()
+        for layer in self.layers:
+            settings = settings.over(layer.settings)
+        return settings.over(DEFAULTS)
 
 
 class Engine(Protocol):
@@ -153,7 +211,14 @@ class Engine(Protocol):
         ...
 
     def stream(self, conversation: Conversation, settings: GenerationSettings) -> Generator[Event]:
-        """Answer the last user message. Closing the iterator cancels; errors are `ChatcliError`s."""
+        """Answer the last user message; a last message of the assistant's is gone on with where it ends.
+
+        Closing the iterator cancels; errors are `ChatcliError`s.
+        """
+        ...
+
+    def count(self, conversation: Conversation) -> int:
+        """How many tokens `conversation` is as a prompt; 0 where that is not known (yet). Never blocks."""
         ...
 
     def close(self) -> None:

@@ -1,19 +1,33 @@
 # PowerShell completion for chatcli, made by `chatcli completion powershell`.
 
 $ChatcliCommands = @{
-    'chatcli' = @{ Commands = 'run ask tokens completion history templates config'; Flags = '--debug --version -h --help'; Argument = ''; Values = @{  } }
-    'chatcli run' = @{ Commands = ''; Flags = '-s --system -c --continue --id --temperature --top-p --top-k --min-p --repetition-penalty --seed --max-tokens --stop --overflow -h --help'; Argument = 'list models'; Values = @{ '-s' = 'any'; '--system' = 'any'; '--id' = 'list conversations'; '--temperature' = 'any'; '--top-p' = 'any'; '--top-k' = 'any'; '--min-p' = 'any'; '--repetition-penalty' = 'any'; '--seed' = 'any'; '--max-tokens' = 'any'; '--stop' = 'any'; '--overflow' = 'stop drop-oldest' } }
-    'chatcli ask' = @{ Commands = ''; Flags = '-m --model -s --system --temperature --top-p --top-k --min-p --repetition-penalty --seed --max-tokens --stop --overflow -h --help'; Argument = ''; Values = @{ '-m' = 'list models'; '--model' = 'list models'; '-s' = 'any'; '--system' = 'any'; '--temperature' = 'any'; '--top-p' = 'any'; '--top-k' = 'any'; '--min-p' = 'any'; '--repetition-penalty' = 'any'; '--seed' = 'any'; '--max-tokens' = 'any'; '--stop' = 'any'; '--overflow' = 'stop drop-oldest' } }
+    'chatcli' = @{ Commands = 'run ask batch tokens completion adapters models history templates config'; Flags = '--debug --version -h --help'; Argument = ''; Values = @{  } }
+    'chatcli run' = @{ Commands = ''; Flags = '-s --system -c --continue --id --no-history --temperature --top-p --top-k --min-p --repetition-penalty --seed --max-tokens --stop --overflow --think --no-think --reasoning-effort --plain --no-plain -h --help'; Argument = 'list models'; Values = @{ '-s' = 'any'; '--system' = 'any'; '--id' = 'list conversations'; '--temperature' = 'any'; '--top-p' = 'any'; '--top-k' = 'any'; '--min-p' = 'any'; '--repetition-penalty' = 'any'; '--seed' = 'any'; '--max-tokens' = 'any'; '--stop' = 'any'; '--overflow' = 'stop drop-oldest'; '--reasoning-effort' = 'low medium high' } }
+    'chatcli ask' = @{ Commands = ''; Flags = '-f --file -t --template --truncate -o --output --json --jsonl -q --quiet --no-stream -n --answers --logprobs --schema --regex --choice --require-complete -m --model -s --system -c --continue --id --no-history --temperature --top-p --top-k --min-p --repetition-penalty --seed --max-tokens --stop --overflow --think --no-think --reasoning-effort --plain --no-plain -h --help'; Argument = ''; Values = @{ '-f' = 'files'; '--file' = 'files'; '-t' = 'list templates'; '--template' = 'list templates'; '--truncate' = 'head tail middle'; '-o' = 'files'; '--output' = 'files'; '-n' = 'any'; '--answers' = 'any'; '--logprobs' = 'any'; '--schema' = 'files'; '--regex' = 'any'; '--choice' = 'any'; '-m' = 'list models'; '--model' = 'list models'; '-s' = 'any'; '--system' = 'any'; '--id' = 'list conversations'; '--temperature' = 'any'; '--top-p' = 'any'; '--top-k' = 'any'; '--min-p' = 'any'; '--repetition-penalty' = 'any'; '--seed' = 'any'; '--max-tokens' = 'any'; '--stop' = 'any'; '--overflow' = 'stop drop-oldest'; '--reasoning-effort' = 'low medium high' } }
+    'chatcli batch' = @{ Commands = ''; Flags = '-o --output --overwrite -m --model -s --system --temperature --top-p --top-k --min-p --repetition-penalty --seed --max-tokens --stop --think --no-think --reasoning-effort -h --help'; Argument = 'files'; Values = @{ '-o' = 'files'; '--output' = 'files'; '-m' = 'list models'; '--model' = 'list models'; '-s' = 'any'; '--system' = 'any'; '--temperature' = 'any'; '--top-p' = 'any'; '--top-k' = 'any'; '--min-p' = 'any'; '--repetition-penalty' = 'any'; '--seed' = 'any'; '--max-tokens' = 'any'; '--stop' = 'any'; '--reasoning-effort' = 'low medium high' } }
     'chatcli tokens' = @{ Commands = ''; Flags = '-m --model --chat --ids -h --help'; Argument = ''; Values = @{ '-m' = 'list models'; '--model' = 'list models' } }
     'chatcli completion' = @{ Commands = ''; Flags = '--install -h --help'; Argument = 'bash zsh fish powershell'; Values = @{  } }
-    'chatcli history' = @{ Commands = 'show'; Flags = '-n --limit -h --help'; Argument = ''; Values = @{ '-n' = 'any'; '--limit' = 'any' } }
-    'chatcli history show' = @{ Commands = ''; Flags = '-h --help'; Argument = 'list conversations'; Values = @{  } }
+    'chatcli adapters' = @{ Commands = 'show match render'; Flags = '--json -h --help'; Argument = ''; Values = @{  } }
+    'chatcli adapters show' = @{ Commands = ''; Flags = '--json -h --help'; Argument = 'list adapters'; Values = @{  } }
+    'chatcli adapters match' = @{ Commands = ''; Flags = '--json -h --help'; Argument = 'list models'; Values = @{  } }
+    'chatcli adapters render' = @{ Commands = ''; Flags = '-h --help'; Argument = 'list adapters'; Values = @{  } }
+    'chatcli models' = @{ Commands = 'show'; Flags = '-h --help'; Argument = ''; Values = @{  } }
+    'chatcli models show' = @{ Commands = ''; Flags = '--json -h --help'; Argument = 'list models'; Values = @{  } }
+    'chatcli history' = @{ Commands = 'show search export import rm prune title path'; Flags = '-n --limit --json -h --help'; Argument = ''; Values = @{ '-n' = 'any'; '--limit' = 'any' } }
+    'chatcli history show' = @{ Commands = ''; Flags = '--json -h --help'; Argument = 'list conversations'; Values = @{  } }
+    'chatcli history search' = @{ Commands = ''; Flags = '-n --limit --json -h --help'; Argument = ''; Values = @{ '-n' = 'any'; '--limit' = 'any' } }
+    'chatcli history export' = @{ Commands = ''; Flags = '--all -f --format -o --output -h --help'; Argument = 'list conversations'; Values = @{ '-f' = 'md json jsonl html'; '--format' = 'md json jsonl html'; '-o' = 'files'; '--output' = 'files' } }
+    'chatcli history import' = @{ Commands = ''; Flags = '-h --help'; Argument = 'files'; Values = @{  } }
+    'chatcli history rm' = @{ Commands = ''; Flags = '-y --yes -h --help'; Argument = 'list conversations'; Values = @{  } }
+    'chatcli history prune' = @{ Commands = ''; Flags = '--older-than --dry-run -y --yes -h --help'; Argument = ''; Values = @{ '--older-than' = 'any' } }
+    'chatcli history title' = @{ Commands = ''; Flags = '-h --help'; Argument = 'list conversations'; Values = @{  } }
+    'chatcli history path' = @{ Commands = ''; Flags = '-h --help'; Argument = ''; Values = @{  } }
     'chatcli templates' = @{ Commands = 'show'; Flags = '--json -h --help'; Argument = ''; Values = @{  } }
     'chatcli templates show' = @{ Commands = ''; Flags = '-h --help'; Argument = 'list templates'; Values = @{  } }
     'chatcli config' = @{ Commands = 'path show set'; Flags = '-h --help'; Argument = ''; Values = @{  } }
     'chatcli config path' = @{ Commands = ''; Flags = '-h --help'; Argument = ''; Values = @{  } }
     'chatcli config show' = @{ Commands = ''; Flags = '-h --help'; Argument = ''; Values = @{  } }
-    'chatcli config set' = @{ Commands = ''; Flags = '-h --help'; Argument = 'model system temperature top_p top_k min_p repetition_penalty seed max_tokens stop overflow'; Values = @{  } }
+    'chatcli config set' = @{ Commands = ''; Flags = '-h --help'; Argument = 'model system temperature top_p top_k min_p repetition_penalty seed max_tokens stop overflow think reasoning_effort history plain'; Values = @{  } }
 }
 
 function Get-ChatcliList([string]$Name) {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -10,7 +10,7 @@ import pytest
 
 from chatcli.conversation import Conversation, Message
 from chatcli.engines.scripted import ScriptedEngine, Step, failing_after
-from chatcli.errors import EngineError
+from chatcli.errors import EngineError, UsageError
 from chatcli.generation import Event, Finished, GenerationSettings, Progress, Reasoning, Text
 from chatcli.history.store import Store
 from chatcli.session import Session
@@ -92,7 +92,7 @@ def test_closing_the_iterator_cancels_the_engine_and_keeps_what_was_shown(store:
             event = next(stream)
             seen += event.text if isinstance(event, Text) else ""
     assert engine.cancelled == 1
-    assert session.last == Finished("cancelled")
+    assert session.last and (session.last.reason, session.last.prompt_tokens) == ("cancelled", 8)
     if seen:
         assert saved(store, session) == [("user", "go"), ("assistant", seen)]
         assert store.load(session.id).messages[-1].finish_reason == "cancelled"
@@ -156,6 +156,157 @@ def test_undo_takes_back_an_unanswered_question_first(store: Store) -> None:
     assert session.unanswered == ""
     assert saved(store, session) == [("user", "q1"), ("assistant", "a1")]
     assert session.undo() == "q1"
+
+
+CUT: list[Step] = [Reasoning("hm"), Text("Half an "), Finished("length", 8, 3)]
+
+
+def test_a_reply_that_was_cut_goes_on_in_the_same_message(store: Store) -> None:
+    engine = ScriptedEngine([CUT, "answer."])
+    session = Session(engine, OPEN, store, system="s")
+    list(session.say("q"))
+    assert shown(session.continue_()) == "answer."
+    assert engine.asked[1].messages[-1] == Message("assistant", "Half an ", "hm")
+    assert session.conversation.messages[-1] == Message("assistant", "Half an answer.", "hm")
+    (_, reply) = store.load(session.id).messages
+    assert (reply.text, reply.reasoning, reply.finish_reason) == ("Half an answer.", "hm", "stop")
+    assert len(store.branches(session.id)) == 1
+
+
+def test_going_on_that_fails_at_once_changes_nothing(store: Store) -> None:
+    session = Session(ScriptedEngine([CUT, [EngineError("no")], "answer."]), OPEN, store)
+    list(session.say("q"))
+    with pytest.raises(EngineError):
+        list(session.continue_())
+    (_, reply) = store.load(session.id).messages
+    assert (reply.text, reply.finish_reason, reply.completion_tokens) == ("Half an ", "length", 3)
+    assert session.ended == "length"
+    assert shown(session.continue_()) == "answer."
+
+
+def test_a_reply_is_gone_on_with_after_a_crash_too(store: Store, tmp_path: Path) -> None:
+    before = Session(ScriptedEngine(["one two three four"]), OPEN, store)
+    stream = before.say("q")
+    for _ in range(4):
+        next(stream)
+    with closing(Store.open(tmp_path / "history.db")) as other:  # as if the process were gone now
+        session = Session(ScriptedEngine(["one two three four"]), OPEN, other, resume=before.id)
+        assert session.ended is None
+        list(session.continue_())
+        assert saved(other, session) == [("user", "q"), ("assistant", "one two three four")]
+    del stream
+
+
+def test_what_is_complete_or_not_there_cannot_be_gone_on_with(store: Store) -> None:
+    engine = ScriptedEngine(["whole", [EngineError("no")]])
+    session = Session(engine, OPEN, store)
+    with pytest.raises(UsageError, match="no reply"):
+        list(session.continue_())
+    list(session.say("q"))
+    with pytest.raises(UsageError, match="complete"):
+        list(session.continue_())
+    with pytest.raises(EngineError):
+        list(session.say("q2"))
+    with pytest.raises(UsageError, match="no reply"):
+        list(session.continue_())
+    assert len(engine.asked) == 2
+
+
+def test_a_stopped_reply_has_numbers(store: Store) -> None:
+    clock = iter(range(100))
+    steps: list[Step] = [
+        Progress("reading", 6, 8),
+        Progress("writing", 1),
+        Text("a"),
+        Progress("writing", 2),
+        Text("b"),
+    ]
+    session = Session(ScriptedEngine([[*steps, Text("c")]]), OPEN, store, monotonic=lambda: float(next(clock)))
+    with closing(session.say("q")) as events:
+        while next(events) != Text("b"):
+            pass
+    assert session.last
+    assert (session.last.reason, session.last.prompt_tokens, session.last.cached_tokens) == ("cancelled", 8, 6)
+    assert session.last.completion_tokens == 2
+    assert session.last.seconds > 0 and session.last.seconds_to_first > 0
+    assert session.used == 10
+
+
+def test_retry_with_other_settings_has_them_this_once(store: Store) -> None:
+    used: list[float | None] = []
+
+    class Listening(ScriptedEngine):
+        def stream(self, conversation: Conversation, settings: GenerationSettings) -> Generator[Event]:
+            used.append(settings.temperature)
+            return super().stream(conversation, settings)
+
+    session = Session(Listening(["a", "b", "c"]), GenerationSettings(temperature=0.5), store)
+    list(session.say("q"))
+    list(session.retry(GenerationSettings(temperature=1.5)))
+    list(session.retry())
+    assert used == [0.5, 1.5, 0.5]
+
+
+def test_every_answer_is_a_branch_that_can_be_gone_back_to(store: Store) -> None:
+    session = Session(ScriptedEngine(["a1", "a2", "a3", "b1"]), OPEN, store)
+    list(session.say("q1"))
+    list(session.retry())
+    list(session.say("q2"))
+    session.undo()
+    list(session.say("other q2"))
+    branches = session.branches()
+    assert [(b.turns, b.words, b.current) for b in branches] == [(1, "a1", False), (2, "a3", False), (2, "b1", True)]
+    session.switch_branch(branches[1])
+    assert [m.text for m in session.conversation.messages] == ["q1", "a2", "q2", "a3"]
+    session.undo()
+    assert [b.words for b in session.branches() if b.current] == ["a2"]
+    list(session.say("q2 again"))
+    assert len(session.branches()) == 4
+
+
+def test_a_question_without_an_answer_is_a_branch_of_its_own(store: Store) -> None:
+    session = Session(ScriptedEngine(["a1", [EngineError("no")], "a2"]), OPEN, store)
+    list(session.say("q1"))
+    with pytest.raises(EngineError):
+        list(session.say("q2"))
+    assert [(b.words, b.model, b.current) for b in session.branches()] == [("q2", "scripted", True)]
+    list(session.retry())
+    session.switch_branch(session.branches()[0])
+    assert session.unanswered == "q2"
+
+
+class Closable(ScriptedEngine):
+    closed = False
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def test_another_model_goes_on_with_the_talk_and_the_old_one_stays_until_it_is_there(store: Store) -> None:
+    old, new, third = Closable(["a1"]), Closable(["a2"]), Closable(["a3"])
+    session = Session(old, OPEN, store)
+    list(session.say("q1"))
+    session.switch(new)
+    session.switch(third)
+    assert (old.closed, new.closed) == (False, True)
+    assert session.switch_back()
+    assert session.engine is old and third.closed
+    assert not session.switch_back()
+    again = Closable(["a4"])
+    session.switch(again)
+    session.settle()
+    assert old.closed and not again.closed
+    list(session.say("q2"))
+    assert [m.text for m in again.asked[0].messages] == ["q1", "a1", "q2"]
+
+
+def test_a_title_is_kept_and_needs_a_conversation(store: Store) -> None:
+    session = Session(ScriptedEngine(["a"]), OPEN, store)
+    with pytest.raises(UsageError, match="nothing to name"):
+        session.set_title("x")
+    list(session.say("q"))
+    session.set_title("Holidays\nin Rome")
+    assert store.load(session.id).title == "Holidays in Rome"
 
 
 def test_retry_with_nothing_asked_streams_nothing(store: Store) -> None:

@@ -1,4 +1,4 @@
-"""How one checkpoint is talked to: its row, template and tokenizer brought together.
+"""How one checkpoint is talked to: its row, templates and tokenizer brought together.
 
 The whole way from a conversation to token ids, and what tells that a reply has ended. It loads no
 weights and no torch, so that `chatcli tokens` can count what a model would read.
@@ -6,51 +6,98 @@ weights and no torch, so that `chatcli tokens` can count what a model would read
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from chatcli.adapters.encode import Spoken, encode
-from chatcli.adapters.prompt import build, choose_template
+from chatcli.adapters.encode import Spoken, encode, encode_text
+from chatcli.adapters.prompt import Templates, begun, build, choose_templates, loses_system
 from chatcli.adapters.row import Adapter
-from chatcli.adapters.table import Table
+from chatcli.adapters.table import Match, Table
+from chatcli.adapters.thinking import thinking, unheard
 from chatcli.conversation import Conversation
 from chatcli.errors import BrokenCheckpoint
-from chatcli.generation import GenerationSettings
+from chatcli.generation import GenerationSettings, Layer
 from chatcli.models.checkpoint import Checkpoint, require_chat_model
+from chatcli.models.generation_config import declared_ends, declared_sampling
 from chatcli.models.pieces import PieceTokenizer
 from chatcli.models.tokenizer import Tokenizer
-from chatcli.models.vocabulary import special_tokens
+from chatcli.models.vocabulary import SpecialTokens, special_tokens
 
 
 @dataclass(frozen=True)
 class ChatFormat:
     """A checkpoint's chat format.
 
-    `end` are the ids that end a reply, `stop` the texts; `tags` open and close a reasoning part, and
-    `kept` are their ids, shown though a tokenizer may call them special. `before` and `behind` are ids around
-    the template's text.
+    `match` is its row, if one fits. `end` are the ids that end a reply, `stop` the texts; `tags` open and
+    close a reasoning part, and `kept` are their ids, shown though a tokenizer may call them special.
+    `layers` is what the checkpoint's files and the row say of sampling, the nearest first. `before` and `behind`
+    are ids around what a template writes; with `rereads`, replies are encoded as text again.
     """
 
-    adapter: Adapter
-    template: str
+    match: Match | None
+    templates: Templates
     tokenizer: Tokenizer
     control: frozenset[str]
-    variables: dict[str, Any]
+    variables: dict[str, str]
     end: frozenset[int]
     stop: tuple[str, ...]
-    tags: tuple[str, str]
+    tags: tuple[str, ...]
     kept: frozenset[int]
-    defaults: GenerationSettings
+    layers: tuple[Layer, ...]
     before: tuple[int, ...] = ()
     behind: tuple[int, ...] = ()
+    rereads: bool = False
+    cleanup: str = ""
 
-    def encode(self, conversation: Conversation, spoken: Sequence[Spoken] = ()) -> list[int]:
-        """The prompt's ids; the ids of replies that the model itself `spoken` are used as they were made."""
-        prompt = build(self.template, conversation, control=self.control, **self.variables)
-        ids = encode(self.tokenizer, prompt, () if self.adapter.rereads else spoken, self.control)
-        return [*self.before, *ids, *self.behind]
+    @property
+    def row(self) -> str:
+        """The name of the row that applies, or "own"."""
+        return self.match.adapter.name if self.match else "own"
+
+    @property
+    def defaults(self) -> GenerationSettings:
+        """The layers as one."""
+        settings = GenerationSettings()
+        for layer in self.layers:
+            settings = settings.over(layer.settings)
+        return settings
+
+    def encode(
+        self,
+        conversation: Conversation,
+        spoken: Sequence[Spoken] = (),
+        settings: GenerationSettings | None = None,
+        *,
+        tools: Sequence[object] | None = None,
+        documents: Sequence[object] | None = None,
+    ) -> list[int]:
+        """The prompt's ids; the ids of replies that the model itself `spoken` are used as they were made.
+
+        A last message of the assistant's is left open, for the model to go on with.
+        """
+        reply = conversation.unfinished
+        if reply:
+            conversation = conversation.without_last_message()
+        template = self.templates.select(tools=bool(tools), documents=bool(documents))
+        given: dict[str, Any] = {**self.variables, **thinking(template, settings or GenerationSettings())}
+        prompt = build(template, conversation, control=self.control, tools=tools, documents=documents, **given)
+        if self.rereads:
+            spoken = ()
+        if reply and not self.behind:
+            prompt = begun(prompt, reply, self.tags, self.control)
+        ids = [*self.before, *encode(self.tokenizer, prompt, spoken, self.control), *self.behind]
+        if reply and self.behind:
+            ids += encode_text(self.tokenizer, reply.text)
+        return ids
+
+    def notes(self, conversation: Conversation, settings: GenerationSettings) -> Iterator[str]:
+        """A sentence for each thing that a person asked for and that the template has no place for."""
+        template = self.templates.select()
+        if note := unheard(template, settings):
+            yield note
+        if loses_system(template, conversation.system, **self.variables):
+            yield "This model's chat template has no place for a system message: it is left out."
 
     def begins_inside_reasoning(self, ids: Sequence[int]) -> bool:
         """Whether the prompt itself has opened the reasoning, as some families' templates do."""
@@ -65,7 +112,7 @@ def require_chat_format(checkpoint: Checkpoint, table: Table) -> None:
         NotAChatModel: an encoder, a translator, or a base model without a chat format.
     """
     require_chat_model(checkpoint)
-    choose_template(checkpoint, table.match(checkpoint.name, checkpoint.family))
+    choose_templates(checkpoint, table.match(checkpoint.name, checkpoint.family))
 
 
 def chat_format(checkpoint: Checkpoint, tokenizer: Tokenizer, table: Table) -> ChatFormat:
@@ -76,30 +123,43 @@ def chat_format(checkpoint: Checkpoint, tokenizer: Tokenizer, table: Table) -> C
         BrokenCheckpoint: its tokenizer files are damaged.
     """
     found = table.match(checkpoint.name, checkpoint.family)
-    template, _ = choose_template(checkpoint, found)
-    adapter = found.adapter if found else Adapter("own")
+    templates = choose_templates(checkpoint, found)
+    row = found.adapter if found else Adapter("own")
     tokens = special_tokens(checkpoint)
-    tags = (adapter.reasoning[0], adapter.reasoning[1])
-    ends = (*adapter.stop_tokens, tokens.named.get("eos_token", ""))
+    ends = (*row.stop_tokens, tokens.named.get("eos_token", ""))
+    special = specials(tokenizer)
     return ChatFormat(
-        adapter=adapter,
-        template=template,
+        match=found,
+        templates=templates,
         tokenizer=tokenizer,
-        control=tokenizer.control if isinstance(tokenizer, PieceTokenizer) else tokens.control(template),
+        control=_control(tokenizer, tokens, "".join(templates.named.values())),
         variables=dict(tokens.named),
-        end=_ids(tokenizer, ends) | _declared_ends(checkpoint),
-        stop=adapter.stop,
-        tags=tags,
-        kept=_ids(tokenizer, tags),
-        defaults=_sampling(checkpoint).over(adapter.defaults),
-        before=_each_id(tokenizer, adapter.before),
-        behind=_each_id(tokenizer, adapter.behind),
+        end=_ids(tokenizer, ends) | declared_ends(checkpoint, special.values()),
+        stop=row.stop,
+        tags=row.reasoning,
+        kept=frozenset(number for text, number in special.items() if any(text in tag for tag in row.reasoning)),
+        layers=layers(checkpoint, found),
+        before=_each_id(tokenizer, row.before),
+        behind=_each_id(tokenizer, row.behind),
+        rereads=row.rereads,
+        cleanup=row.cleanup,
     )
 
 
-def _ids(tokenizer: Tokenizer, texts: Sequence[str]) -> frozenset[int]:
-    """The ids of those `texts` that are one token each."""
-    return frozenset(found for text in texts if text and (found := tokenizer.token_to_id(text)) is not None)
+def layers(checkpoint: Checkpoint, match: Match | None) -> tuple[Layer, ...]:
+    """What the checkpoint's files and its row say of sampling, the nearest first."""
+    own = Layer("generation_config.json", declared_sampling(checkpoint))
+    return (own, Layer(f"the row {match.adapter.name}", match.adapter.defaults)) if match else (own,)
+
+
+def specials(tokenizer: Tokenizer) -> dict[str, int]:
+    """The special tokens, which are left out where ids are decoded, with their ids."""
+    return {token.content: number for number, token in tokenizer.get_added_tokens_decoder().items() if token.special}
+
+
+def _control(tokenizer: Tokenizer, tokens: SpecialTokens, templates: str) -> frozenset[str]:
+    """What a person must not be able to type; tokenizers of our own recognise only what templates write."""
+    return tokenizer.control if isinstance(tokenizer, PieceTokenizer) else tokens.control(templates)
 
 
 def _each_id(tokenizer: Tokenizer, texts: Sequence[str]) -> tuple[int, ...]:
@@ -109,33 +169,6 @@ def _each_id(tokenizer: Tokenizer, texts: Sequence[str]) -> tuple[int, ...]:
     return tuple(each for _, each in ids if each is not None)
 
 
-def _declared_ends(checkpoint: Checkpoint) -> frozenset[int]:
-    """`eos_token_id` of generation_config.json, else of config.json: an id or a list of them."""
-    declared = checkpoint.generation_config.get("eos_token_id")
-    if declared is None:
-        declared = checkpoint.config.get("eos_token_id")
-    listed = declared if isinstance(declared, list) else [declared]
-    return frozenset(each for each in listed if isinstance(each, int))
-
-
-def _sampling(checkpoint: Checkpoint) -> GenerationSettings:
-    """What generation_config.json says of sampling; `do_sample: false` is a temperature of 0.
-
-    A value that makes no sense counts as not said; vLLM's top_k of -1, "off", is one of them.
-    """
-    said = checkpoint.generation_config
-
-    def number(key: str, low: float, high: float = math.inf) -> float | None:
-        value = said.get(key)
-        if not isinstance(value, (int, float)) or isinstance(value, bool) or not math.isfinite(value):
-            return None
-        return float(value) if low <= value <= high else None
-
-    top_k = number("top_k", 0)
-    return GenerationSettings(
-        temperature=0.0 if said.get("do_sample") is False else number("temperature", 0),
-        top_p=number("top_p", 1e-6, 1),
-        top_k=None if top_k is None else int(top_k),
-        min_p=number("min_p", 0, 1),
-        repetition_penalty=number("repetition_penalty", 1e-6),
-    )
+def _ids(tokenizer: Tokenizer, texts: Sequence[str]) -> frozenset[int]:
+    """The ids of those `texts` that are one token each."""
+    return frozenset(found for text in texts if text and (found := tokenizer.token_to_id(text)) is not None)

@@ -8,15 +8,18 @@ middle survives that where a position would not. This module knows no token ids.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 from chatcli.adapters.table import Match
 from chatcli.adapters.template import TemplateRefusal, render
 from chatcli.conversation import Conversation, Message
 from chatcli.errors import NotAChatModel
 from chatcli.models.checkpoint import Checkpoint
+from chatcli.models.vocabulary import chat_templates
 
 _SURROGATES = re.compile("[\ud800-\udfff]")
 _NONCHARACTERS = tuple(chr(code) for code in range(0xFDD0, 0xFDF0))
@@ -35,26 +38,33 @@ class Prompt:
     replies: tuple[tuple[int, int], ...] = ()
 
 
-def choose_template(checkpoint: Checkpoint, match: Match | None, flag: str = "") -> tuple[str, str]:
-    """The template that applies and a few words on where it comes from.
+@dataclass(frozen=True, slots=True)
+class Templates:
+    """The templates that apply to a checkpoint, by name, and a few words on where they come from."""
 
-    The person's (`flag`, Jinja text); the row's where it overrules; the checkpoint's own; the row's, if
-    the match says that the model chats.
+    named: Mapping[str, str]
+    origin: str
+
+    def select(self, *, tools: bool = False, documents: bool = False) -> str:
+        """The template for a conversation: "tool_use" with tools, "rag" with documents, else "default"."""
+        wanted = [*(["tool_use"] if tools else []), *(["rag"] if documents else []), "default", *self.named]
+        return next(self.named[name] for name in wanted if name in self.named)
+
+
+def choose_templates(checkpoint: Checkpoint, match: Match | None) -> Templates:
+    """The row's template where it overrules; the checkpoint's own; the row's, if the match says that the model chats.
 
     Raises:
         NotAChatModel: nobody knows a chat format for this model.
     """
-    from chatcli.models.vocabulary import chat_template
-
     row = match.adapter if match else None
-    if flag:
-        return flag, "the template that was asked for"
     if row and row.overrules and row.template:
-        return row.template_text, f"{row.template}, which overrules the checkpoint's own"
-    if own := chat_template(checkpoint):
-        return own, "the checkpoint's own template"
+        return Templates({"default": row.template_text}, f"{row.template}, which overrules the checkpoint's own")
+    own, place = chat_templates(checkpoint)
+    if own:
+        return Templates(own, f"the checkpoint's own, in {place}")
     if match and row and row.template and match.chats:
-        return row.template_text, f"{row.template}, since {match.reason}"
+        return Templates({"default": row.template_text}, f"{row.template}, since {match.reason}")
     raise NotAChatModel(f"{checkpoint.name} is a base model: it has no chat format; use its instruct or chat version.")
 
 
@@ -64,9 +74,11 @@ def build(
     *,
     control: Collection[str] = (),
     add_generation_prompt: bool = True,
+    tools: Sequence[object] | None = None,
+    documents: Sequence[object] | None = None,
     **variables: object,
 ) -> Prompt:
-    """Render a conversation so that `control` texts in it stay plain text.
+    """Render a conversation so that `control` texts in it, in `tools` and in `documents` stay plain text.
 
     Without such texts the result is what `apply_chat_template` gives. A template that refuses a system
     message gets it before the first question instead.
@@ -75,64 +87,109 @@ def build(
         TemplateRefusal: the template refuses the conversation.
         BrokenCheckpoint: the template is broken.
     """
+    given = _Given(template, control, add_generation_prompt, tools, documents, variables)
     try:
-        return _build(template, conversation.messages, control, add_generation_prompt, variables)
+        return given.build(conversation.messages)
     except TemplateRefusal:
-        if not conversation.system or not conversation.spoken:
+        first, *rest = conversation.spoken or (Message("system", ""),)
+        if not conversation.system or first.role != "user":
             raise
-        first, *rest = conversation.spoken
-        merged = (Message(first.role, f"{conversation.system}\n\n{first.text}", first.reasoning), *rest)
-        return _build(template, merged, control, add_generation_prompt, variables)
+        return given.build((replace(first, text=f"{conversation.system}\n\n{first.text}"), *rest))
 
 
-def _build(
-    template: str,
-    messages: Sequence[Message],
-    control: Collection[str],
-    add_generation_prompt: bool,
-    variables: Mapping[str, object],
-) -> Prompt:
-    cut, opened, closed = _markers(template, messages)
+def begun(prompt: Prompt, reply: Message, tags: Sequence[str], control: Collection[str] = ()) -> Prompt:
+    """`prompt` with the beginning of its answer behind it, which the model then goes on with.
+
+    `tags` open and close a reasoning part, a third opens the answer; the prompt itself may have opened the
+    reasoning. The white space around two tags is that of the families that use them.
+    """
+    opened = prompt.text.rstrip().endswith(tags[0])
+    before = "" if opened or not reply.reasoning else tags[0]
+    after = tags[1] if reply.text and (opened or reply.reasoning) else ""
+    if len(tags) > 2:
+        after += tags[2] if reply.text else ""
+    else:
+        before, after = before and f"{before}\n", after and f"\n{after}\n\n"
+    text, cuts = prompt.text, [*prompt.cuts, len(prompt.text)]
     pattern = _starts(control)
+    for part, said in ((before, False), (reply.reasoning, True), (after, False), (reply.text, True)):
+        if said and pattern:
+            cuts += [len(text) + found.end() for found in pattern.finditer(part)]
+        text += _SURROGATES.sub("\ufffd", part)
+    return Prompt(text, tuple(cuts), prompt.replies)
 
-    def marked(text: str) -> str:
-        return _insert(_SURROGATES.sub("\ufffd", text), pattern, cut)
 
-    plain = [_for_template(message, marked(message.text), marked(message.reasoning)) for message in messages]
-    rendered = render(template, plain, add_generation_prompt=add_generation_prompt, **variables)
-    text, positions = _without(rendered, cut)
-    prompt = Prompt(text, tuple(positions))
-    if not any(m.role == "assistant" and m.text.strip() for m in messages):
-        return prompt
+def loses_system(template: str, system: str, **variables: Any) -> bool:
+    """Whether a template passes over a system message without a word."""
+    if not system.strip():
+        return False
+    question = Conversation((Message("user", "?"),))
+    text = build(template, question.with_system(system), **variables).text
+    return system.strip() not in text and build(template, question, **variables).text == text
 
-    for entry in plain:
-        if entry["role"] == "assistant":
-            entry["content"] = _around(entry["content"], opened, closed)
-    spotted, _ = _without(render(template, plain, add_generation_prompt=add_generation_prompt, **variables), cut)
-    spans = _spans(spotted, opened, closed)
-    # A template that looks into replies may write something else around a marker; then nothing is known.
-    if spotted.replace(opened, "").replace(closed, "") != text:
-        return prompt
-    return Prompt(prompt.text, prompt.cuts, spans)
+
+@dataclass(frozen=True, slots=True)
+class _Given:
+    """All that a prompt is made of but the messages."""
+
+    template: str
+    control: Collection[str]
+    add_generation_prompt: bool
+    tools: Sequence[object] | None
+    documents: Sequence[object] | None
+    variables: Mapping[str, object]
+
+    def build(self, messages: Sequence[Message]) -> Prompt:
+        """The prompt with its cuts and replies."""
+        texts = [text for message in messages for text in (message.text, message.reasoning)]
+        others = json.dumps([self.tools, self.documents], ensure_ascii=False, default=str)
+        cut, opened, closed = _markers("\0".join([self.template, others, *texts]))
+        pattern = _starts(self.control)
+
+        def marked(value: Any) -> Any:
+            if isinstance(value, str):
+                return _insert(_SURROGATES.sub("\ufffd", value), pattern, cut)
+            if isinstance(value, Mapping):
+                return {marked(key): marked(each) for key, each in value.items()}
+            return [marked(each) for each in value] if isinstance(value, (list, tuple)) else value
+
+        extra = {**self.variables, "tools": marked(self.tools), "documents": marked(self.documents)}
+        extra["add_generation_prompt"] = self.add_generation_prompt
+        plain = [_for_template(message, marked(message.text), marked(message.reasoning)) for message in messages]
+        text, cuts = _without(render(self.template, plain, **extra), cut)
+        prompt = Prompt(text, tuple(cuts))
+        if not any(m.role == "assistant" and m.text.strip() for m in messages):
+            return prompt
+
+        for entry in plain:
+            if entry["role"] == "assistant":
+                entry["content"] = _around(entry["content"], opened, closed)
+        spotted, _ = _without(render(self.template, plain, **extra), cut)
+        spans = _spans(spotted, opened, closed)
+        # A template that looks into replies may write something else around a marker; then nothing is known.
+        if spotted.replace(opened, "").replace(closed, "") != text:
+            return prompt
+        return Prompt(prompt.text, prompt.cuts, spans)
 
 
 def _for_template(message: Message, text: str, reasoning: str) -> dict[str, str]:
-    """A message as templates know it; thoughts under the two names that are in use."""
+    """A message as templates know it; thoughts under the two names that are in use, in transformers' order."""
     entry: dict[str, str] = {"role": message.role, "content": text}
-    if reasoning:
-        entry |= {"reasoning_content": reasoning, "thinking": reasoning}
-    return entry
+    return {"thinking": reasoning, **entry, "reasoning_content": reasoning} if reasoning else entry
 
 
-def _markers(template: str, messages: Sequence[Message]) -> tuple[str, str, str]:
-    """Three noncharacters (Unicode 23.7: never assigned, never in proper text) that occur nowhere here."""
-    used = set(template)
-    for message in messages:
-        used.update(message.text, message.reasoning)
-    free = [c for c in _NONCHARACTERS if c not in used]
+def _markers(text: str) -> tuple[str, str, str]:
+    """Three noncharacters (Unicode 23.7: never assigned, never in proper text) that do not occur in `text`."""
+    used = set(text)
+    free = [c for c in _NONCHARACTERS if c not in used and _escaped(c) not in text]
     if len(free) < 3:  # only an attack uses up thirty noncharacters; planes 15 and 16 hold 130,000 more
-        free = [c for c in map(chr, range(0xF0000, 0x10FFFE)) if c not in used]
+        free = [c for c in map(chr, range(0xF0000, 0x10FFFE)) if c not in used and _escaped(c) not in text]
     return free[0], free[1], free[2]
+
+
+def _escaped(marker: str) -> str:
+    """What becomes of a marker in a template that writes JSON in ASCII."""
+    return json.dumps(marker)[1:-1]
 
 
 def _starts(control: Collection[str]) -> re.Pattern[str] | None:
@@ -159,7 +216,7 @@ def _around(text: str, opened: str, closed: str) -> str:
 
 
 def _without(text: str, marker: str) -> tuple[str, list[int]]:
-    parts = text.split(marker)
+    parts = re.split(f"{marker}|{re.escape(_escaped(marker))}", text)
     positions, length = [], 0
     for part in parts[:-1]:
         length += len(part)

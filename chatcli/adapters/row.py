@@ -24,6 +24,11 @@ from chatcli.streaming.cleanup import CLEANUPS
 # Names that a template already has, or that Jinja keeps for itself.
 _TAKEN = frozenset({"messages", "tools", "documents", "add_generation_prompt", "bos_token", "eos_token"})
 
+_DEFAULT_SYSTEM = (
+    "{%- if not messages or messages[0].role != 'system' -%}"
+    "{%- set messages = [{'role': 'system', 'content': TEXT}] + messages -%}{%- endif -%}"
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Adapter:
@@ -53,16 +58,23 @@ class Adapter:
 
     @property
     def template_text(self) -> str:
-        """The row's template as Jinja that needs nothing else: its parameters are set in front of the file's text.
+        """The row's template as Jinja that needs nothing else.
+
+        Its parameters, and its system message where a conversation has none, are set in front of the file's text.
 
         Empty where the row has none.
         """
         if not self.template:
             return ""
-        values = dict(self.parameters) if self.system is None else {**self.parameters, "default_system": self.system}
         # All in one line: errors then name the line in the file.
-        given = (f"{{%- set {key} = {json.dumps(value, ensure_ascii=False)} -%}}" for key, value in values.items())
-        return "".join(given) + _source(self.template, self.folder)
+        head = "".join(f"{{%- set {key} = {_literal(value)} -%}}" for key, value in self.parameters.items())
+        if self.system is not None:
+            head += _DEFAULT_SYSTEM.replace("TEXT", _literal(self.system))
+        return head + _source(self.template, self.folder)
+
+
+def _literal(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False)
 
 
 def _source(template: str, folder: Path | None) -> str:
@@ -78,8 +90,10 @@ def _is_text(template: str) -> bool:
     return "{{" in template or "{%" in template or "\n" in template
 
 
-def read_row(name: str, said: object, file: Path, under: Adapter | None = None) -> Adapter:
+def read_row(name: str, said: object, file: Path, under: Adapter | None = None, *, ours: bool = False) -> Adapter:
     """The row that a table of a TOML file describes, laid over the row `under` it of the same name.
+
+    Only rows of `ours` can name a port, which is a module of ours.
 
     Raises:
         ConfigError: it says something that no row can say; the text names file, row and key.
@@ -90,7 +104,7 @@ def read_row(name: str, said: object, file: Path, under: Adapter | None = None) 
     values: dict[str, Any] = {}
     for key, value in said.items():
         try:
-            values[key] = _key(key)(value)
+            values[key] = _checked(name, key, value, _KEYS if ours else _KEYS.keys() - {"port"})
         except UsageError as error:
             raise ConfigError(f"{file}: row {name}: {error}") from error
     return replace(row, **values)
@@ -121,10 +135,12 @@ def check_template(row: Adapter, file: Path) -> None:
         ) from error
 
 
-def _key(key: str) -> Callable[[object], object]:
-    if key in _KEYS:
-        return lambda value: _KEYS[key](key, value)
-    raise UsageError(f'there is no key "{key}"; {_near(key, _KEYS)}')
+def _checked(name: str, key: str, value: object, keys: Collection[str]) -> object:
+    if key in keys:
+        return _KEYS[key](key, value)
+    if isinstance(value, Mapping):  # TOML reads [vicuna_v1.1] as a table within a table
+        raise UsageError(f'"{key}" must not be a table; did you mean ["{name}.{key}"]?')
+    raise UsageError(f'there is no key "{key}"; {_near(key, keys)}')
 
 
 def _near(name: str, known: Collection[str]) -> str:
@@ -147,7 +163,7 @@ def _texts(key: str, value: object) -> tuple[str, ...]:
 
 def _tags(key: str, value: object) -> tuple[str, ...]:
     if len(texts := _texts(key, value)) not in (2, 3):
-        raise UsageError(f'{key} must be two texts, such as ["<think>", "</think>"], or three.')
+        raise UsageError(f'{key} must be two or three texts, such as ["<think>", "</think>"].')
     return texts
 
 
@@ -186,7 +202,10 @@ def _sampling(key: str, value: object) -> GenerationSettings:
     for name in value:
         if name not in FROM_THE_MODEL:
             raise UsageError(f'{key}: there is no "{name}"; {_near(name, FROM_THE_MODEL)}')
-    return GenerationSettings(**{name: check(name, said) for name, said in value.items()})  # type: ignore[arg-type]
+    try:
+        return GenerationSettings(**{name: check(name, said) for name, said in value.items()})  # type: ignore[arg-type]
+    except UsageError as error:
+        raise UsageError(f"{key}: {error}") from error
 
 
 _KEYS: Mapping[str, Callable[[str, object], object]] = {

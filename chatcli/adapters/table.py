@@ -10,7 +10,7 @@ import re
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cache, lru_cache
 from importlib.resources import files
 from itertools import chain
 from pathlib import Path
@@ -21,13 +21,20 @@ from chatcli.errors import ConfigError, UsageError
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A row whose `pattern` fits a name. `letters` counts the characters that are no wildcard."""
+    """A row that a name fits, with the most specific of its patterns, which may be one of its `base` models.
+
+    `places` are the positions in the name of the pattern's letters, all that is no wildcard.
+    """
 
     adapter: Adapter
     pattern: str
     base: bool
-    letters: int
     places: tuple[int, ...]
+
+    @property
+    def rank(self) -> tuple[int, tuple[int, ...]]:
+        """Lower is more specific."""
+        return (-len(self.places), self.places)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,21 +103,16 @@ class Table:
         return None
 
     def candidates(self, name: str, model_type: str = "") -> tuple[Candidate, ...]:
-        """Every pattern that fits a name, of the rows that the `model_type` allows, the most specific first.
+        """The rows that a name fits, of those that the `model_type` allows, the most specific first.
 
-        The one with more letters is the more specific; of equal ones, the one that fits further to the left.
+        The one with more letters is the more specific; of equal ones, the one that fits further to the left. Rows
+        that know the name as a base model's come last: fine-tunes carry the names of what they are made from.
         """
         listed = any(model_type in row.model_type for row in self.rows)
         allowed = [r for r in self.rows if not listed or not r.model_type or model_type in r.model_type]
         last = _last_part(name)
-        found = [
-            Candidate(row, pattern, base, len(places), places)
-            for row in allowed
-            for base, patterns in ((False, row.match), (True, row.base))
-            for pattern in patterns
-            if (places := _fit(_folded(pattern), last)) is not None
-        ]
-        return tuple(sorted(found, key=lambda c: (-c.letters, c.places)))
+        fitting = [_best(row, last) for row in allowed]
+        return tuple(sorted((c for c in fitting if c), key=lambda c: (c.base, c.rank)))
 
     def examples(self) -> tuple[str, ...]:
         """Ids on the Hub that exist, for suggestions."""
@@ -121,18 +123,30 @@ def ties(rows: tuple[Adapter, ...]) -> list[tuple[str, str, str]]:
     """Pairs of rows that could fit one name equally well, each with the pattern of the second.
 
     Equal specificity means the same letters at the same places, so it takes two patterns with the same letters.
+    Patterns of base models give way to others, so only two of a kind can tie.
     """
-    seen: dict[str, list[Adapter]] = {}
+    seen: dict[tuple[bool, str], list[Adapter]] = {}
     found = []
     for row in rows:
-        for pattern in (*row.match, *row.base):
-            letters = _folded(pattern).replace("*", "").replace("?", "")
-            for other in seen.setdefault(letters, []):
+        for base, pattern in (*((False, p) for p in row.match), *((True, p) for p in row.base)):
+            letters = "".join(_compiled(pattern)[0])
+            for other in seen.setdefault((base, letters), []):
                 shared = set(row.model_type) & set(other.model_type)
                 if other is not row and (shared or not row.model_type or not other.model_type):
                     found.append((other.name, row.name, pattern))
-            seen[letters].append(row)
+            seen[base, letters].append(row)
     return found
+
+
+def _best(row: Adapter, name: str) -> Candidate | None:
+    """The most specific of a row's patterns that fit."""
+    fitting = [
+        Candidate(row, pattern, base, places)
+        for base, patterns in ((False, row.match), (True, row.base))
+        for pattern in patterns
+        if (places := _fit(pattern, name)) is not None
+    ]
+    return min(fitting, key=lambda candidate: candidate.rank, default=None)
 
 
 def _folded(text: str) -> str:
@@ -149,21 +163,27 @@ def _last_part(name: str) -> str:
 
 def _fit(pattern: str, name: str) -> tuple[int, ...] | None:
     """Where the letters of a pattern stand in a name that it fits, as far to the left as they can."""
-    runs = re.split(r"([*?])", pattern)
-    if not all(run in name for run in runs[::2]):
-        return None
-    wild = {"*": ".*?", "?": "."}
-    found = re.fullmatch("".join(wild.get(run) or f"({re.escape(run)})" for run in runs), name, re.DOTALL)
+    runs, expression = _compiled(pattern)
+    found = all(run in name for run in runs) and re.fullmatch(expression, name, re.DOTALL)
     if not found:
         return None
     return tuple(chain.from_iterable(range(*found.span(i)) for i in range(1, found.re.groups + 1)))
+
+
+@cache
+def _compiled(pattern: str) -> tuple[tuple[str, ...], str]:
+    """The letters of a pattern between its wildcards, and a regular expression with a group for each."""
+    pieces = re.split(r"([*?])", _folded(pattern))
+    wild = {"*": ".*?", "?": "."}
+    return tuple(pieces[::2]), "".join(wild.get(piece) or f"({re.escape(piece)})" for piece in pieces)
 
 
 @lru_cache(maxsize=1)
 def shipped() -> Table:
     """The table that chatcli ships."""
     file = files("chatcli.adapters") / "table.toml"
-    return Table(tuple(read_row(name, row, Path("table.toml")) for name, row in _toml(file.read_text("utf-8")).items()))
+    rows = _toml(file.read_text(encoding="utf-8"))
+    return Table(tuple(read_row(name, said, Path("table.toml"), ours=True) for name, said in rows.items()))
 
 
 def load_table(folder: Path) -> Table:

@@ -62,6 +62,19 @@ def render(
         raise BrokenCheckpoint(f"The model's chat template is broken ({said}): use another checkpoint.") from error
 
 
+@lru_cache(maxsize=16)
+def variables(template: str) -> frozenset[str]:
+    """The names that a template asks for from outside, such as `enable_thinking`; none of a broken one."""
+    from jinja2 import TemplateError, meta
+
+    from chatcli.adapters.sandbox import environment
+
+    try:
+        return frozenset(meta.find_undeclared_variables(environment().parse(template)))
+    except (TemplateError, RecursionError):
+        return frozenset()
+
+
 def _joined(pieces: Any, limit: int) -> str:
     parts, length = [], 0
     for piece in pieces:

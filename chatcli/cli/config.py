@@ -8,21 +8,24 @@ from typing import Annotated
 import typer
 
 from chatcli import config, guide
+from chatcli.adapters.table import adapters_file
 from chatcli.environment import real_environment
 from chatcli.generation import DEFAULTS
 from chatcli.streaming.sanitize import sanitize
 
 
 def config_path() -> int:
-    """Print where config.toml is."""
-    print(config.path(real_environment()))
+    """Print where config.toml is, and adapters.toml with a person's own model families."""
+    environment = real_environment()
+    print(config.path(environment))
+    print(adapters_file(environment.config_folder))
     return 0
 
 
 def config_show() -> int:
     """Print every setting, its value and where it comes from."""
     loaded = config.load(real_environment())
-    usual = {"model": guide.NAME, "system": "", "max_tokens": "what the context holds"}
+    usual = {"model": guide.NAME, "system": "", "history": True, "max_tokens": "what the context holds"}
     for key, setting in loaded.values.items():
         value = usual.get(key, getattr(DEFAULTS, key, None)) if setting.value is None else setting.value
         shown = sanitize("" if value is None else json.dumps(value, ensure_ascii=False), single_line=True)

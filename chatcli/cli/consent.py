@@ -12,6 +12,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from chatcli import guide
+from chatcli.config import Config
 from chatcli.environment import Environment
 from chatcli.errors import BrokenCheckpoint, RemoteCodeRefused
 from chatcli.generation import Progress
@@ -52,6 +54,44 @@ def keep_code_apart(environment: Environment) -> None:
         folder = environment.state_folder / "code"
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         os.environ["HF_MODULES_CACHE"] = str(folder)
+
+
+def agree_on_code(name: str, config: Config, environment: Environment, revision: str) -> None:
+    """Ask a person whether the model's own Python code may run, and fetch it after a yes.
+
+    Raises:
+        RemoteCodeRefused: it may not.
+        ModelError: there is no such model.
+    """
+    from chatcli.adapters.table import load_table
+    from chatcli.models.hub import survey
+    from chatcli.render.progress import ProgressLine
+
+    if name == guide.NAME:
+        return
+    keep_code_apart(environment)
+    progress = ProgressLine(environment)
+    found, files = survey(
+        name,
+        aliases=config.aliases,
+        revision=revision,
+        offline=environment.offline,
+        progress=progress.show,
+        variables=environment.variables,
+        known=load_table(environment.config_folder).examples(),
+    )
+    progress.clear()
+
+    def fetch() -> None:
+        if found.revision and not all((found.folder / file).exists() for file in files):
+            from chatcli.models.cache import cache_folder
+            from chatcli.models.download import download_code
+
+            cache = cache_folder(environment.variables)
+            download_code(found.name, found.revision, cache, environment.variables, progress.show)
+            progress.clear()
+
+    settle(found, files, revision, environment, fetch)
 
 
 def settle(

@@ -5,13 +5,12 @@ The wiring of configuration, history, engine and session; it knows no key and no
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from chatcli import guide
-from chatcli.config import Config, load
+from chatcli.config import Config
 from chatcli.engines.deferred import DeferredEngine, Report
 from chatcli.environment import Environment
 from chatcli.errors import UsageError
@@ -26,34 +25,66 @@ GUIDE_NOTE = "The built-in guide answers; for a real model: chatcli config set m
 
 
 def open_session(
-    environment: Environment, flags: Mapping[str, object], *, resume: str = "", revision: str = "", trust: bool = False
+    environment: Environment, config: Config, *, resume: str = "", revision: str = "", trust: bool = False
 ) -> Session:
     """A session whose model begins to load now.
 
-    `flags` are what the command line says, by the names of the configuration; `resume` is the id of a
-    stored conversation, which goes on with its own model unless a flag names another. `trust` lets the model's own
-    Python code run, where the person agrees.
+    `resume` is the id of a stored conversation, which goes on with its own model and system message unless the
+    command line names others. For `revision` and `trust` see `open_engine`.
 
     Raises:
-        ConfigError: a setting is wrong.
         UsageError: `resume` names no conversation.
         ModelError: there is no agreement on the model's own code.
     """
-    config = load(environment, flags)
-    store = Store.open_or_memory(environment.data_folder / "history.db")
+    store, stored_id = _opened(environment, resume, keep=config.value("history") is not False)
+    stored_model = store.load(stored_id).model if stored_id and not config.said_by_flag("model") else ""
+    name = full_name(stored_model or str(config.value("model") or guide.NAME), config)
+    if name == guide.NAME:
+        environment.note(GUIDE_NOTE)
+    return Session(
+        open_engine(name, config, environment, revision=revision, trust=trust),
+        config.generation_settings(),
+        store,
+        system=None if stored_id and not config.said_by_flag("system") else str(config.value("system") or ""),
+        resume=stored_id,
+        said=config.layers(),
+        monotonic=environment.monotonic,
+    )
+
+
+def open_engine(
+    name: str, config: Config, environment: Environment, *, revision: str = "", trust: bool = False
+) -> DeferredEngine:
+    """The engine of the model that a person calls `name`, which begins to load now.
+
+    `trust` lets the model's own Python code run, where the person agrees: that is settled before.
+
+    Raises:
+        ModelError: there is no agreement on the code.
+    """
+    meant = full_name(name, config)
+    if trust:
+        from chatcli.cli.consent import agree_on_code
+
+        agree_on_code(meant, config, environment, revision)
+    return DeferredEngine(lambda report: _open_local(meant, config, environment, report, revision), name=meant)
+
+
+def _opened(environment: Environment, resume: str, *, keep: bool) -> tuple[Store, str]:
+    """The store that the talk is written to, and the id that `resume` means, which is then in it."""
+    path = environment.data_folder / "history.db"
+    if not keep and not resume:
+        return Store.in_memory(), ""
+    store = Store.open_or_memory(path) if keep else Store.open(path)
     if store.notice:
         environment.note(f"chatcli: {store.notice}")
     stored_id = store.find(resume) if resume else ""
-    stored_model = store.load(stored_id).model if stored_id else ""
-    name = full_name(str(flags.get("model") or stored_model or config.value("model") or guide.NAME), config)
-    if name == guide.NAME:
-        environment.note(GUIDE_NOTE)
-    if trust:
-        agree_on_code(name, config, environment, revision)
-    engine = DeferredEngine(lambda report: _open_local(name, config, environment, report, revision), name=name)
-    system = None if stored_id and "system" not in flags else str(config.value("system") or "")
-    settings = config.generation_settings()
-    return Session(engine, settings, store, system=system, resume=stored_id, monotonic=environment.monotonic)
+    if keep:
+        return store, stored_id
+    memory = Store.in_memory()
+    memory.add_imported([store.load(stored_id)])
+    store.close()
+    return memory, stored_id
 
 
 def full_name(name: str, config: Config) -> str:
@@ -66,6 +97,24 @@ def full_name(name: str, config: Config) -> str:
         return str(folder.resolve()) if folder.is_dir() else name
     except (OSError, ValueError, RuntimeError):  # too long, a null character, a home that nobody has
         return name
+
+
+def local_checkpoint(name: str, config: Config, environment: Environment) -> Checkpoint | None:
+    """What of a model is on this machine, perhaps without its weights; None where nothing is, and nothing is fetched.
+
+    Raises:
+        BrokenCheckpoint: its config.json is damaged.
+        UsageError: the name is empty.
+    """
+    if not name.strip():
+        raise UsageError("The model's name is empty: give a Hub id such as Qwen/Qwen3-0.6B, or a folder.")
+    from chatcli.models.checkpoint import open_checkpoint
+    from chatcli.models.hub import on_disk
+
+    meant = full_name(name, config)
+    if meant == guide.NAME:
+        return open_checkpoint(guide.folder(), guide.NAME)
+    return on_disk(meant, environment.variables)
 
 
 def _open_local(name: str, config: Config, environment: Environment, report: Report, revision: str) -> Engine:
@@ -112,7 +161,7 @@ def find_checkpoint(
         meant,
         aliases=config.aliases,
         revision=revision,
-        offline=_offline(environment),
+        offline=environment.offline,
         progress=report,
         variables=environment.variables,
         known=table.examples(),
@@ -122,46 +171,3 @@ def find_checkpoint(
     if revision and not (found.revision or found.trusted):
         raise UsageError(f"{meant} is a folder and has no revisions: leave --revision out.")
     return replace(found, name=meant)
-
-
-def agree_on_code(name: str, config: Config, environment: Environment, revision: str) -> None:
-    """Ask a person whether the model's own Python code may run, and fetch it after a yes; see `cli.consent`.
-
-    Raises:
-        RemoteCodeRefused: it may not.
-        ModelError: there is no such model.
-    """
-    from chatcli.adapters.table import load_table
-    from chatcli.cli.consent import keep_code_apart, settle
-    from chatcli.models.hub import survey
-    from chatcli.render.progress import ProgressLine
-
-    if name == guide.NAME:
-        return
-    keep_code_apart(environment)
-    progress = ProgressLine(environment)
-    found, files = survey(
-        name,
-        aliases=config.aliases,
-        revision=revision,
-        offline=_offline(environment),
-        progress=progress.show,
-        variables=environment.variables,
-        known=load_table(environment.config_folder).examples(),
-    )
-    progress.clear()
-
-    def fetch() -> None:
-        if found.revision and not all((found.folder / file).exists() for file in files):
-            from chatcli.models.cache import cache_folder
-            from chatcli.models.download import download_code
-
-            cache = cache_folder(environment.variables)
-            download_code(found.name, found.revision, cache, environment.variables, progress.show)
-            progress.clear()
-
-    settle(found, files, revision, environment, fetch)
-
-
-def _offline(environment: Environment) -> bool:
-    return environment.variables.get("HF_HUB_OFFLINE", "").lower() in ("1", "true", "yes", "on")

@@ -5,7 +5,10 @@ It knows flags and the configuration; it opens no model.
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from inspect import Parameter, Signature, signature
+from typing import Annotated, Any
 
 import typer
 
@@ -26,6 +29,103 @@ Stop = Annotated[list[str] | None, typer.Option(help="Text that ends the answer;
 Overflow = Annotated[
     str | None, typer.Option(help="When the context is full: drop-oldest exchanges (and say so), or stop.")
 ]
+Continue = Annotated[
+    bool,
+    typer.Option(
+        "--continue",
+        "-c",
+        help="Go on with the latest conversation, or with the one whose id follows: --continue @2, --continue=3f8a. "
+        "It keeps its model unless another is named.",
+    ),
+]
+ConversationId = Annotated[
+    str, typer.Option("--id", metavar="ID", help="Go on with the conversation of this id, as --continue ID does.")
+]
+NoHistory = Annotated[bool, typer.Option("--no-history", help="Keep nothing of this: no question, no answer.")]
+
+Think = Annotated[
+    bool | None, typer.Option("--think/--no-think", help="Let a model that can think do so, or not; default: its way.")
+]
+Effort = Annotated[str | None, typer.Option(help="How much a model that can tell thinks: low, medium or high.")]
+Plain = Annotated[
+    bool | None, typer.Option("--plain/--no-plain", help="Print text as it comes instead of rendering Markdown.")
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Talk:
+    """What the shared options say: `flags` by the names of the configuration; `resume` a conversation, or empty.
+
+    `revision` is the model's, empty for main; `trust` lets its own code run, where the person agrees.
+    """
+
+    flags: Mapping[str, object]
+    resume: str = ""
+    revision: str = ""
+    trust: bool = False
+
+
+_SHARED: Mapping[str, tuple[Any, object]] = {
+    "model": (Model, ""),
+    "system": (System, None),
+    "resume": (Continue, False),
+    "conversation": (ConversationId, ""),
+    "no_history": (NoHistory, False),
+    "temperature": (Temperature, None),
+    "top_p": (TopP, None),
+    "top_k": (TopK, None),
+    "min_p": (MinP, None),
+    "repetition_penalty": (RepetitionPenalty, None),
+    "seed": (Seed, None),
+    "max_tokens": (MaxTokens, None),
+    "stop": (Stop, None),
+    "overflow": (Overflow, None),
+    "think": (Think, None),
+    "reasoning_effort": (Effort, None),
+    "plain": (Plain, None),
+    "revision": (Revision, ""),
+    "trust_remote_code": (TrustRemoteCode, False),
+}
+"""Every shared option with its default, in the order of the help pages."""
+
+
+def talking(*, without: Collection[str] = ()) -> Callable[[Callable[..., int]], Callable[..., int]]:
+    """Give a command the shared options, but for those `without`; it gets them as its keyword `talk`.
+
+    Typer reads a command's options off its signature, so the wrapper has one made of both.
+    """
+
+    def given(command: Callable[..., int]) -> Callable[..., int]:
+        own = [each for each in signature(command, eval_str=True).parameters.values() if each.name != "talk"]
+        shared = [
+            Parameter(name, Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+            for name, (annotation, default) in _SHARED.items()
+            if name not in without
+        ]
+        everything = [each.replace(kind=Parameter.KEYWORD_ONLY) for each in own] + shared
+
+        def wrapped(**options: Any) -> int:
+            return command(**{each.name: options.pop(each.name) for each in own}, talk=_talk(**options))
+
+        wrapped.__name__, wrapped.__doc__ = command.__name__, command.__doc__
+        wrapped.__signature__ = Signature(everything)  # type: ignore[attr-defined]
+        wrapped.__annotations__ = {each.name: each.annotation for each in everything}
+        return wrapped
+
+    return given
+
+
+def _talk(
+    *,
+    resume: bool = False,
+    conversation: str = "",
+    no_history: bool = False,
+    revision: str = "",
+    trust_remote_code: bool = False,
+    **flags: object,
+) -> Talk:
+    picked = conversation or ("@1" if resume else "")
+    return Talk(said(**flags, history=False if no_history else None), picked, revision, trust_remote_code)
 
 
 def said(**flags: object) -> dict[str, object]:

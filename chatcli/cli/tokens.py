@@ -8,7 +8,7 @@ import typer
 
 from chatcli import guide
 from chatcli.cli import options
-from chatcli.cli.ask import read_text
+from chatcli.cli.question import read_input
 from chatcli.environment import real_environment
 
 if TYPE_CHECKING:
@@ -31,16 +31,18 @@ def tokens(
     from chatcli.adapters.encode import encode_text
     from chatcli.adapters.format import chat_format
     from chatcli.adapters.table import load_table
-    from chatcli.cli.opening import agree_on_code, find_checkpoint
+    from chatcli.cli.opening import find_checkpoint
     from chatcli.config import load
     from chatcli.conversation import Conversation, Message
     from chatcli.render.progress import ProgressLine
 
     environment = real_environment()
-    counted = read_text(environment) if text is None or text == "-" else text
+    counted = read_input(environment) if text is None or text == "-" else text
     config = load(environment, options.said(model=model))
     name = str(config.value("model") or guide.NAME)
     if trust_remote_code:
+        from chatcli.cli.consent import agree_on_code
+
         agree_on_code(name, config, environment, revision)
     progress = ProgressLine(environment)
     checkpoint = find_checkpoint(name, config, environment, progress.show, revision=revision, to_chat=chat)

@@ -71,6 +71,10 @@ class DeferredEngine:
         engine = yield from self.wait()
         yield from engine.stream(conversation, settings)
 
+    def count(self, conversation: Conversation) -> int:
+        """The engine's own count; 0 before it is there."""
+        return self._engine.count(conversation) if self._engine else 0
+
     def close(self) -> None:
         """Close the engine, now or as soon as it is there."""
         self._closed = True

@@ -8,16 +8,20 @@ stop strings, reasoning. It knows the order of these steps and no tensor; torch 
 from __future__ import annotations
 
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from chatcli.adapters.encode import Spoken
 from chatcli.adapters.format import ChatFormat, chat_format, require_chat_format
 from chatcli.adapters.table import Table
 from chatcli.constraints import grammar
-from chatcli.conversation import Conversation
+from chatcli.conversation import Conversation, Message
 from chatcli.engines.overflow import fit
+from chatcli.engines.reply import NOTHING, Reply
+from chatcli.engines.together import Answer, answer_together
+from chatcli.errors import ChatcliError
 from chatcli.generation import (
     DEFAULTS,
     EngineFacts,
@@ -26,17 +30,11 @@ from chatcli.generation import (
     FinishReason,
     GenerationSettings,
     Progress,
-    Text,
     TokenLogprob,
 )
 from chatcli.models.checkpoint import Checkpoint, context_length
 from chatcli.models.vocabulary import tokenizer as read_tokenizer
 from chatcli.models.weights import weights as read_weights
-from chatcli.streaming.cleanup import Cleanup
-from chatcli.streaming.detokenize import Detokenizer
-from chatcli.streaming.reasoning import ReasoningSplitter
-from chatcli.streaming.sanitize import sanitize
-from chatcli.streaming.stops import StopStrings
 
 if TYPE_CHECKING:
     from chatcli.engines.deferred import Report
@@ -47,6 +45,9 @@ UNKNOWN_CONTEXT = 4096
 """Tokens that a model is trusted with whose config.json does not say."""
 REMEMBERED_REPLIES = 256
 
+Key = TypeVar("Key")
+Value = TypeVar("Value")
+
 
 class LocalEngine:
     """A causal model in this process. One talk at a time; the cache follows the talk."""
@@ -55,18 +56,25 @@ class LocalEngine:
         self._chat = chat
         self._model = model
         self._spoken: dict[str, Spoken] = {}
+        self._made: dict[Message, tuple[int, ...]] = {}
         self._dropped = 0
+        self._noted: set[str] = set()
         self.facts = EngineFacts(
             model=checkpoint.name,
             revision=checkpoint.revision,
             device=model.device,
             precision=model.precision,
             context=context_length(checkpoint.config) or UNKNOWN_CONTEXT,
-            adapter=chat.adapter.name,
+            adapter=chat.row,
+            layers=chat.layers,
+            most_tokens_per_second=model.most_tokens_per_second,
         )
 
     def stream(self, conversation: Conversation, settings: GenerationSettings) -> Generator[Event]:
-        """Answer the last user message.
+        """Answer the last user message, or go on with the answer that is begun.
+
+        Going on, the ids that this engine made for the beginning are taken as they are, so that it comes
+        to what it would have come to at once.
 
         Raises:
             ContextOverflow: the prompt does not fit, and nothing may or can be left out.
@@ -74,40 +82,73 @@ class LocalEngine:
         """
         begun = time.monotonic()
         settings = settings.over(self._chat.defaults).over(DEFAULTS)
-        fitted = fit(conversation, self._encode, self.facts.context, settings, dropped=self._dropped)
+        for note in self._chat.notes(conversation, settings):
+            if note not in self._noted:
+                self._noted.add(note)
+                yield Progress("reading", note=note)
+        began = conversation.unfinished
+        before = self._ids_of_the_beginning(conversation, settings) if began else []
+        fitted = fit(
+            conversation,
+            lambda part: self._encode(part, settings, before),
+            self.facts.context,
+            settings,
+            dropped=self._dropped,
+        )
         if fitted.dropped > self._dropped:
             yield Progress("reading", note=fitted.note)
         self._dropped = fitted.dropped
         counted = _Counted(begun, len(fitted.ids))
         limit = min(settings.max_new_tokens or fitted.room, fitted.room)
+        inside = self._chat.begins_inside_reasoning(fitted.ids[: len(fitted.ids) - len(before)])
+        reply = Reply(self._chat, settings, began or NOTHING, inside=inside)
         made: list[int] = []
-        inside = self._chat.begins_inside_reasoning(fitted.ids)
-        reply = _Reply(self._chat, settings, inside=inside)
-        tokens = self._model.generate(
-            fitted.ids,
-            settings,
-            end=self._chat.end,
-            limit=limit,
-            constraint=self._constraint(settings, limit, inside=inside),
-        )
+        constraint = self._constraint(settings, limit, before, inside=inside)
         try:
-            ended = yield from self._relay(tokens, reply, made, counted)
+            for event in reply.replay(before):
+                yield reply.show(event)
+            end = self._chat.end | reply.end
+            tokens = self._model.generate(fitted.ids, settings, end=end, limit=limit, constraint=constraint)
+            ended = reply.stopped or (yield from self._relay(tokens, reply, made, counted))
         finally:
-            self._remember(made, reply.answer)
+            self._remember([*before, *made], reply.shown)
         finished = counted.finished("stop" if ended else "length", len(made))
         yield replace(finished, logprobs=self._logprobs()) if settings.top_logprobs is not None else finished
+
+    def answer_together(self, asked: Sequence[tuple[Conversation, GenerationSettings]]) -> Generator[Answer]:
+        """Answer many conversations at once; see `engines.together`."""
+        settled = [(conversation, each.over(self._chat.defaults).over(DEFAULTS)) for conversation, each in asked]
+        yield from answer_together(
+            settled,
+            self._chat,
+            self._model,
+            self.facts.context,
+            lambda settings, limit, inside: self._constraint(settings, limit, (), inside=inside),
+        )
+
+    def count(self, conversation: Conversation) -> int:
+        """Tokens of the whole conversation as a prompt, whether it fits or not."""
+        try:
+            return len(self._encode(conversation, GenerationSettings())) if conversation.spoken else 0
+        except ChatcliError:  # a template that refuses it says so when it is asked
+            return 0
 
     def close(self) -> None:
         """Free the model's memory."""
         self._model.close()
 
-    def _constraint(self, settings: GenerationSettings, limit: int, *, inside: bool) -> TokenConstraint | None:
+    def _constraint(
+        self, settings: GenerationSettings, limit: int, before: Sequence[int], *, inside: bool
+    ) -> TokenConstraint | None:
         if not settings.constraint:
             return None
         begin = self._chat.tokenizer.token_to_id(self._chat.tags[1]) if inside else None
-        return self._model.constrained(
+        made = self._model.constrained(
             self._chat.tokenizer, grammar(settings.constraint), end=self._chat.end, limit=limit, begin=begin
         )
+        for token in before:
+            made.take(token)
+        return made
 
     def _logprobs(self) -> tuple[TokenLogprob, ...]:
         def told(token: int, logprob: float) -> TokenLogprob:
@@ -119,39 +160,58 @@ class LocalEngine:
         )
 
     def _relay(
-        self, tokens: Generator[Progress | int, None, bool], reply: _Reply, made: list[int], counted: _Counted
+        self, tokens: Generator[Progress | int, None, bool], reply: Reply, made: list[int], counted: _Counted
     ) -> Generator[Event, None, bool]:
-        """Turn ids into events; returns whether the reply came to an end of its own."""
-        try:
-            while True:
-                token = next(tokens)
+        """Turn ids into events, each token's behind its count; returns whether the reply came to its own end."""
+        with closing(tokens):
+            while not reply.stopped:
+                try:
+                    token = next(tokens)
+                except StopIteration as end:
+                    for event in reply.flush(ended=bool(end.value)):
+                        yield reply.show(event)
+                    return bool(end.value)
                 if isinstance(token, Progress):
                     counted.progress(token)
                     yield token
                     continue
                 counted.token()
                 made.append(token)
-                events = reply.push(token)
-                yield from events or (Progress("writing", len(made), unit="tokens"),)
-                if reply.stopped:
-                    return True
-        except StopIteration as end:
-            yield from reply.flush()
-            return bool(end.value)
-        finally:
-            tokens.close()
+                yield Progress("writing", len(made), unit="tokens")
+                for event in reply.push(token):
+                    yield reply.show(event)
+        return True
 
-    def _encode(self, conversation: Conversation) -> list[int]:
+    def _encode(
+        self, conversation: Conversation, settings: GenerationSettings, before: Sequence[int] = ()
+    ) -> list[int]:
+        """The prompt's ids; `before` are those of a reply to go on with."""
+        if before:
+            return [*self._encode(conversation.without_last_message(), settings), *before]
         replies = (m.text.strip() for m in conversation.messages if m.role == "assistant")
-        return self._chat.encode(conversation, [s for text in replies if (s := self._spoken.get(text))])
+        spoken = [s for text in replies if (s := self._spoken.get(text))]
+        return self._chat.encode(conversation, spoken, settings)
 
-    def _remember(self, made: list[int], answer: str) -> None:
-        """Keep the ids of a reply whose text is just what they decode to, for the next prompt."""
+    def _ids_of_the_beginning(self, conversation: Conversation, settings: GenerationSettings) -> list[int]:
+        """What this engine made for the reply to go on with, or what its text encodes to."""
+        made = self._made.get(conversation.messages[-1])
+        if made is not None:
+            return list(made)
+        asked = self._encode(conversation.without_last_message(), settings)
+        return self._encode(conversation, settings)[len(asked) :]
+
+    def _remember(self, made: list[int], shown: Message) -> None:
+        """Keep a reply's ids, to go on with it; where its text is just what they decode to, for later prompts too."""
+        _keep(self._made, shown, tuple(made))
         text = self._chat.tokenizer.decode(made)
-        if text and text == answer and text == text.strip():
-            self._spoken[text] = Spoken(text, tuple(made))
-            while len(self._spoken) > REMEMBERED_REPLIES:
-                del self._spoken[next(iter(self._spoken))]
+        if text and text == shown.text and text == text.strip():
+            _keep(self._spoken, text, Spoken(text, tuple(made)))
+
+
+def _keep(memory: dict[Key, Value], key: Key, value: Value) -> None:
+    memory[key] = value
+    while len(memory) > REMEMBERED_REPLIES:
+        del memory[next(iter(memory))]
 
 
 @dataclass
@@ -177,42 +237,6 @@ class _Counted:
         now = time.monotonic()
         first = self.first or now
         return Finished(reason, self.prompt, made, max(self.cached, 0), first - self.begun, now - first)
-
-
-class _Reply:
-    """From one reply's ids to events; `answer` is the text so far, without reasoning."""
-
-    def __init__(self, chat: ChatFormat, settings: GenerationSettings, *, inside: bool) -> None:
-        self.answer = ""
-        self.stopped = False
-        self._detokenizer = Detokenizer(chat.tokenizer, keep=chat.kept)
-        self._cleanup = Cleanup(chat.adapter.cleanup)
-        # A constraint ends the answer itself; what it asks for may well hold a family's stop string.
-        self._stops = StopStrings(() if settings.constraint else (*chat.stop, *(settings.stop or ())))
-        self._splitter = ReasoningSplitter(*chat.tags, inside=inside)
-
-    def push(self, token: int) -> list[Event]:
-        """What the token makes certain."""
-        return self._split(self._certain(self._cleanup.push(self._detokenizer.push(token))))
-
-    def flush(self) -> list[Event]:
-        """What was held back, at the end of the reply."""
-        if self.stopped:
-            return []
-        text = self._certain(self._cleanup.push(self._detokenizer.flush()) + self._cleanup.flush())
-        return self._split(text if self.stopped else text + self._stops.flush(), last=True)
-
-    def _certain(self, text: str) -> str:
-        safe, hit = self._stops.push(sanitize(text))
-        self.stopped = hit is not None
-        return safe
-
-    def _split(self, text: str, *, last: bool = False) -> list[Event]:
-        events: list[Event] = list(self._splitter.push(text))
-        if last or self.stopped:
-            events += self._splitter.flush()
-        self.answer += "".join(event.text for event in events if isinstance(event, Text))
-        return events
 
 
 def open_local(checkpoint: Checkpoint, table: Table, report: Report) -> LocalEngine:

@@ -5,21 +5,25 @@ It honours the protocol to the letter (cancellation, errors, counts) and knows n
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Generator, Sequence
 
-from chatcli.conversation import Conversation
+from chatcli.conversation import Conversation, Message
 from chatcli.errors import EngineError
 from chatcli.generation import EngineFacts, Event, Finished, GenerationSettings, Progress, Text
 
 Step = Event | BaseException
+_PIECES = re.compile("[\u2e80-\u9fff\uff00-\uffef] ?|[^ \u2e80-\u9fff\uff00-\uffef]* ?")
 
 
 class ScriptedEngine:
     """Answers the n-th question with the n-th script, then begins again.
 
-    A script is a text, streamed word by word with `seconds_per_piece` between, or a sequence of events
-    and exceptions, passed on and raised as they stand. `asked` keeps every conversation that came in.
+    A script is a text, streamed by words or Chinese characters with `seconds_per_piece` between, or a
+    sequence of events and exceptions, passed on and raised as they stand. A reply to go on with gets the
+    rest of the text that it is the beginning of, else the next script. `asked` keeps every conversation
+    that came in.
     """
 
     def __init__(self, scripts: Sequence[str | Sequence[Step]], *, seconds_per_piece: float = 0.0) -> None:
@@ -27,6 +31,7 @@ class ScriptedEngine:
         self.cancelled = 0
         self._scripts = scripts
         self._pause = seconds_per_piece
+        self._played = 0
 
     @property
     def facts(self) -> EngineFacts:
@@ -34,10 +39,13 @@ class ScriptedEngine:
         return EngineFacts("scripted", device="none", precision="text", context=4096)
 
     def stream(self, conversation: Conversation, settings: GenerationSettings) -> Generator[Event]:
-        """Play the next script."""
-        script = self._scripts[len(self.asked) % len(self._scripts)]
+        """Play the next script, or the rest of one."""
         self.asked.append(conversation)
-        steps = _spoken(script) if isinstance(script, str) else script
+        script: str | Sequence[Step] | None = self._rest_of(conversation.unfinished)
+        if script is None:
+            script = self._scripts[self._played % len(self._scripts)]
+            self._played += 1
+        steps: Sequence[Step] = _spoken(script) if isinstance(script, str) else script
         try:
             for step in steps:
                 if isinstance(step, BaseException):
@@ -48,15 +56,23 @@ class ScriptedEngine:
             self.cancelled += 1
             raise
 
+    def count(self, conversation: Conversation) -> int:
+        """Words."""
+        return sum(len(message.text.split()) for message in conversation.messages)
+
     def close(self) -> None:
         """Nothing to free."""
 
+    def _rest_of(self, reply: Message | None) -> str | None:
+        if reply is None:
+            return None
+        texts = (text for text in self._scripts if isinstance(text, str) and text.startswith(reply.text))
+        return next((text[len(reply.text) :] for text in texts), None)
+
 
 def _spoken(text: str) -> list[Event]:
-    pieces = text.split(" ")
-    words = [f"{word} " for word in pieces[:-1]] + pieces[-1:]
-    shown: list[Event] = [Text(word) for word in words if word]
-    return [Progress("reading", 1, 1, "tokens"), *shown, Finished("stop", 8, len(shown), 0, 0.01, 0.01)]
+    shown: list[Event] = [Text(piece) for piece in _PIECES.findall(text) if piece]
+    return [Progress("reading", 0, 8, "tokens"), *shown, Finished("stop", 8, len(shown), 0, 0.01, 0.01)]
 
 
 def failing_after(events: int, reply: str) -> list[Step]:

@@ -44,6 +44,53 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "CREATE INDEX messages_of_conversation ON messages (conversation_id)",
         "CREATE INDEX conversations_by_time ON conversations (updated_at)",
     ),
+    (
+        # How each reply was made; settings are a JSON object.
+        "ALTER TABLE messages ADD COLUMN revision TEXT NOT NULL DEFAULT ''",
+        "ALTER TABLE messages ADD COLUMN settings TEXT NOT NULL DEFAULT ''",
+        "ALTER TABLE messages ADD COLUMN cached_tokens INTEGER",
+        "ALTER TABLE messages ADD COLUMN seconds_to_first REAL",
+        "ALTER TABLE messages ADD COLUMN seconds REAL",
+        # What a reply is made of while it is streamed: adding a row costs the same however long the reply is.
+        """
+        CREATE TABLE pieces (
+            id INTEGER PRIMARY KEY,
+            message_id INTEGER NOT NULL REFERENCES messages (id),
+            text TEXT NOT NULL,
+            reasoning TEXT NOT NULL
+        )
+        """,
+        "CREATE INDEX pieces_of_message ON pieces (message_id)",
+        """
+        CREATE TABLE attachments (
+            id INTEGER PRIMARY KEY,
+            message_id INTEGER NOT NULL REFERENCES messages (id),
+            name TEXT NOT NULL,
+            size INTEGER NOT NULL,
+            sha256 TEXT NOT NULL,
+            text TEXT NOT NULL
+        )
+        """,
+        "CREATE INDEX attachments_of_message ON attachments (message_id)",
+        # Without these, taking one message out reads all of both tables to see that nothing refers to it.
+        "CREATE INDEX messages_by_parent ON messages (parent_id)",
+        "CREATE INDEX conversations_by_head ON conversations (head)",
+        # What a file says of an imported conversation, hashed: the same file again brings nothing new.
+        "ALTER TABLE conversations ADD COLUMN fingerprint TEXT",
+        "CREATE UNIQUE INDEX conversations_by_fingerprint ON conversations (fingerprint) WHERE fingerprint IS NOT NULL",
+        # Whether a person chose the title; else it is the beginning of the first question.
+        "ALTER TABLE conversations ADD COLUMN named INTEGER NOT NULL DEFAULT 0",
+        "CREATE INDEX conversations_named ON conversations (named) WHERE named = 1",
+        # The index holds no text, only where words are. A message with `indexed` 0 is not in it yet:
+        # one that is being streamed, was cut by a crash or is older than the index.
+        "ALTER TABLE messages ADD COLUMN indexed INTEGER NOT NULL DEFAULT 0",
+        "CREATE INDEX messages_not_indexed ON messages (id) WHERE indexed = 0",
+        """
+        CREATE VIRTUAL TABLE words USING fts5 (
+            spaced, pairs, content = '', columnsize = 0, tokenize = 'unicode61 remove_diacritics 2'
+        )
+        """,
+    ),
 )
 
 
@@ -73,6 +120,20 @@ def migrate(database: sqlite3.Connection) -> None:
         if database.in_transaction:
             database.execute("ROLLBACK")
         raise
+
+
+def require_present_version(database: sqlite3.Connection) -> None:
+    """Refuse a database that would have to be migrated first.
+
+    Raises:
+        HistoryError: it has another version.
+
+    """
+    if _version(database) != len(MIGRATIONS):
+        raise HistoryError(
+            f"The history has version {_version(database)}, not {len(MIGRATIONS)}, and cannot be changed where it is; "
+            "copy it to a folder that can be written to."
+        )
 
 
 def _version(database: sqlite3.Connection) -> int:

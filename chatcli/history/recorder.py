@@ -7,14 +7,12 @@ end a chat. It knows rows and pieces; it knows no engine and no prompt.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeVar
+from dataclasses import asdict
+from typing import Any, TypeVar
 
 from chatcli.errors import HistoryError
-from chatcli.generation import EngineFacts, Finished
+from chatcli.generation import EngineFacts, Finished, GenerationSettings
 from chatcli.history.store import Store
-
-FLUSH_SECONDS = 0.1
-"""A kill -9 loses at most what was shown within this time."""
 
 T = TypeVar("T")
 
@@ -25,15 +23,17 @@ class Recorder:
     Rows are the store's message ids; row 0 stands for "not stored".
     """
 
-    def __init__(self, store: Store, monotonic: Callable[[], float], *, conversation_id: str = "") -> None:
+    def __init__(self, store: Store, *, conversation_id: str = "") -> None:
         self.id = conversation_id
         self.notice = ""
         self._store: Store | None = store
-        self._monotonic = monotonic
         self._row = 0
-        self._text: list[str] = []
-        self._reasoning: list[str] = []
-        self._flushed = 0.0
+        self._made_by: tuple[str, str, dict[str, Any]] = ("", "", {})
+
+    @property
+    def saving(self) -> bool:
+        """Whether the store has taken everything so far."""
+        return self._store is not None
 
     def question(self, facts: EngineFacts, system: str, parent: int | None, text: str) -> int:
         """Store a question below `parent`, and the conversation itself if it is the first; returns its row."""
@@ -45,26 +45,31 @@ class Recorder:
 
         return self._write(write) or 0
 
-    def begin_reply(self, parent: int, model: str) -> int:
+    def begin_reply(self, parent: int, facts: EngineFacts, settings: GenerationSettings) -> int:
         """Store an empty reply below the question `parent`; pieces go to it from now on."""
-        self._row = self._write(lambda store: store.begin_reply(self.id, parent, model)) or 0
-        self._flushed = self._monotonic() - FLUSH_SECONDS
+        made_by = _made_by(facts, settings)
+        self.go_on(self._write(lambda store: store.begin_reply(self.id, parent, *made_by)) or 0)
+        self._made_by = made_by
         return self._row
 
-    def piece(self, text: str, reasoning: str) -> None:
-        """Add a piece to the reply; it is on disk within `FLUSH_SECONDS`, as long as pieces come."""
-        self._text.append(text)
-        self._reasoning.append(reasoning)
-        if self._monotonic() - self._flushed >= FLUSH_SECONDS:
-            self._flush()
+    def go_on(self, row: int) -> None:
+        """Add the pieces that come to a reply that is stored."""
+        self._row, self._made_by = row, ("", "", {})
 
-    def end_reply(self, finished: Finished, text: str, reasoning: str) -> None:
-        """Store the whole reply and how it ended.
+    def piece(self, text: str, reasoning: str) -> None:
+        """Add a piece to the reply: it is on disk before it is shown, so that a kill -9 loses nothing."""
+        self._write(lambda store: store.append(self._row, text, reasoning))
+
+    def end_reply(
+        self, finished: Finished, text: str, reasoning: str, facts: EngineFacts, settings: GenerationSettings
+    ) -> None:
+        """Store the whole reply, how it ended and what made it, which a model that was loading did not know before.
 
         The whole: a Ctrl-C in the middle of `append` leaves open whether the last piece was kept.
         """
-        self._text.clear()
-        self._reasoning.clear()
+        made_by = _made_by(facts, settings)
+        if made_by != self._made_by:
+            self._write(lambda store: store.set_maker(self._row, *made_by))
         self._write(lambda store: store.finish(self._row, finished, text=text, reasoning=reasoning))
 
     def set_head(self, row: int | None) -> None:
@@ -76,14 +81,6 @@ class Recorder:
         if self.id:
             self._write(lambda store: store.set_system(self.id, text))
 
-    def _flush(self) -> None:
-        text, reasoning = "".join(self._text), "".join(self._reasoning)
-        self._text.clear()
-        self._reasoning.clear()
-        self._flushed = self._monotonic()
-        if text or reasoning:
-            self._write(lambda store: store.append(self._row, text, reasoning))
-
     def _write(self, write: Callable[[Store], T]) -> T | None:
         if self._store is None:
             return None
@@ -93,3 +90,9 @@ class Recorder:
             self._store = None
             self.notice = str(error)
             return None
+
+
+def _made_by(facts: EngineFacts, settings: GenerationSettings) -> tuple[str, str, dict[str, Any]]:
+    """Model, revision and the settings that hold, the engine's own where the person left them open."""
+    used = asdict(settings.over(facts.defaults))
+    return facts.model, facts.revision, {name: value for name, value in used.items() if value is not None}

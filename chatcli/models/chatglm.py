@@ -28,8 +28,17 @@ _NAMES: tuple[Variant, ...] = ("chatglm3", "chatglm2", "codegeex2")
 def variant(config: Mapping[str, Any], folder: Path, name: str = "") -> Variant:
     """The family of a checkpoint with `model_type` "chatglm"; `name` is what the person called it.
 
-    ChatGLM2 and ChatGLM3 have the same weights and the same vocabulary. So the surest sign comes first: the
-    tokenizer's code knows the role `<|observation|>`, or it does not; then names; then what configurations tend to say.
+    Where nothing tells ChatGLM2 from ChatGLM3, the length of the context does, as far as their authors left it alone.
+    """
+    guess: Variant = "chatglm3" if config.get("seq_length") == 8192 else "chatglm2"
+    return told_variant(config, folder, name) or guess
+
+
+def told_variant(config: Mapping[str, Any], folder: Path, name: str = "") -> Variant | None:
+    """The same where something tells it for certain, else None.
+
+    ChatGLM2 and ChatGLM3 have the same shapes and the same vocabulary. The surest sign comes first: the
+    tokenizer's code knows the role `<|observation|>`, or it does not; then names.
     """
     if "padded_vocab_size" not in config:
         return "chatglm"
@@ -46,7 +55,7 @@ def variant(config: Mapping[str, Any], folder: Path, name: str = "") -> Variant:
                 return family
     if "rotary_percent" in config or "interleaved_qkv" in config:
         return "codegeex2"
-    return "chatglm3" if config.get("seq_length") == 8192 and not code else "chatglm2"
+    return "chatglm2" if code else None
 
 
 def _tokenizer_config(folder: Path) -> Mapping[str, Any]:
@@ -62,6 +71,28 @@ def _text(path: Path) -> str:
         return path.read_text(encoding="utf-8", errors="replace")
     except OSError:
         return ""
+
+
+def growth(config: Mapping[str, Any], element: int) -> int:
+    """How many bytes more than its files a model takes with `element` bytes a weight; less than 0 where it shrinks.
+
+    Packed weights are unpacked, and the first ChatGLM's output head, which its files hold a second time, is not loaded.
+    """
+    hidden, later = int(config.get("hidden_size") or 0), "padded_vocab_size" in config
+    bits = int(config.get("quantization_bit") or 0)
+    table = int(config.get("vocab_size") or 0) * hidden
+    if later:
+        width = int(config.get("kv_channels") or 0)
+        query = int(config.get("num_attention_heads") or 0) * width
+        fused = query + 2 * int(config.get("multi_query_group_num") or 1) * width
+        layer = hidden * (fused + query + 3 * int(config.get("ffn_hidden_size") or 0))
+    else:
+        layer = hidden * (4 * hidden + 2 * int(config.get("inner_hidden_size") or 0))
+    saved = 1 - bits / 16 if bits else 0  # the files count as 16-bit numbers, packed or not
+    embedding = bool(config.get("quantization_embeddings"))
+    head = 0 if later else -table * (bits / 16 if embedding else 1)
+    packed = int(config.get("num_layers") or 0) * layer + table * embedding
+    return int(element * (packed * saved + head))
 
 
 def read_tokenizer(checkpoint: Checkpoint) -> Tokenizer | PieceTokenizer:

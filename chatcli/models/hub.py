@@ -15,7 +15,7 @@ from pathlib import Path
 
 from chatcli.errors import ModelNotFound, ModelUnreachable
 from chatcli.generation import Progress
-from chatcli.models.cache import cache_folder, cached_names, snapshot
+from chatcli.models.cache import begun, cache_folder, cached_names, snapshot
 from chatcli.models.checkpoint import Checkpoint, open_checkpoint, require_chat_model
 from chatcli.models.remote_code import code_files
 
@@ -68,6 +68,32 @@ def resolve(
         with suggest.added():
             found = download(meant, revision or "main", cache, variables, progress or (lambda _: None), check)
     return open_checkpoint(found, name=meant, revision=found.name)
+
+
+def on_disk(name: str, variables: Mapping[str, str]) -> Checkpoint | None:
+    """What is here of the model that a folder or a Hub id names, if only its config.json; nobody is asked for more.
+
+    Raises:
+        BrokenCheckpoint: config.json is damaged.
+    """
+    try:
+        folder: Path | None = Path(name).expanduser()
+        if not (folder and (folder / "config.json").is_file()):
+            folder = begun(cache_folder(variables), name) if _HUB_ID.fullmatch(name) else None
+    except (OSError, ValueError, RuntimeError):  # too long, a null character, a home that nobody has
+        return None
+    return open_checkpoint(folder, name, folder.name if folder.parent.name == "snapshots" else "") if folder else None
+
+
+def not_here(name: str, variables: Mapping[str, str], known: Collection[str] = ()) -> ModelNotFound:
+    """The error for a name of which nothing is on this machine, with names that are close to it.
+
+    Raises:
+        ModelNotFound: the name can only be a path.
+    """
+    _as_folder(name)
+    suggest = _Suggestions(name, (*cached_names(cache_folder(variables)), *known))
+    return ModelNotFound(f"{name} is not on this machine; `chatcli run {name}` would fetch it.{suggest.sentence}")
 
 
 def survey(

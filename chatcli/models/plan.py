@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from chatcli.errors import OutOfMemory
+from chatcli.models.chatglm import growth
 from chatcli.models.checkpoint import context_length, text_config
 from chatcli.models.weights import Tensor
 
@@ -95,6 +96,8 @@ def _on(device: Device, config: Mapping[str, Any], tensors: Mapping[str, Tensor]
     stored = _stored(tensors) or _declared(config)
     dtype, notes = _dtype(device, stored)
     size = sum(_size(t, dtype) for t in tensors.values()) or _cast(stored_bytes, stored, dtype)
+    if config.get("model_type") == "chatglm":
+        size += growth(config, _BYTES[dtype])
     per_token = kv_bytes_per_token(config, _BYTES[dtype])
     if dtype == "bfloat16" and device.kind == "cpu" and stored == "F32":
         full = LoadPlan("float32", device.name, "single", size * 2, per_token * 2)

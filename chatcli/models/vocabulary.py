@@ -1,4 +1,4 @@
-"""What a checkpoint's tokenizer files say: the tokenizer, its special tokens, its chat template.
+"""What a checkpoint's tokenizer files say: the tokenizer, its special tokens, its chat templates.
 
 Reads the files directly, as transformers does, but without transformers (0.03 s against 2). It
 knows nothing of prompts; a checkpoint without tokenizer.json is left to the runtime to convert.
@@ -9,24 +9,24 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 from chatcli.errors import BrokenCheckpoint
 from chatcli.models.checkpoint import Checkpoint, read_json
 from chatcli.models.tokenizer import Tokenizer
 
-# Model types whose tokenizers transformers cannot convert, with the module here that reads their files.
 _OWN_FILES = {"chatglm": "chatglm", "qwen": "qwen"} | dict.fromkeys(
-    ("Yi", "baichuan", "internlm", "internlm2", "orion", "skywork", "telechat"), "sentencepiece_file"
+    ("Yi", "baichuan", "internlm", "internlm2", "orion", "skywork", "telechat", "yuan"), "sentencepiece_file"
 )
-_NAMES = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
+"""Model types whose tokenizers transformers cannot convert, with the module here that reads their files."""
 
 
 @dataclass(frozen=True, slots=True)
 class SpecialTokens:
     """Texts of tokens with a meaning of their own.
 
-    `named` holds `bos_token`, `eos_token` ... as templates know them; `special` are all texts marked
+    `named` holds `bos_token`, `image_token` ... as templates know them; `special` are all texts marked
     special; `added` are further added tokens, such as `<think>` or runs of spaces.
     """
 
@@ -64,43 +64,63 @@ def special_tokens(checkpoint: Checkpoint) -> SpecialTokens:
     """
     settings = _optional(checkpoint, "tokenizer_config.json")
     legacy = _optional(checkpoint, "special_tokens_map.json")
-    named = {key: text for key in _NAMES if (text := _text(settings.get(key)) or _text(legacy.get(key)))}
+    # Where tokenizer_config.json lists its added tokens, transformers does not read the older file at all.
+    sources = (settings, legacy) if "added_tokens_decoder" in settings else (legacy, settings)
+    named: dict[str, str] = {}
+    for source in reversed(sources):
+        extra = source.get("extra_special_tokens")
+        entries = {**source, **extra} if isinstance(extra, Mapping) else source
+        named |= {key: text for key, value in entries.items() if key.endswith("_token") and (text := _text(value))}
     special, added = set(named.values()), set[str]()
     for source in (settings, legacy):
         for key in ("additional_special_tokens", "extra_special_tokens"):
             extra = source.get(key) or ()
             special |= {_text(token) for token in (extra.values() if isinstance(extra, Mapping) else extra)}
     decoder = settings.get("added_tokens_decoder")
-    entries = [*decoder.values()] if isinstance(decoder, Mapping) else []
     listed = _optional(checkpoint, "tokenizer.json").get("added_tokens")
-    for entry in entries + (listed if isinstance(listed, list) else []):
+    for entry in [*(decoder.values() if isinstance(decoder, Mapping) else ()), *(listed or ())]:
         if isinstance(entry, Mapping):
             (special if entry.get("special") else added).add(_text(entry))
     added |= {key for key in _optional(checkpoint, "added_tokens.json") if isinstance(key, str)}
     return SpecialTokens(named, frozenset(special - {""}), frozenset(added - special - {""}))
 
 
-def chat_template(checkpoint: Checkpoint) -> str | None:
-    """The checkpoint's own template: chat_template.jinja, .json, or in tokenizer_config.json; the one named "default".
+def chat_templates(checkpoint: Checkpoint) -> tuple[dict[str, str], str]:
+    """The checkpoint's own templates by name ("default", "tool_use", "rag" ...) and where they were found.
+
+    As transformers reads them: chat_template.jinja and additional_chat_templates/*.jinja come before
+    tokenizer_config.json, a text or a list of named ones; the files of processors are the last resort.
+    Without templates, the place is empty.
 
     Raises:
-        BrokenCheckpoint: the file that should hold it cannot be read.
+        BrokenCheckpoint: the file that should hold them cannot be read.
     """
-    path = checkpoint.folder / "chat_template.jinja"
-    if path.is_file():
-        try:
-            return path.read_text(encoding="utf-8") or None
-        except (OSError, ValueError) as error:
-            raise BrokenCheckpoint(f"{path} cannot be read as text: download the model again.") from error
-    for name in ("chat_template.json", "tokenizer_config.json", "processor_config.json"):
-        found = _optional(checkpoint, name).get("chat_template")
-        if isinstance(found, list):
-            pairs = [t for t in found if isinstance(t, Mapping) and isinstance(t.get("template"), str)]
-            named = {str(t.get("name")): str(t["template"]) for t in pairs}
-            found = named.get("default") or next(iter(named.values()), None)
-        if isinstance(found, str) and found:
-            return found
-    return None
+    files = {path.stem: path for path in sorted((checkpoint.folder / "additional_chat_templates").glob("*.jinja"))}
+    single = checkpoint.folder / "chat_template.jinja"
+    if single.is_file():
+        files = {"default": single, **{name: path for name, path in files.items() if name != "default"}}
+    if found := {name: text for name, path in files.items() if (text := _read_text(path))}:
+        return found, "chat_template.jinja" if single.is_file() else "additional_chat_templates"
+    for name in ("tokenizer_config.json", "chat_template.json", "processor_config.json"):
+        if found := _named(_optional(checkpoint, name).get("chat_template")):
+            return found, name
+    return {}, ""
+
+
+def _named(value: object) -> dict[str, str]:
+    """Templates as JSON files write them: one text, a list of named ones, or an object of them."""
+    if isinstance(value, list):
+        value = {str(t.get("name")): t.get("template") for t in value if isinstance(t, Mapping)}
+    if isinstance(value, Mapping):
+        return {str(name): text for name, text in value.items() if isinstance(text, str) and text}
+    return {"default": value} if isinstance(value, str) and value else {}
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        raise BrokenCheckpoint(f"{path} cannot be read as text: download the model again.") from error
 
 
 def tokenizer(checkpoint: Checkpoint) -> Tokenizer | None:

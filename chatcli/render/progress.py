@@ -1,19 +1,27 @@
-"""A line on standard error that says what is under way, and vanishes.
+"""A line on standard error that says what is under way, how far it is and how long it will take, and vanishes.
 
 It knows `Progress` and a terminal's line; nothing appears where no person reads.
 """
 
 from __future__ import annotations
 
-import shutil
+from collections.abc import Generator
+from typing import TypeVar
 
 from chatcli.environment import Environment
 from chatcli.generation import Progress
+from chatcli.render.rows import DIM, Span, encoded, split
 
 REDRAW_SECONDS = 0.1
 QUIET_SECONDS = 0.3
 """What takes less time is not worth a line."""
+SURE_SECONDS = 1.0
+"""So long a stage is watched before the time that is left is told."""
+BAR = 20
 _UNITS = ((1 << 30, "GB"), (1 << 20, "MB"), (1 << 10, "kB"))
+
+
+Result = TypeVar("Result")
 
 
 class ProgressLine:
@@ -23,6 +31,8 @@ class ProgressLine:
         self._environment = environment
         self._begun = self._drawn = environment.monotonic()
         self._visible = False
+        self._first = Progress("")  # of the stage that is under way, and when it came
+        self._first_at = 0.0
 
     def show(self, progress: Progress) -> None:
         """Redraw the line, at most ten times a second; print a note at once."""
@@ -31,6 +41,8 @@ class ProgressLine:
             self._environment.note(f"chatcli: {progress.note}")
             return
         now = self._environment.monotonic()
+        if (progress.stage, progress.total) != (self._first.stage, self._first.total):
+            self._first, self._first_at = progress, now
         if (
             not self._environment.stderr_is_terminal
             or not self._environment.can_erase
@@ -40,9 +52,10 @@ class ProgressLine:
             return
         self._drawn = now
         self._visible = True
-        width = shutil.get_terminal_size().columns
-        line = described(progress)[: width - 1]
-        self._write("\r\x1b[2K" + (f"\x1b[2m{line}\x1b[22m" if self._environment.color else line))
+        left = seconds_left(self._first, progress, now - self._first_at)
+        columns = self._environment.terminal_size().columns
+        row, *_ = split((Span(line(progress, left, columns - 1), DIM),), columns - 1)
+        self._write("\r\x1b[2K" + encoded(row, color=self._environment.color))
 
     def clear(self) -> None:
         """Take the line away."""
@@ -53,6 +66,58 @@ class ProgressLine:
     def _write(self, text: str) -> None:
         self._environment.stderr.write(text)
         self._environment.stderr.flush()
+
+
+def shown_while(work: Generator[Progress, None, Result], environment: Environment) -> Result:
+    """What `work` returns, with its progress on the line meanwhile."""
+    progress = ProgressLine(environment)
+    try:
+        while True:
+            try:
+                progress.show(next(work))
+            except StopIteration as end:
+                result: Result = end.value
+                return result
+    finally:
+        progress.clear()
+
+
+def seconds_left(first: Progress, now: Progress, seconds: float) -> float | None:
+    """How long the rest takes at the rate since `first`, `seconds` ago; None where that cannot be told yet."""
+    done = now.done - first.done
+    if seconds < SURE_SECONDS or done <= 0 or now.done >= now.total:
+        return None
+    return (now.total - now.done) * seconds / done
+
+
+def line(progress: Progress, left: float | None, columns: int) -> str:
+    """A progress within `columns`: words, the time left, a bar, as much of it as there is room for."""
+    words = described(progress)
+    if not progress.total:
+        return words
+    share = min(progress.done / progress.total, 1)
+    filled = round(share * BAR)
+    bar = "━" * filled + "─" * (BAR - filled)
+    time = "" if left is None else f"{duration(left)} left"
+    candidates = (
+        "  ".join(part for part in (words, bar, time) if part),
+        "  ".join(part for part in (words, time) if part),
+        words,
+        f"{progress.stage} {share:.0%}",
+    )
+    return next((text for text in candidates if len(text) <= columns), candidates[-1])
+
+
+def duration(seconds: float) -> str:
+    """A time for people: "8 s", "3 min 20 s", "1 h 5 min"."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    minutes, rest = divmod(whole, 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s" if rest else f"{minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if minutes else f"{hours} h"
 
 
 def described(progress: Progress) -> str:

@@ -14,9 +14,9 @@ from chatcli.generation import (
     EngineFacts,
     Event,
     Finished,
-    GenerationSettings,
     Progress,
     Reasoning,
+    Sourced,
     Text,
     TokenLogprob,
 )
@@ -32,11 +32,11 @@ def event_object(event: Event) -> dict[str, Any]:
         case Progress():
             return {"type": "progress", **{key: value for key, value in asdict(event).items() if value}}
         case Finished():
-            return {"type": "finished", **_ending(event)}
+            return {"type": "finished", **ending_object(event)}
 
 
 def answer_object(
-    events: Iterable[Event], facts: EngineFacts, settings: GenerationSettings, conversation: str
+    events: Iterable[Event], facts: EngineFacts, settings: Iterable[Sourced], conversation: str
 ) -> dict[str, Any]:
     """A whole answer: what was said, by which model, under which settings, how it ended and how long it took.
 
@@ -51,7 +51,7 @@ def answer_object(
             case Reasoning(piece):
                 reasoning += piece
             case Finished():
-                ending = _ending(event)
+                ending = ending_object(event)
     return {
         "text": text,
         "reasoning": reasoning,
@@ -60,18 +60,14 @@ def answer_object(
         "adapter": facts.adapter,
         "device": facts.device,
         "precision": facts.precision,
-        "settings": settings_object(settings),
+        "settings": {each.name: each.value for each in settings if each.value not in (None, ())},
         **ending,
         "conversation": conversation,
     }
 
 
-def settings_object(settings: GenerationSettings) -> dict[str, Any]:
-    """The settings that hold, without those that nobody has set."""
-    return {key: value for key, value in asdict(settings).items() if value not in (None, ())}
-
-
-def _ending(finished: Finished) -> dict[str, Any]:
+def ending_object(finished: Finished) -> dict[str, Any]:
+    """How an answer ended: the reason, counts of tokens, times in seconds, log probabilities where asked for."""
     told: dict[str, Any] = {
         "finish_reason": finished.reason,
         "usage": {

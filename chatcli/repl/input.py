@@ -18,6 +18,7 @@ from prompt_toolkit.completion import CompleteEvent, Completer, Completion
 from prompt_toolkit.document import Document
 from prompt_toolkit.enums import DEFAULT_BUFFER
 from prompt_toolkit.filters import Condition, has_focus
+from prompt_toolkit.formatted_text import StyleAndTextTuples
 from prompt_toolkit.history import FileHistory, History, InMemoryHistory
 from prompt_toolkit.input import Input
 from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
@@ -32,7 +33,9 @@ from chatcli.environment import Environment
 PROMPT = "> "
 REFRESH_SECONDS = 0.1
 LEAVE_HINT = " Ctrl-C again leaves, and so does Ctrl-D "  # the first half fits into 20 columns
-_STYLE = Style.from_dict({"bottom-toolbar": "noreverse fg:ansibrightblack", "prompt": "bold"})
+_STYLE = Style.from_dict(
+    {"bottom-toolbar": "noreverse fg:ansibrightblack", "prompt": "bold", "warning": "fg:ansiyellow bold"}
+)
 
 
 class SlashCompleter(Completer):
@@ -62,17 +65,19 @@ class PrivateHistory(FileHistory):
 class Prompt:
     """Reads one message after another.
 
-    `toolbar` gives the line below the prompt; `loading` says whether it changes by itself, and raises
-    when there will never be a model: then `read` raises the same at once.
+    `toolbar` gives the line below the prompt, in pieces with their styles; `loading` says whether it changes
+    by itself, and raises when there will never be a model: then `read` raises the same at once. Input is
+    remembered in a file if `keep`, else until the end of the chat.
     """
 
     def __init__(
         self,
         environment: Environment,
         names: Sequence[str],
-        toolbar: Callable[[], str],
+        toolbar: Callable[[], list[tuple[str, str]]],
         loading: Callable[[], bool],
         *,
+        keep: bool = True,
         input: Input | None = None,  # noqa: A002  prompt_toolkit's own name
         output: Output | None = None,
     ) -> None:
@@ -83,15 +88,18 @@ class Prompt:
         # A dumb terminal has no line below and nothing can be erased in it: all must be said in lines.
         self._dumb = output is None and is_dumb_terminal()
         with create_app_session(output=PlainTextOutput(environment.stdout) if self._dumb else output):
-            self._session = self._made(environment, input, output)
+            earlier = _history(environment.state_folder / "input_history") if keep else InMemoryHistory()
+            self._session = self._made(environment, earlier, input, output)
         self._session.default_buffer.on_text_changed += self._typed
 
-    def _made(self, environment: Environment, keyboard: Input | None, output: Output | None) -> PromptSession[str]:
+    def _made(
+        self, environment: Environment, earlier: History, keyboard: Input | None, output: Output | None
+    ) -> PromptSession[str]:
         return PromptSession(
             message=[("class:prompt", PROMPT)],
             multiline=True,
             prompt_continuation=" " * len(PROMPT),
-            history=_history(environment.state_folder / "input_history"),
+            history=earlier,
             auto_suggest=AutoSuggestFromHistory(),
             completer=self._completer,
             complete_while_typing=True,
@@ -141,8 +149,8 @@ class Prompt:
     def _typed(self, _: object) -> None:
         self._leaving = False
 
-    def _line_below(self) -> str:
-        return LEAVE_HINT if self._leaving else self._toolbar()
+    def _line_below(self) -> StyleAndTextTuples:
+        return [("", LEAVE_HINT)] if self._leaving else [*self._toolbar()]
 
     def _watch(self) -> None:
         """Redraw the toolbar while the model loads."""

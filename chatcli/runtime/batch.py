@@ -21,13 +21,13 @@ def decode_batch(
     prompts: Sequence[Sequence[int]],
     samplers: Sequence[Sampler],
     *,
-    end: Collection[int],
+    end: Sequence[Collection[int]],
     limits: Sequence[int],
     stopped: Collection[int] = (),
 ) -> Generator[tuple[int, int | None], None, None]:
     """Yield (row, id) for every new id, and (row, None) when a row has come to its end.
 
-    A row ends with an id of `end`, which is not yielded, or silently after its limit; a caller who adds it to
+    A row ends with an id of its `end`, which is not yielded, or silently after its limit; a caller who adds it to
     `stopped` wants no more of it. Rows are numbered by their place in `prompts`.
     """
     rows = list(range(len(prompts)))
@@ -39,7 +39,7 @@ def decode_batch(
         tokens = draw_rows(logits, [samplers[row] for row in rows], [seen[row] for row in rows])
         staying, fed = [], []
         for place, (row, token) in enumerate(zip(rows, tokens, strict=True)):
-            if token in end:
+            if token in end[row]:
                 yield row, None
                 continue
             seen[row].append(token)

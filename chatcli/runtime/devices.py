@@ -29,3 +29,16 @@ def devices() -> tuple[Device, ...]:
         found.append(Device("mps", 0, memory.available * 3 // 4, bf16=True))
     found.append(Device("cpu", 0, memory.available, bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())))
     return tuple(found)
+
+
+def memory_bandwidth(device: torch.device) -> float:
+    """Bytes a second that a device's memory can give at most; 0 where it does not say.
+
+    Twice the clock times the width of the bus: both edges of the clock carry data (CUDA C++ Best Practices
+    Guide, 11.2.1). What a CPU's memory can do, nobody tells.
+    """
+    if device.type != "cuda":
+        return 0.0
+    said = torch.cuda.get_device_properties(device)
+    kilohertz, bits = getattr(said, "memory_clock_rate", 0), getattr(said, "memory_bus_width", 0)
+    return 2.0 * kilohertz * 1000 * bits / 8

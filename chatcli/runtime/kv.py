@@ -36,6 +36,11 @@ class PrefixCache:
         self.ids: list[int] = []
         self.layers = DynamicCache(config=self._config)
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether every layer holds keys and values of single tokens, and no running state."""
+        return all(type(layer) in (DynamicLayer, DynamicSlidingWindowLayer) for layer in self.layers.layers)
+
     def keep_common_prefix(self, ids: Sequence[int], undivided: int = 0) -> int:
         """Cut the cache down to what it shares with `ids`, less the last id, which must be fed.
 
@@ -77,7 +82,8 @@ def _cut(cache: DynamicCache, tokens: int) -> bool:
     if tokens == 0:
         return True
     every: list[Any] = list(cache.layers)
-    layers = [layer for layer in every if layer.is_initialized]
+    # A layer with a running state has no such attribute, and cannot be cut.
+    layers = [layer for layer in every if getattr(layer, "is_initialized", True)]
     if not all(_can_be_cut(layer) for layer in layers):
         return False
     for layer in layers:

@@ -41,7 +41,7 @@ def load_model(checkpoint: Checkpoint, weights: Weights, plan: LoadPlan, report:
         RemoteCodeRefused, NotAChatModel: transformers has no class for it.
     """
     trust = _may_run_its_code(checkpoint)
-    with explained(checkpoint.name), _weights_reported(weights, report):
+    with explained(checkpoint.name, foreign=trust), _weights_reported(weights, report):
         loaded: Any = transformers.AutoModelForCausalLM.from_pretrained(
             checkpoint.folder,
             dtype=getattr(torch, plan.dtype),
@@ -60,7 +60,7 @@ def load_model(checkpoint: Checkpoint, weights: Weights, plan: LoadPlan, report:
 def load_tokenizer(checkpoint: Checkpoint) -> Tokenizer:
     """The tokenizer of a checkpoint without tokenizer.json, converted by transformers."""
     trust = _may_run_its_code(checkpoint)
-    with explained(checkpoint.name):
+    with explained(checkpoint.name, foreign=trust):
         slow = transformers.AutoTokenizer.from_pretrained(
             checkpoint.folder, local_files_only=True, trust_remote_code=trust
         )
@@ -111,8 +111,11 @@ def _check_complete(name: str, info: Mapping[str, Any]) -> None:
 
 
 @contextmanager
-def explained(name: str) -> Generator[None]:
-    """Turn what the libraries raise while loading `name` into errors that people understand."""
+def explained(name: str, *, foreign: bool = False) -> Generator[None]:
+    """Turn what the libraries raise while loading `name` into errors that people understand.
+
+    Code from its repository, `foreign`, may raise anything.
+    """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -131,6 +134,10 @@ def explained(name: str) -> Generator[None]:
     except (SafetensorError, EOFError) as error:
         raise BrokenCheckpoint(f"The weights of {name} are damaged ({error}); get them again.") from error
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, ImportError) as error:
+        raise _explanation(name, error) from error
+    except Exception as error:
+        if not foreign:  # then it is a defect of ours
+            raise
         raise _explanation(name, error) from error
 
 

@@ -6,6 +6,7 @@ What tensors and torch's errors are ends here; it knows no text.
 from __future__ import annotations
 
 from collections.abc import Collection, Generator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import tokenizers
@@ -18,7 +19,7 @@ from chatcli.models.plan import plan
 from chatcli.models.tokenizer import Tokenizer
 from chatcli.models.weights import Weights
 from chatcli.runtime.decode import decode, prefill
-from chatcli.runtime.devices import devices
+from chatcli.runtime.devices import devices, memory_bandwidth
 from chatcli.runtime.kv import PrefixCache
 from chatcli.runtime.load import Report, load_model
 from chatcli.runtime.sampling import Drawn, Sampler
@@ -33,6 +34,7 @@ class CausalModel:
     Attributes:
         device: where its first layer is, such as "cuda:0" or "cpu".
         precision: the weights' type, such as "bfloat16".
+        most_tokens_per_second: the decode rate that the memory's bandwidth bounds; 0 where it is not known.
     """
 
     def __init__(self, model: Any) -> None:
@@ -40,6 +42,8 @@ class CausalModel:
         self._cache = PrefixCache(model.config)
         self.device = str(model.device)
         self.precision = str(model.dtype).removeprefix("torch.")
+        read = bytes_per_token(model)
+        self.most_tokens_per_second = memory_bandwidth(model.device) / read if read else 0.0
         self.logprobs: list[Drawn] = []
         self._vocabulary: Vocabulary | None = None
 
@@ -61,23 +65,39 @@ class CausalModel:
             OutOfMemory: the device ran full; the cache has been freed.
             EngineError: the model failed.
         """
-        try:
+        with self._explained():
             logits = yield from prefill(self._model, self._cache, ids)
             sampler = Sampler(settings, logits.device, constraint)
             self.logprobs = sampler.logprobs
             return (yield from decode(self._model, self._cache, ids, logits, sampler, end=end, limit=limit))
-        except ChatcliError:
-            raise
-        except (torch.OutOfMemoryError, MemoryError) as error:
-            self.forget()
-            raise OutOfMemory(
-                f"{self.device} ran out of memory while answering; the cache is freed: shorten the talk "
-                "(/undo, /clear), lower --max-tokens, or choose a smaller model."
-            ) from error
-        except (RuntimeError, ValueError, IndexError, TypeError) as error:
-            self.forget()
-            reason = " ".join(str(error).split())[:200]
-            raise EngineError(f"The model failed while answering: {reason} ({type(error).__name__}).") from error
+
+    @property
+    def batches(self) -> bool:
+        """Whether prompts of different lengths can be read together: the cache is plain keys and values.
+
+        A model that minds the padding in front of a shorter prompt says so: `pads_count = True`.
+        """
+        return self._cache.is_plain and not getattr(self._model, "pads_count", False)
+
+    def generate_batch(
+        self,
+        prompts: Sequence[Sequence[int]],
+        settings: Sequence[GenerationSettings],
+        *,
+        end: Sequence[Collection[int]],
+        limits: Sequence[int],
+        stopped: Collection[int],
+        constraints: Sequence[TokenConstraint | None],
+    ) -> Generator[tuple[int, int | None]]:
+        """The same for many prompts at once; see `decode_batch`. A single one is read without padding."""
+        from chatcli.runtime.batch import decode_batch
+
+        samplers = [
+            Sampler(each, self._model.device, constraint)
+            for each, constraint in zip(settings, constraints, strict=True)
+        ]
+        with self._explained():
+            yield from decode_batch(self._model, prompts, samplers, end=end, limits=limits, stopped=stopped)
 
     def constrained(
         self, tokenizer: Tokenizer, grammar: str, *, end: Collection[int], limit: int, begin: int | None
@@ -101,6 +121,24 @@ class CausalModel:
                 raise UsageError(f"This model's tokenizer cannot be held to a constraint: {error}.") from error
         return TokenConstraint(self._vocabulary, grammar, limit, begin)
 
+    @contextmanager
+    def _explained(self) -> Generator[None]:
+        """Say in a sentence what torch and transformers raise; the cache of a broken turn is dropped."""
+        try:
+            yield
+        except ChatcliError:
+            raise
+        except (torch.OutOfMemoryError, MemoryError) as error:
+            self.forget()
+            raise OutOfMemory(
+                f"{self.device} ran out of memory while answering; the cache is freed: shorten the talk "
+                "(/undo, /clear), lower --max-tokens, or choose a smaller model."
+            ) from error
+        except (RuntimeError, ValueError, IndexError, TypeError, AttributeError, KeyError) as error:
+            self.forget()
+            reason = " ".join(str(error).split())[:200]
+            raise EngineError(f"The model failed while answering: {reason} ({type(error).__name__}).") from error
+
     def forget(self) -> None:
         """Drop the cache and give its memory back to the device."""
         self._cache.clear()
@@ -111,6 +149,23 @@ class CausalModel:
         """Drop model and cache."""
         self._model = None
         self.forget()
+
+
+def bytes_per_token(model: Any) -> int:
+    """Bytes of weights that are read for each new token; 0 where that is not the same for all of them.
+
+    All weights but the rows of the embedding that were not asked for. Of a mixture of experts only some are
+    read, and of a model on several devices each reads at its own pace.
+    """
+    config = model.config.get_text_config()
+    experts = ("num_experts", "num_local_experts", "n_routed_experts")
+    weights = list(model.parameters())
+    if any(getattr(config, name, 0) for name in experts) or len({weight.device for weight in weights}) > 1:
+        return 0
+    total = sum(weight.numel() * weight.element_size() for weight in weights)
+    embedding = model.get_input_embeddings().weight
+    tied = model.get_output_embeddings() is not None and model.get_output_embeddings().weight is embedding
+    return int(total if tied else total - embedding.numel() * embedding.element_size())
 
 
 def load(checkpoint: Checkpoint, weights: Weights, report: Report) -> CausalModel:

@@ -27,7 +27,5 @@ def _has_native_tokenizer(checkpoint: Checkpoint) -> bool:
 
     name = str(read_json(checkpoint.folder / "tokenizer_config.json").get("tokenizer_class") or "").removesuffix("Fast")
     return checkpoint.model_type in known.MODELS_WITH_INCORRECT_HUB_TOKENIZER_CLASS or any(
-        known.tokenizer_class_from_name(each) is not None  # type: ignore[no-untyped-call]
-        for each in (name, f"{name}Fast")
-        if name
+        known.tokenizer_class_from_name(each) is not None for each in (name, f"{name}Fast") if name
     )

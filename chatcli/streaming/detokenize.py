@@ -20,6 +20,17 @@ MAX_PENDING = 32
 _BYTE_TOKEN = re.compile(r"<0x([0-9A-F]{2})>")
 
 
+def _replace_each_byte(error: UnicodeError) -> tuple[str, int]:
+    """As SentencePiece and tokenizers do; Python's own handler makes one U+FFFD of a cut-off character."""
+    if not isinstance(error, UnicodeDecodeError):
+        raise error
+    return REPLACEMENT * (error.end - error.start), error.end
+
+
+_EACH_BYTE = "chatcli.replace-each-byte"
+codecs.register_error(_EACH_BYTE, _replace_each_byte)
+
+
 class AddedToken(Protocol):
     """What `tokenizers.AddedToken` tells of a token."""
 
@@ -66,7 +77,7 @@ class Detokenizer:
         self._before = ""  # the text of the context alone
         self._pending: list[int] = []
         self._given = 0  # characters of the pending tokens' text that were given out
-        self._utf8 = codecs.getincrementaldecoder("utf-8")("replace")
+        self._utf8 = codecs.getincrementaldecoder("utf-8")(_EACH_BYTE)
 
     def push(self, token_id: int) -> str:
         """What the token adds to the text; empty where it ends within a character."""
@@ -83,7 +94,7 @@ class Detokenizer:
         return piece + self._push_pending()
 
     def flush(self) -> str:
-        """What was held back; an incomplete character becomes one U+FFFD. The next id begins a new text."""
+        """What was held back; an incomplete character becomes U+FFFD. The next id begins a new text."""
         piece = self._take_pending() + self._utf8.decode(b"", final=True)
         self._utf8.reset()
         self._context, self._before = [], ""

@@ -1,6 +1,6 @@
 """Tells what a model thinks aloud, `<think>...</think>`, from what it answers.
 
-Knows the two tags and white space, no model and no token.
+Knows two or three tags and white space, no model and no token.
 """
 
 from __future__ import annotations
@@ -19,11 +19,17 @@ class ReasoningSplitter:
     on is text, since models write about tags too. `inside` says that the prompt ended with the opening tag;
     a model that repeats the tag is understood. White space at the edges of the reasoning and before the
     answer is dropped. A reasoning part that is never closed is all reasoning.
+
+    Families that open the answer with a tag, too, as gpt-oss does with `<|channel|>final<|message|>`, name it
+    as `answer_tag`: it is dropped, and until it comes a further reasoning part may open.
     """
 
-    def __init__(self, open_tag: str = "<think>", close_tag: str = "</think>", *, inside: bool = False) -> None:
+    def __init__(
+        self, open_tag: str = "<think>", close_tag: str = "</think>", answer_tag: str = "", *, inside: bool = False
+    ) -> None:
         self._open = open_tag
         self._close = close_tag
+        self._answer = answer_tag
         self._inside = inside
         self._state: State = "begin"
         self._held = ""
@@ -33,17 +39,24 @@ class ReasoningSplitter:
         """The events that are certain now; none of them is empty."""
         self._held += text
         events: list[Text | Reasoning] = []
+        before = None
+        while before != (self._state, len(self._held)):
+            before = (self._state, len(self._held))
+            events += self._step()
+        return events
+
+    def _step(self) -> list[Text | Reasoning]:
         if self._state == "begin":
             self._begin()
-        if self._state == "reasoning":
-            events += self._reason()
-        if self._state == "after":
+        elif self._state == "reasoning":
+            return self._reason()
+        elif self._state == "after":
             self._held = self._held.lstrip()
             if self._held:
                 self._state = "answer"
-        if self._state == "answer" and self._held:
-            events.append(Text(self._take(len(self._held))))
-        return events
+        elif self._held:
+            return [Text(self._take(len(self._held)))]
+        return []
 
     def flush(self) -> list[Text | Reasoning]:
         """What was held back, at the end of the reply."""
@@ -56,8 +69,10 @@ class ReasoningSplitter:
     def _begin(self) -> None:
         start = self._held.lstrip()
         if start.startswith(self._open):
-            self._held, self._state = start[len(self._open) :], "reasoning"
-        elif not self._open.startswith(start):
+            self._held, self._state, self._blank = start[len(self._open) :], "reasoning", True
+        elif self._answer and start.startswith(self._answer):
+            self._held, self._state = start[len(self._answer) :], "after"
+        elif not self._open.startswith(start) and not self._answer.startswith(start):
             self._state = "reasoning" if self._inside else "answer"
 
     def _reason(self) -> list[Text | Reasoning]:
@@ -66,7 +81,8 @@ class ReasoningSplitter:
         end = self._held.find(self._close)
         if end >= 0:
             thought = self._held[:end].rstrip()
-            self._held, self._state = self._held[end + len(self._close) :], "after"
+            self._held = self._held[end + len(self._close) :]
+            self._state, self._inside = "begin" if self._answer else "after", False
         else:
             thought = self._take(self._certain())
         self._blank = self._blank and not thought

@@ -1,8 +1,10 @@
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chatcli.adapters.prompt import build, choose_template
+from chatcli.adapters.prompt import Prompt, Templates, begun, build, choose_templates
 from chatcli.adapters.table import Match, shipped
 from chatcli.conversation import Conversation, Message
 from chatcli.errors import NotAChatModel
@@ -43,7 +45,7 @@ def test_no_typed_control_text_is_left_whole(texts: list[str]) -> None:
     assert not any(token in piece for piece in pieces for token in CONTROL)
 
 
-@pytest.mark.parametrize("name", sorted(ROWS))
+@pytest.mark.parametrize("name", sorted(name for name, row in ROWS.items() if row.template))
 def test_replies_are_found_where_they_stand(name: str) -> None:
     conversation = talk("Yes", "Yes", "a", "  a, 好\n", "and?", "", "well?")
     prompt = build(ROWS[name].template_text, conversation, control=CONTROL)
@@ -78,29 +80,65 @@ def checkpoint(tmp_path, template: str = "") -> Checkpoint:
 
 
 @pytest.mark.parametrize(
-    ("flag", "overrules", "own", "row", "expected"),
-    [
-        ("FLAG", True, "OWN", True, "FLAG"),
-        ("", True, "OWN", True, "ROW"),
-        ("", False, "OWN", True, "OWN"),
-        ("", False, "", True, "ROW"),
-        ("", False, "OWN", False, "OWN"),
-    ],
+    ("overrules", "own", "row", "expected"),
+    [(True, "OWN", True, "ROW"), (False, "OWN", True, "OWN"), (False, "", True, "ROW"), (False, "OWN", False, "OWN")],
 )
-def test_which_template_applies(tmp_path, flag: str, overrules: bool, own: str, row: bool, expected: str) -> None:
-    from dataclasses import replace
-
-    adapter = replace(ROWS["vicuna"], overrules=overrules)
+def test_which_template_applies(tmp_path, overrules: bool, own: str, row: bool, expected: str) -> None:
+    adapter = replace(ROWS["vicuna_v1.1"], overrules=overrules)
     match = Match(adapter, "the name fits vicuna*", "name") if row else None
-    template, reason = choose_template(checkpoint(tmp_path, own), match, flag)
-    assert template == (adapter.template_text if expected == "ROW" else expected)
-    assert reason
+    templates = choose_templates(checkpoint(tmp_path, own), match)
+    assert templates.select() == (adapter.template_text if expected == "ROW" else expected)
+    assert templates.origin
+
+
+def test_a_named_template_is_chosen_by_what_is_passed() -> None:
+    named = Templates({"rag": "R", "default": "D", "tool_use": "T"}, "x")
+    assert named.select() == "D"
+    assert named.select(tools=True) == "T"
+    assert named.select(documents=True) == "R"
+    assert named.select(tools=True, documents=True) == "T"
+    assert Templates({"default": "D"}, "x").select(tools=True, documents=True) == "D"
+    assert Templates({"rag": "R"}, "x").select() == "R"
 
 
 def test_a_base_model_is_told_from_a_chat_model(tmp_path) -> None:
     with pytest.raises(NotAChatModel, match="org/thing is a base model"):
-        choose_template(checkpoint(tmp_path), None)
+        choose_templates(checkpoint(tmp_path), None)
     with pytest.raises(NotAChatModel, match="base model"):
-        choose_template(checkpoint(tmp_path), Match(ROWS["gemma"], "config.json says so", "model_type"))
-    template, _ = choose_template(checkpoint(tmp_path), Match(ROWS["chatglm"], "config.json says so", "model_type"))
-    assert template == ROWS["chatglm"].template_text
+        choose_templates(checkpoint(tmp_path), Match(ROWS["gemma"], "config.json says so", "model_type"))
+    with pytest.raises(NotAChatModel, match="base model"):
+        choose_templates(checkpoint(tmp_path), Match(ROWS["gemma"], "the name fits gemma*, a base model", "base"))
+    templates = choose_templates(checkpoint(tmp_path), Match(ROWS["chatglm"], "config.json says so", "model_type"))
+    assert templates.select() == ROWS["chatglm"].template_text
+
+
+THINK = ("<think>", "</think>")
+CHANNELS = ("<|channel|>analysis<|message|>", "<|end|>", "<|start|>assistant<|channel|>final<|message|>")
+
+
+@pytest.mark.parametrize(
+    ("prompt", "tags", "reasoning", "text", "expected"),
+    [
+        ("A:", THINK, "", "Half an", "A:Half an"),
+        ("A:", THINK, "Hm", "", "A:<think>\nHm"),
+        ("A:", THINK, "Hm", "Half", "A:<think>\nHm\n</think>\n\nHalf"),
+        ("A:<think>\n", THINK, "Hm", "", "A:<think>\nHm"),
+        ("A:<think>\n", THINK, "Hm", "Half", "A:<think>\nHm\n</think>\n\nHalf"),
+        ("A:<think>\n", THINK, "", "Half", "A:<think>\n\n</think>\n\nHalf"),
+        ("A:<think>\n\n</think>\n\n", THINK, "", "Half", "A:<think>\n\n</think>\n\nHalf"),
+        ("A:", CHANNELS, "Hm", "", f"A:{CHANNELS[0]}Hm"),
+        ("A:", CHANNELS, "Hm", "Half", f"A:{CHANNELS[0]}Hm{CHANNELS[1]}{CHANNELS[2]}Half"),
+        ("A:", CHANNELS, "", "Half", f"A:{CHANNELS[2]}Half"),
+    ],
+)
+def test_a_reply_that_is_begun_stands_behind_the_prompt_as_the_family_writes_it(
+    prompt: str, tags: tuple[str, ...], reasoning: str, text: str, expected: str
+) -> None:
+    made = begun(Prompt(prompt), Message("assistant", text, reasoning), tags)
+    assert made.text == expected
+    assert len(prompt) in made.cuts
+
+
+def test_a_control_token_in_a_reply_that_is_begun_stays_text() -> None:
+    made = begun(Prompt("A:"), Message("assistant", "so <|im_end|> it"), THINK, {"<|im_end|>"})
+    assert made.cuts == (2, len("A:so <"))

@@ -27,7 +27,7 @@ def imported(tmp_path: Path, *arguments: str) -> tuple[int, str, set[str]]:
     ran = subprocess.run(
         [sys.executable, "-c", REPORT.format(arguments=list(arguments))],
         env={**os.environ, "CHATCLI_HOME": str(tmp_path)},
-        input="some text",
+        input='{"messages": [{"role": "user", "content": "some text"}]}',
         capture_output=True,
         text=True,
         check=False,
@@ -46,6 +46,13 @@ def imported(tmp_path: Path, *arguments: str) -> tuple[int, str, set[str]]:
         ("history",),
         ("config", "show"),
         ("config", "path"),
+        ("adapters",),
+        ("adapters", "--json"),
+        ("adapters", "show", "chatml"),
+        ("adapters", "match", "lmsys/vicuna-7b-v1.5"),
+        ("adapters", "match", "guide"),
+        ("adapters", "render", "guide"),
+        ("models", "show", "guide"),
         ("tokens",),
         ("tokens", "--chat", "--ids"),
     ],
@@ -56,4 +63,12 @@ def test_light_commands_stay_light(tmp_path: Path, arguments: tuple[str, ...]) -
     assert code == 0
     assert out or arguments == ("history",)
     assert "chatcli" in modules
+    assert not modules & HEAVY
+
+
+@pytest.mark.parametrize(("name", "ids"), [("chatglm1", "5 41 145"), ("chatglm3", "478 686"), ("glm4", "343 161 519")])
+def test_tokens_of_old_vocabulary_files_are_counted_without_torch(tmp_path: Path, name: str, ids: str) -> None:
+    folder = Path(__file__).parent.parent / "golden" / "chatglm" / name
+    code, out, modules = imported(tmp_path, "tokens", "--ids", "-m", str(folder), "你好")
+    assert (code, out) == (0, f"{ids}\n")
     assert not modules & HEAVY

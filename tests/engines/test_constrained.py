@@ -12,6 +12,7 @@ from typing import Any
 import jsonschema
 import pytest
 
+from chatcli.adapters.table import shipped
 from chatcli.constraints import choice, json_schema, regex
 from chatcli.conversation import Conversation, Message
 from chatcli.engines.local import LocalEngine, open_local
@@ -24,7 +25,7 @@ QUESTION = Conversation((Message("user", "Hello"),))
 
 @pytest.fixture(scope="module")
 def engine(tiny_llama: Path) -> LocalEngine:
-    return open_local(open_checkpoint(tiny_llama), lambda progress: None)
+    return open_local(open_checkpoint(tiny_llama), shipped(), lambda progress: None)
 
 
 def answer(engine: LocalEngine, constraint: Constraint, **settings: Any) -> tuple[str, Finished]:
@@ -134,7 +135,7 @@ def test_logprobs_are_those_of_the_plain_model(engine: LocalEngine) -> None:
         finished = list(said)[-1]
     assert isinstance(finished, Finished)
     assert len(finished.logprobs) == finished.completion_tokens == 5
-    ids = engine._encode(QUESTION)
+    ids = engine._encode(QUESTION, GenerationSettings())
     with torch.inference_mode():
         for each in finished.logprobs:
             expected = engine._model._model(torch.tensor([ids])).logits[0, -1].float().log_softmax(-1)

@@ -144,6 +144,58 @@ def test_a_damaged_file_is_moved_aside(tmp_path: Path, damage: bytes) -> None:
     again.close()
 
 
+@pytest.mark.parametrize("damage", [b"no database" * 99, b"SQLite format 3\0" + b"\xff" * 4080])
+def test_the_log_goes_with_the_damaged_file_and_nothing_is_overwritten(tmp_path: Path, damage: bytes) -> None:
+    file = tmp_path / "history.db"
+    contents = {"": damage, "-wal": b"its log" * 99}
+    earlier = tmp_path / "history.db.corrupt-19700101-000000"
+    earlier.write_bytes(b"damaged before")
+    for suffix, content in contents.items():
+        Path(f"{file}{suffix}").write_bytes(content)
+    Store.open(file, now=lambda: 0.0).close()
+    assert earlier.read_bytes() == b"damaged before"
+    for suffix, content in contents.items():
+        assert Path(f"{earlier}-2{suffix}").read_bytes() == content
+
+
+OPENS_AT_ONCE = """
+import sys, time
+from pathlib import Path
+from chatcli.history.store import Store
+print("ready", flush=True)
+sys.stdin.readline()
+store = Store.open(Path(sys.argv[1]))
+talk = store.start("m", "", "")
+store.add_question(talk, None, "hello")
+print(talk)
+print(bool(store.notice))
+"""
+
+
+def test_of_several_that_meet_the_same_damage_one_moves_it_and_all_go_on(tmp_path: Path) -> None:
+    for attempt in range(3):
+        file = tmp_path / str(attempt) / "history.db"
+        file.parent.mkdir()
+        file.write_bytes(b"this is no database" * 100)
+        command = [sys.executable, "-c", OPENS_AT_ONCE, str(file)]
+        processes = [
+            subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(4)
+        ]
+        for process in processes:
+            assert process.stdout and process.stdout.readline() == "ready\n"
+            assert process.stdin
+        for process in processes:
+            process.stdin.write("\n")
+            process.stdin.flush()
+        outputs = [process.communicate(timeout=60)[0].split() for process in processes]
+        aside = [each for each in file.parent.iterdir() if "corrupt" in each.name]
+        assert [each.read_bytes() for each in aside] == [b"this is no database" * 100]
+        assert [said for _, said in outputs].count("True") == 1
+        store = Store.open(file)
+        assert {each.id for each in store.recent(9)} == {talk for talk, _ in outputs}
+        store.close()
+
+
 def test_damage_met_while_reading_is_one_sentence(tmp_path: Path) -> None:
     file = tmp_path / "history.db"
     store = Store.open(file)

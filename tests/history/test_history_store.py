@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from chatcli.errors import HistoryError, UsageError
 from chatcli.generation import Finished
 from chatcli.history.migrations import MIGRATIONS
-from chatcli.history.store import TITLE_COLUMNS, Store, title_of
+from chatcli.history.store import Store
+from chatcli.history.titles import TITLE_COLUMNS, title_of
 
 
 @pytest.fixture
@@ -44,11 +45,11 @@ def texts(store: Store, talk: str) -> list[str]:
 def test_what_was_said_is_loaded(store: Store) -> None:
     talk = store.start("m/odel", "abc123", "Be brief.")
     asked = store.add_question(talk, None, "你好\nsecond line")
-    reply = store.begin_reply(talk, asked, "m/odel")
+    reply = store.begin_reply(talk, asked, "m/odel", "abc123", {"top_k": 5, "stop": ("a",)})
     store.append(reply, "", "hm")
     store.append(reply, "Hel", "m")
     store.append(reply, "lo")
-    store.finish(reply, Finished("length", prompt_tokens=7, completion_tokens=2))
+    store.finish(reply, Finished("length", 7, 2, 5, 0.25, 1.5))
     stored = store.load(talk)
     assert (stored.id, stored.title, stored.model, stored.revision, stored.system) == (
         talk, "你好", "m/odel", "abc123", "Be brief."
@@ -60,7 +61,9 @@ def test_what_was_said_is_loaded(store: Store) -> None:
     )  # fmt: skip
     assert (answer.id, answer.role, answer.text, answer.reasoning) == (reply, "assistant", "Hello", "hmm")
     assert (answer.finish_reason, answer.prompt_tokens, answer.completion_tokens) == ("length", 7, 2)
-    assert answer.model == "m/odel"
+    assert (answer.model, answer.revision, answer.settings) == ("m/odel", "abc123", {"top_k": 5, "stop": ["a"]})
+    assert (answer.cached_tokens, answer.seconds_to_first, answer.seconds) == (5, 0.25, 1.5)
+    assert (answer.parent_id, question.parent_id) == (asked, None)
 
 
 def test_undo_and_retry_leave_everything_in_the_file(store: Store) -> None:
@@ -110,8 +113,8 @@ def test_the_list_is_newest_first(store: Store) -> None:
     asked, reply = say(store, old, None, "o1", "x")
     say(store, old, reply, "o2", "x")
     assert [(each.id, each.title, each.model, each.turns) for each in store.recent(10)] == [
-        (old, "o1", "old/m", 2),
-        (new, "n1", "new/m", 1),
+        (old, "o1", "m/odel", 2),
+        (new, "n1", "m/odel", 1),
     ]
     assert store.find("@1") == old
     store.set_head(old, asked)
@@ -155,6 +158,7 @@ def test_any_text_comes_back_and_only_surrogates_are_replaced(store: Store, text
     talk = store.start(text, text, text)
     _, reply = say(store, talk, None, text, "")
     store.append(reply, text, text)
+    store.set_maker(reply, text, text, {"stop": text})
     valid = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     stored = store.load(talk)
     assert stored.messages[0].text == stored.messages[1].text == stored.messages[1].reasoning == valid

@@ -11,7 +11,7 @@ def test_finding_a_model_on_disk_loads_nothing_heavy(tmp_path) -> None:
         "from chatcli.adapters import encode, format, prompt, table\n"
         "from chatcli.models import hub, plan, vocabulary, weights\n"
         f"checkpoint = hub.resolve({str(tmp_path)!r})\n"
-        "table.match(checkpoint.name, checkpoint.model_type)\n"
+        "table.shipped().match(checkpoint.name, checkpoint.model_type)\n"
         "vocabulary.special_tokens(checkpoint)\n"
         "print(*sorted({name.partition('.')[0] for name in sys.modules}))"
     )

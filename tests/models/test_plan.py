@@ -1,6 +1,9 @@
+from typing import Any
+
 import pytest
 
 from chatcli.errors import OutOfMemory
+from chatcli.models.checkpoint import context_length
 from chatcli.models.plan import Device, kv_bytes_per_token, plan
 from chatcli.models.weights import Tensor
 
@@ -105,3 +108,43 @@ def test_quantised_tensors_keep_their_size() -> None:
 )  # fmt: skip
 def test_what_a_token_of_talk_costs(config: dict, expected: int) -> None:
     assert kv_bytes_per_token(config) == expected
+
+
+CHATGLM: dict[str, Any] = {
+    **{"model_type": "chatglm", "hidden_size": 4096, "num_layers": 28, "num_attention_heads": 32, "vocab_size": 130528},
+    **{"inner_hidden_size": 16384, "max_sequence_length": 2048, "torch_dtype": "float16"},
+}
+CHATGLM2: dict[str, Any] = {
+    **{"model_type": "chatglm", "hidden_size": 4096, "num_layers": 28, "num_attention_heads": 32, "kv_channels": 128},
+    **{"padded_vocab_size": 65024, "ffn_hidden_size": 13696, "multi_query_attention": True, "seq_length": 32768},
+    **{"multi_query_group_num": 2, "torch_dtype": "float16"},
+}
+# Parameters that the published files hold, from their shapes; the first ChatGLM's head is in them twice.
+LINEAR_1, LINEAR_2, HEAD = 28 * 12 * 4096**2, 28 * 4096 * (4608 + 4096 + 3 * 13696), 130528 * 4096
+
+
+@pytest.mark.parametrize(
+    ("config", "stored", "loaded"),
+    [
+        (CHATGLM, 2 * (6_707_929_088), 2 * (6_707_929_088 - HEAD)),
+        (CHATGLM | {"quantization_bit": 8}, 2 * 2 * HEAD + LINEAR_1, 2 * HEAD + 2 * LINEAR_1),
+        (CHATGLM | {"quantization_bit": 4}, 2 * 2 * HEAD + LINEAR_1 // 2, 2 * HEAD + 2 * LINEAR_1),
+        (
+            CHATGLM | {"quantization_bit": 4, "quantization_embeddings": True},
+            HEAD + LINEAR_1 // 2,
+            2 * HEAD + 2 * LINEAR_1,
+        ),
+        (CHATGLM2, 12_487_168_000, 12_487_168_000),
+        (CHATGLM2 | {"quantization_bit": 4}, LINEAR_2 // 2, 2 * LINEAR_2),
+    ],
+)
+def test_chatglm_is_planned_as_it_is_loaded(config: dict[str, Any], stored: int, loaded: int) -> None:
+    """int8 and int4 are unpacked on load; a plan by the size of the files would run out of memory."""
+    gpu = Device("cuda", 0, 80 * 10**9, bf16=True)
+    assert plan(config, {}, [gpu], stored_bytes=stored).weights_bytes == loaded
+
+
+def test_what_a_token_of_a_talk_with_chatglm_costs() -> None:
+    assert kv_bytes_per_token(CHATGLM) == 448 * 1024
+    assert kv_bytes_per_token(CHATGLM2) == 28 * 1024
+    assert (context_length(CHATGLM), context_length(CHATGLM2)) == (2048, 32768)

@@ -5,7 +5,7 @@ from tokenizers import Tokenizer, models
 
 from chatcli.errors import BrokenCheckpoint
 from chatcli.models.checkpoint import Checkpoint
-from chatcli.models.vocabulary import chat_template, special_tokens, tokenizer
+from chatcli.models.vocabulary import chat_templates, special_tokens, tokenizer
 
 
 @pytest.fixture
@@ -48,32 +48,51 @@ def test_added_tokens_steer_only_where_the_template_writes_them(checkpoint: Chec
 def test_no_files_mean_no_tokens(checkpoint: Checkpoint) -> None:
     found = special_tokens(checkpoint)
     assert (found.named, found.special, found.added) == ({}, frozenset(), frozenset())
-    assert chat_template(checkpoint) is None
+    assert chat_templates(checkpoint) == ({}, "")
     assert tokenizer(checkpoint) is None
 
 
 def test_template_files_have_an_order(checkpoint: Checkpoint) -> None:
-    put(checkpoint, "tokenizer_config.json", {"chat_template": "CONFIG"})
-    assert chat_template(checkpoint) == "CONFIG"
+    put(checkpoint, "processor_config.json", {"chat_template": "PROCESSOR"})
+    assert chat_templates(checkpoint) == ({"default": "PROCESSOR"}, "processor_config.json")
     put(checkpoint, "chat_template.json", {"chat_template": "JSON"})
-    assert chat_template(checkpoint) == "JSON"
+    assert chat_templates(checkpoint) == ({"default": "JSON"}, "chat_template.json")
+    put(checkpoint, "tokenizer_config.json", {"chat_template": "CONFIG"})
+    assert chat_templates(checkpoint) == ({"default": "CONFIG"}, "tokenizer_config.json")
+    (checkpoint.folder / "additional_chat_templates").mkdir()
+    put(checkpoint, "additional_chat_templates/rag.jinja", "R")
+    assert chat_templates(checkpoint) == ({"rag": "R"}, "additional_chat_templates")
     put(checkpoint, "chat_template.jinja", "JINJA")
-    assert chat_template(checkpoint) == "JINJA"
+    assert chat_templates(checkpoint) == ({"default": "JINJA", "rag": "R"}, "chat_template.jinja")
 
 
 @pytest.mark.parametrize(
     ("listed", "expected"),
     [
-        ([{"name": "tool_use", "template": "T"}, {"name": "default", "template": "D"}], "D"),
-        ([{"name": "rag", "template": "R"}], "R"),
-        ([], None),
-        ([{"name": "default"}, 3], None),
-        (7, None),
+        (
+            [{"name": "tool_use", "template": "T"}, {"name": "default", "template": "D"}],
+            {"tool_use": "T", "default": "D"},
+        ),
+        ({"default": "D", "rag": "R"}, {"default": "D", "rag": "R"}),
+        ([], {}),
+        ([{"name": "default"}, 3], {}),
+        (7, {}),
     ],
 )
-def test_a_list_of_templates(checkpoint: Checkpoint, listed: object, expected: str | None) -> None:
+def test_a_list_of_templates(checkpoint: Checkpoint, listed: object, expected: dict[str, str]) -> None:
     put(checkpoint, "tokenizer_config.json", {"chat_template": listed})
-    assert chat_template(checkpoint) == expected
+    assert chat_templates(checkpoint)[0] == expected
+
+
+def test_an_older_file_of_tokens_counts_as_transformers_counts_it(checkpoint: Checkpoint) -> None:
+    put(checkpoint, "special_tokens_map.json", {"bos_token": "<s>", "eos_token": "</new>"})
+    put(checkpoint, "tokenizer_config.json", {
+        "eos_token": "</s>", "image_token": "<image>", "add_bos_token": True,
+        "extra_special_tokens": {"audio_token": "<audio>"},
+    })  # fmt: skip
+    named = special_tokens(checkpoint).named
+    assert named == {"bos_token": "<s>", "eos_token": "</new>", "image_token": "<image>", "audio_token": "<audio>"}
+    assert special_tokens(checkpoint).special >= {"<image>", "<audio>"}
 
 
 def test_the_tokenizer_is_read(checkpoint: Checkpoint) -> None:

@@ -12,7 +12,7 @@ import pexpect
 import pyte
 
 CHAT = Path(__file__).with_name("scripted_chat.py")
-PATIENCE_SECONDS = 10
+PATIENCE_SECONDS = 30
 
 
 class Terminal:

@@ -21,10 +21,11 @@ from chatcli.environment import Environment
 from chatcli.errors import ModelNotFound
 from chatcli.generation import Engine, Event, Finished, GenerationSettings, Text
 from chatcli.history.store import Store
+from chatcli.repl.commands import COMMANDS
 from chatcli.repl.loop import chat
 from chatcli.session import Session
 
-ENTER, CTRL_C, CTRL_D, CTRL_J, CTRL_R, TAB = "\r", "\x03", "\x04", "\n", "\x12", "\t"
+ENTER, CTRL_C, CTRL_D, CTRL_J, CTRL_R, CTRL_U, TAB = "\r", "\x03", "\x04", "\n", "\x12", "\x15", "\t"
 ALT_ENTER, UP = "\x1b\r", "\x1b[A"
 PAUSE = "\0"  # earlier input is read beside the keys, faster than anybody types
 
@@ -137,6 +138,18 @@ def test_commands_reach_the_session_and_mistakes_are_explained(type_keys: Type) 
     assert "Taken back: hello" in talk.out
     assert "did you mean /undo" in talk.err
     assert "top_p cannot be 7" in talk.err
+
+
+@pytest.mark.parametrize("name", [name for name in COMMANDS if name != "exit"])
+def test_no_command_ends_the_chat(type_keys: Type, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each bare, as its example, and with nonsense behind it; an editor's line of control codes is nonsense, too."""
+    monkeypatch.chdir(tmp_path)
+    example = COMMANDS[name].example
+    typed = ENTER.join(["hello", f"/{name}", CTRL_U + example, f'{CTRL_U}/{name} \\ 9"x', f"{CTRL_U}still here?", ""])
+    talk = type_keys(typed)
+    assert talk.code == 0
+    assert talk.questions[-1] == "still here?"
+    assert "unexpected" not in talk.err
 
 
 @dataclass

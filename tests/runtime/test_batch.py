@@ -64,7 +64,7 @@ def test_every_row_is_what_it_would_be_alone(family: str, temperature: float, mo
 
     replies: list[list[int]] = [[] for _ in asked]
     ended = set()
-    for row, token in decode_batch(model, asked, [sampler(row) for row in range(5)], end=END, limits=limits):
+    for row, token in decode_batch(model, asked, [sampler(row) for row in range(5)], end=[END] * 5, limits=limits):
         assert row not in ended
         if token is None:
             ended.add(row)
@@ -77,7 +77,7 @@ def test_a_row_that_the_caller_stops_makes_no_more_and_the_others_go_on(models: 
     model, stopped = models("llama"), set[int]()
     count = [0, 0]
     samplers = [Sampler(GenerationSettings(temperature=0.0).over(DEFAULTS), CPU) for _ in range(2)]
-    for row, token in decode_batch(model, prompts()[:2], samplers, end=(), limits=[9, 9], stopped=stopped):
+    for row, token in decode_batch(model, prompts()[:2], samplers, end=[(), ()], limits=[9, 9], stopped=stopped):
         assert token is not None
         count[row] += 1
         if row == 0 and count[0] == 3:

@@ -22,6 +22,7 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "mistral": {"sliding_window": 16},
     "gemma2": {"sliding_window": 16, "head_dim": 8},
     "gpt_neox": {"num_key_value_heads": None},
+    "lfm2": {"layer_types": ["conv", "full_attention"]},
 }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -28,13 +28,13 @@ CLOSE = 2e-4
 PAD_1 = 3
 
 
-@lru_cache(maxsize=None)
+@cache
 def recorded(name: str) -> dict[str, Any]:
     found: dict[str, Any] = json.loads((GOLDEN / name / "golden.json").read_text(encoding="utf-8"))
     return found
 
 
-@lru_cache(maxsize=None)
+@cache
 def ported(name: str) -> Any:
     ports.register()
     return AutoModelForCausalLM.from_pretrained(GOLDEN / name, dtype=torch.float32).eval()

@@ -16,7 +16,7 @@ from transformers.cache_utils import Cache, DynamicCache
 from transformers.core_model_loading import WeightConverter, WeightRenaming
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
-from chatcli.models.chatglm import variant
+from chatcli.models.chatglm import told_variant
 from chatcli.runtime.kv import CACHE
 from chatcli.runtime.ports.packed import SplitRows, Unpack
 from chatcli.runtime.ports.ptuning import PrefixEncoder, with_prefix
@@ -68,8 +68,8 @@ def translated(config: Mapping[str, Any], name: str = "") -> dict[str, Any]:
         raise ValueError("config.json says multi_query_attention = false: no published ChatGLM does; not supported")
     ratio = float(config.get("rope_ratio") or 1)
     rope: dict[str, Any] = {"rope_type": "default", "rope_theta": 10000.0 * ratio, "partial_rotary_factor": 0.5}
-    if ratio != 1 and variant(config, Path(name)) == "chatglm2":
-        # chatglm2-6b-32k alone interpolates positions; its successors raise the base.
+    if ratio != 1 and told_variant(config, Path(name)) == "chatglm2":
+        # chatglm2-6b-32k alone interpolates positions; its successors, and what is not told to be it, raise the base.
         rope |= {"rope_type": "linear", "rope_theta": 10000.0, "factor": ratio}
     return {
         **{key: config[key] for key in _SAME if config.get(key) is not None},

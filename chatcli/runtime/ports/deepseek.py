@@ -52,16 +52,16 @@ class DeepseekConfig(LlamaConfig):
         return self.n_routed_experts is not None and chosen
 
 
-class _Router(DeepseekV2TopkRouter):  # type: ignore[misc] -- transformers' class is untyped
+class _Router(DeepseekV2TopkRouter):
     """The native choice of experts, whose weights may be made to sum to one."""
 
     def __init__(self, config: DeepseekConfig) -> None:
-        super().__init__(config)
+        super().__init__(config)  # type: ignore[arg-type]  # it reads no more than this configuration has
         self._normalised = config.norm_topk_prob
 
     def forward(self, hidden_states: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        logits, weights, indices = super().forward(hidden_states)
-        if self._normalised and self.top_k > 1:
+        logits, weights, indices = super().forward(hidden_states)  # type: ignore[no-untyped-call]
+        if self._normalised and weights.shape[-1] > 1:
             weights = weights / (weights.sum(dim=-1, keepdim=True) + 1e-20)
         return logits, weights, indices
 
@@ -76,9 +76,9 @@ class DeepseekForCausalLM(LlamaForCausalLM):
         super().__init__(config)
         for number, layer in enumerate(self.model.layers):
             if config.has_experts(number):
-                layer.mlp = DeepseekV2Moe(config)
+                layer.mlp = DeepseekV2Moe(config)  # type: ignore[arg-type]  # as above
                 layer.mlp.gate = _Router(config)
-        self.post_init()
+        self.post_init()  # type: ignore[no-untyped-call]
 
 
 PORT = Port(

@@ -25,13 +25,14 @@ from chatcli.runtime.ports import Port
 from chatcli.runtime.ports.packed import SplitRows
 from chatcli.runtime.ports.published import renamed, rope
 
-_KEYS = {"layer_norm_epsilon": "rms_norm_eps", "kv_channels": "head_dim", "rotary_emb_base": "rope_theta"}
+_KEYS = {"layer_norm_epsilon": "rms_norm_eps", "kv_channels": "head_dim"}
 
 
 class QWenConfig(Qwen2Config):
     """Qwen2's configuration, read from the published keys; `intermediate_size` there counts gate and gated together."""
 
     model_type = "qwen"
+    rotary_emb_base: float = 10000.0
     seq_length: int = 8192
     use_dynamic_ntk: bool = True
     use_logn_attn: bool = True
@@ -72,6 +73,7 @@ class QWenLMHeadModel(Qwen2ForCausalLM):
     """`Qwen2ForCausalLM` with the two rules for long texts. Rows of a padded batch count their pads as length."""
 
     config_class = QWenConfig
+    pads_count = True
     _keys_to_ignore_on_load_unexpected = [r"rotary_emb\.inv_freq$", r"attn\.masked_bias$"]  # noqa: RUF012
 
     def __init__(self, config: QWenConfig) -> None:
@@ -80,7 +82,7 @@ class QWenLMHeadModel(Qwen2ForCausalLM):
         for layer in self.model.layers:
             layer.self_attn.q_proj = _GrowingQueries(config.hidden_size, width)
         self._stretch = 1.0
-        self.post_init()
+        self.post_init()  # type: ignore[no-untyped-call]
 
     def undivided(self, ids: Sequence[int]) -> int:
         """How many of a prompt's first ids must be read in one pass, and be cached from just this prompt to be reused.
@@ -136,11 +138,11 @@ class QWenLMHeadModel(Qwen2ForCausalLM):
         length = past + new
         stretch = getattr(cache, "stretch", 1.0) if past else self.stretch(length)
         if cache is not None:
-            cache.stretch = stretch  # type: ignore[attr-defined] -- kept with the keys that it turned
+            setattr(cache, "stretch", stretch)  # noqa: B010  # kept with the keys that it turned
         if stretch != self._stretch:
             self._stretch = stretch
             width = self.config.head_dim
-            base = self.config.rope_parameters["rope_theta"] * stretch ** (width / (width - 2))
+            base = float(self.config.rotary_emb_base) * stretch ** (width / (width - 2))
             pairs = torch.arange(0, width, 2, dtype=torch.float, device=device)
             self.model.rotary_emb.inv_freq = base ** (-pairs / width)
         growth = None
@@ -161,7 +163,7 @@ class QWenTokenizer(PreTrainedTokenizerFast):
         kwargs.setdefault("eos_token", "<|endoftext|>")
         kwargs.setdefault("pad_token", "<|endoftext|>")
         kwargs["tokenizer_object"] = qwen.tokenizer(Path(vocab_file))
-        super().__init__(**kwargs)
+        super().__init__(**kwargs)  # type: ignore[no-untyped-call]
 
 
 PORT = Port(

@@ -64,7 +64,7 @@ def _pairs(conv: nn.Conv2d, x: Tensor) -> Tensor:
     return functional.conv1d(x.transpose(1, 2), conv.weight[..., 0], conv.bias).transpose(1, 2)
 
 
-class _Attention(LlamaAttention):  # type: ignore[misc] -- transformers' class is untyped
+class _Attention(LlamaAttention):
     """Llama's attention over filtered queries and keys."""
 
     def __init__(self, config: YuanConfig, layer: int) -> None:
@@ -104,6 +104,7 @@ class YuanForCausalLM(LlamaForCausalLM):
     """`LlamaForCausalLM` whose layers filter their inputs."""
 
     config_class = YuanConfig
+    pads_count = True
     _supports_flash_attn = False
     _supports_flex_attn = False
     _keys_to_ignore_on_load_unexpected = [r"rotary_emb\.inv_freq$"]  # noqa: RUF012 -- a class variable there
@@ -112,10 +113,10 @@ class YuanForCausalLM(LlamaForCausalLM):
         super().__init__(config)
         for number, layer in enumerate(self.model.layers):
             layer.self_attn = _Attention(config, number)
-        self.post_init()
+        self.post_init()  # type: ignore[no-untyped-call]
 
 
-class _SortHeads(ConversionOps):  # type: ignore[misc] -- transformers' class is untyped
+class _SortHeads(ConversionOps):
     """Queries and keys as the published code cuts them: of both together, each head has the next rows for itself."""
 
     supports_many_to_many = True

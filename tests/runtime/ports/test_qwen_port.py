@@ -5,6 +5,9 @@ from __future__ import annotations
 import base64
 import json
 import math
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,8 +16,9 @@ from plain_formulas import Random, attend, difference, doubled, heads, linear, l
 from torch import Tensor
 from torch.nn.functional import silu
 
-from chatcli.models.checkpoint import context_length
+from chatcli.models.checkpoint import context_length, open_checkpoint
 from chatcli.models.plan import kv_bytes_per_token
+from chatcli.models.qwen import read_tokenizer
 
 CONFIG = {
     "model_type": "qwen",
@@ -142,8 +146,6 @@ def test_the_tiktoken_file_is_the_tokenizer(tmp_path: Path) -> None:
     """Digits one by one, NFC first, special tokens behind the ranks and never made from what a person writes alone."""
     from transformers import AutoTokenizer
 
-    from chatcli.models.checkpoint import open_checkpoint
-    from chatcli.models.qwen import read_tokenizer
     from chatcli.runtime import ports
 
     write(tmp_path, CONFIG, made().weights)
@@ -160,3 +162,29 @@ def test_the_tiktoken_file_is_the_tokenizer(tmp_path: Path) -> None:
     for each in ("hello w12", turn, "e\u0301"):
         assert found(each)["input_ids"] == own.encode(each).ids
     assert found.decode(found(turn)["input_ids"]) == turn
+
+
+@pytest.mark.slow
+def test_a_question_through_the_shell(tmp_path: Path) -> None:
+    """Config and tokenizer both name code of the repository; none is there, and none is asked for."""
+    folder = tmp_path / "Qwen-7B-Chat"
+    folder.mkdir()
+    big = made()
+    for name in ("transformer.wte.weight", "lm_head.weight"):
+        big.weights[name] = big.weights[name].repeat(5, 1)[:472]
+    write(folder, {**CONFIG, "vocab_size": 472, "seq_length": 8192, "max_position_embeddings": 8192}, big.weights)
+    write_ranks(folder)
+    surroundings = {**os.environ, "CHATCLI_HOME": str(tmp_path / "home"), "HF_HUB_OFFLINE": "1"}
+
+    def chatcli(*arguments: str) -> str:
+        command = [sys.executable, "-m", "chatcli", *arguments, "-m", str(folder), "你 hello"]
+        ran = subprocess.run(command, env=surroundings, stdin=subprocess.DEVNULL, capture_output=True, check=False)
+        assert (ran.returncode, ran.stderr) == (0, b"")
+        return ran.stdout.decode()
+
+    ids = read_tokenizer(open_checkpoint(folder)).encode(
+        "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n"
+        "<|im_start|>user\n你 hello<|im_end|>\n<|im_start|>assistant\n"
+    )
+    assert chatcli("tokens", "--chat", "--ids").split() == [str(each) for each in ids.ids]
+    assert chatcli("ask", "--temperature", "0", "--max-tokens", "4").endswith("\n")

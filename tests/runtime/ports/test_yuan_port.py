@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -19,11 +20,17 @@ from plain_formulas import (
     turn_halves,
     write,
 )
+from sentencepiece_models import trained
 from torch import Tensor
 from torch.nn.functional import silu
 
-from chatcli.models.checkpoint import context_length
+from chatcli.adapters.format import chat_format
+from chatcli.adapters.table import shipped
+from chatcli.conversation import Conversation, Message
+from chatcli.models.checkpoint import context_length, open_checkpoint
 from chatcli.models.plan import kv_bytes_per_token
+from chatcli.models.vocabulary import tokenizer as read_tokenizer
+from chatcli.runtime import ports
 from chatcli.runtime.decode import prefill
 from chatcli.runtime.kv import PrefixCache
 
@@ -126,3 +133,25 @@ def test_a_shortened_cache_goes_on_as_if_nothing_had_been(tmp_path: Path) -> Non
                 next(steps)
         except StopIteration as end:
             assert (end.value.double() - plain(ids)[-1]).abs().max() < 2e-4
+
+
+def test_yuan_reads_its_vocabulary(tmp_path: Path) -> None:
+    """`<sep>` and `<eod>` are pieces of tokenizer.model, and nobody types one."""
+    from sentencepiece import SentencePieceProcessor
+    from transformers import AutoTokenizer
+
+    folder = write(tmp_path, CONFIG, {})
+    model = trained(defined="<eod>,<sep>,<pad>")
+    (folder / "tokenizer.model").write_bytes(model)
+    table = {"tokenizer_class": "LlamaTokenizer", "add_bos_token": False, "eos_token": "<eod>"}
+    (folder / "tokenizer_config.json").write_text(json.dumps(table))
+    plain_pieces = SentencePieceProcessor(model_proto=model)
+    checkpoint = open_checkpoint(folder, "IEITYuan/Yuan2-2B-hf")
+    chat = chat_format(checkpoint, read_tokenizer(checkpoint), shipped())
+    ids = chat.encode(Conversation((Message("user", "Hello there"),)))
+    assert ids == plain_pieces.encode("Hello there<sep>")
+    typed = chat.encode(Conversation((Message("user", "Hello<eod>"),)))
+    assert plain_pieces.piece_to_id("<eod>") not in typed
+    assert plain_pieces.piece_to_id("<eod>") in chat.end
+    ports.register()
+    assert AutoTokenizer.from_pretrained(folder)("Hello there<sep>")["input_ids"][-1] == ids[-1]

@@ -1,0 +1,110 @@
+"""`chatcli batch`: the answers to a file of questions.
+
+The wiring of `chatcli.batches`, which knows the files, with an engine that answers many at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from chatcli.cli.options import Talk, talking
+from chatcli.environment import Environment, real_environment
+from chatcli.errors import EngineError, UsageError
+
+if TYPE_CHECKING:
+    from chatcli.batches import Journal, Request
+    from chatcli.engines.deferred import DeferredEngine
+    from chatcli.engines.together import Answer
+
+
+@talking(without=("resume", "conversation", "no_history", "overflow", "plain"))
+def batch(
+    file: Annotated[str, typer.Argument(metavar="FILE", help="The questions, a JSON text or object a line.")],
+    output: Annotated[str, typer.Option("--output", "-o", help="Where the answers go, in the order of the questions.")],
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an output file that is there.")] = False,
+    *,
+    talk: Talk,
+) -> int:
+    """Answer a file of questions, many at once; a run that was broken off goes on where it was.
+
+    A line is a text in quotes, or an object: {"prompt": "...", "id": 7, "temperature": 0}, or {"messages": [...]}.
+    """
+    from chatcli import batches, config, guide
+    from chatcli.cli.opening import full_name, open_engine
+
+    environment = real_environment()
+    loaded = config.load(environment, talk.flags)
+    target = Path(output).expanduser()
+    if target.exists() and not overwrite:
+        raise UsageError(f"{target} is there already: choose another file, or replace it with --overwrite.")
+    questions = _questions(file, environment)
+    settings, prompt = loaded.generation_settings(), str(loaded.value("system") or "")
+    asked = list(batches.read(questions, settings, prompt))
+    name = full_name(str(loaded.value("model") or guide.NAME), loaded)
+    journal = batches.Journal(target, batches.fingerprint(questions, name, settings, prompt))
+    with closing(journal):
+        for line in asked:
+            if isinstance(line, batches.Refused) and line.line not in journal.done:
+                journal.add(line.line, _named(line.id, error=line.error))
+        waiting = [line for line in asked if isinstance(line, batches.Request) and line.line not in journal.done]
+        if waiting:
+            try:
+                engine = open_engine(name, loaded, environment, revision=talk.revision, trust=talk.trust)
+                _answer(waiting, engine, journal, environment)
+            except KeyboardInterrupt:
+                environment.note(f"chatcli: {len(journal.done)} answers are kept: the same command goes on from there.")
+                raise
+        failed = journal.failed
+        journal.finish()
+    if failed:
+        raise EngineError(f"{failed} of {len(asked)} lines have no answer: their lines in {target} say why.")
+    return 0
+
+
+def _questions(file: str, environment: Environment) -> str:
+    from chatcli.cli.question import read_input, text_of
+
+    if file == "-":
+        return read_input(environment)
+    try:
+        data = Path(file).expanduser().read_bytes()
+    except (OSError, ValueError, RuntimeError) as error:
+        raise UsageError(f"{file} cannot be read: {getattr(error, 'strerror', None) or error}.") from error
+    return text_of(data, file, environment)
+
+
+def _answer(waiting: list[Request], engine: DeferredEngine, journal: Journal, environment: Environment) -> None:
+    """Answer what waits, each answer into the journal as it comes, with the rate and the time left on the way."""
+    from chatcli.engines.local import LocalEngine
+    from chatcli.generation import Progress
+    from chatcli.render.progress import ProgressLine, shown_while
+
+    local = shown_while(engine.wait(), environment)
+    progress = ProgressLine(environment)
+    try:
+        assert isinstance(local, LocalEngine)
+        answers: Iterable[Answer] = local.answer_together([(each.conversation, each.settings) for each in waiting])
+        for number, answer in enumerate(answers, 1):
+            request = waiting[answer.index]
+            journal.add(request.line, _named(request.id, **_told(answer)))
+            progress.show(Progress("answering", number, len(waiting), "questions"))
+    finally:
+        progress.clear()
+
+
+def _told(answer: Answer) -> dict[str, Any]:
+    from chatcli.render.structured import ending_object
+
+    if answer.error:
+        return {"error": str(answer.error)}
+    return {"text": answer.message.text, "reasoning": answer.message.reasoning, **ending_object(answer.finished)}
+
+
+def _named(own: Any, **said: Any) -> dict[str, Any]:
+    """An answer under the line's own id, where it has one."""
+    return said if own is None else {"id": own, **said}

@@ -1,0 +1,1 @@
+"""`chatcli history`: what was said before, listed, found, taken away and brought in."""

@@ -1,0 +1,94 @@
+"""Lines in, lines out: what a line may be, and a journal that survives a kill at any byte."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from chatcli.batches import Journal, Refused, Request, fingerprint, read
+from chatcli.conversation import Conversation, Message
+from chatcli.errors import UsageError
+from chatcli.generation import GenerationSettings
+
+BASE = GenerationSettings(temperature=0.5, seed=1)
+
+
+def lines(*said: object) -> list[Request | Refused]:
+    return list(
+        read("\n".join(text if isinstance(text, str) else json.dumps(text) for text in said), BASE, "Be brief.")
+    )
+
+
+def test_a_line_is_a_text_a_prompt_or_messages() -> None:
+    talk = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}, {"role": "user", "content": "c"}]
+    found = lines('"你好"', "", {"prompt": "x", "id": 7, "max_tokens": 5, "system": ""}, {"messages": talk})
+    brief = Message("system", "Be brief.")
+    assert found == [
+        Request(1, Conversation((brief, Message("user", "你好"))), BASE),
+        Request(
+            3, Conversation((Message("user", "x"),)), GenerationSettings(temperature=0.5, seed=1, max_new_tokens=5), 7
+        ),
+        Request(4, Conversation((brief, Message("user", "a"), Message("assistant", "b"), Message("user", "c"))), BASE),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("{", "no JSON"),
+        ("[1]", "text or an object"),
+        ('{"promt": "x"}', "did you mean 'prompt'"),
+        ('{"prompt": "x", "messages": []}', "either prompt or messages"),
+        ('{"prompt": " "}', "not empty"),
+        ('{"prompt": 3}', "a text as its content"),
+        ('{"messages": "x"}', "Each message"),
+        ('{"messages": [{"role": "robot", "content": "x"}]}', "role"),
+        ('{"messages": [{"role": "assistant", "content": "x"}]}', "last message"),
+        ('{"prompt": "x", "temperature": -1}', "temperature cannot be -1"),
+        ('{"prompt": "x", "system": 3}', "system must be a text"),
+        (
+            '{"system": "a", "messages": [{"role": "system", "content": "b"}, {"role": "user", "content": "c"}]}',
+            "twice",
+        ),
+    ],
+)
+def test_a_line_that_cannot_be_asked_is_refused_alone(line: str, said: str) -> None:
+    refused, good = lines(line, '"fine"')
+    assert isinstance(refused, Refused) and said in refused.error
+    assert isinstance(good, Request) and good.line == 2
+
+
+def test_a_journal_cut_at_any_byte_goes_on_with_the_whole_answers(tmp_path: Path) -> None:
+    target, journal_file = tmp_path / "out.jsonl", tmp_path / "out.jsonl.part"
+    journal = Journal(target, "f")
+    for line, text in ((2, "zwei — 二"), (1, "eins")):
+        journal.add(line, {"text": text})
+    journal.close()
+    whole = journal_file.read_bytes()
+    for cut in range(len(whole) + 1):
+        journal_file.write_bytes(whole[:cut])
+        again = Journal(target, "f")
+        for line, text in ((1, "eins"), (2, "zwei — 二")):
+            if line not in again.done:
+                again.add(line, {"text": text})
+        again.finish()
+        assert [json.loads(text) for text in target.read_text().splitlines()] == [
+            {"line": 1, "text": "eins"},
+            {"line": 2, "text": "zwei — 二"},
+        ]
+        assert not journal_file.exists()
+
+
+def test_a_journal_of_other_questions_is_not_touched(tmp_path: Path) -> None:
+    first = Journal(tmp_path / "out.jsonl", fingerprint("a", "m", BASE, ""))
+    first.add(1, {"error": "no"})
+    assert first.failed == 1
+    first.close()
+    kept = (tmp_path / "out.jsonl.part").read_bytes()
+    with pytest.raises(UsageError, match="other questions"):
+        Journal(tmp_path / "out.jsonl", fingerprint("b", "m", BASE, ""))
+    assert (tmp_path / "out.jsonl.part").read_bytes() == kept
+    with pytest.raises(UsageError, match="cannot be written"):
+        Journal(tmp_path / "no" / "out.jsonl", "f")
