@@ -188,6 +188,20 @@ def test_alibi_leaves_padding_out(tmp_path: Path) -> None:
     assert generated[1, 5:].tolist() == single[0, 2:].tolist()
 
 
+def test_alibi_in_chunks_over_the_cache(tmp_path: Path) -> None:
+    """A prompt read in two pieces says what it says in one."""
+    from chatcli.runtime.kv import CACHE
+
+    config = {**LLAMA, "model_type": "baichuan", "model_max_length": 4096}
+    model = loaded(write(tmp_path, config, make(PACKED, fused=3 * WIDTH)))
+    ids = torch.tensor([[5, 17, 3, 60, 41, 8, 90, 11]])
+    with torch.inference_mode():
+        whole = model(input_ids=ids).logits
+        first = model(input_ids=ids[:, :3], use_cache=True)
+        rest = model(input_ids=ids[:, 3:], use_cache=True, **{CACHE: getattr(first, CACHE)}).logits
+    assert (whole[:, 3:] - rest).abs().max() < LIMIT
+
+
 @pytest.mark.parametrize("tied", [True, False])
 def test_minicpm(tmp_path: Path, tied: bool) -> None:
     keys = {key: value for key, value in LLAMA.items() if key != "tie_word_embeddings"}

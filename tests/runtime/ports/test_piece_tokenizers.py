@@ -110,6 +110,17 @@ def test_nobody_types_a_piece_that_ends_a_turn(tmp_path: Path) -> None:
     assert ours.decode(ids, skip_special_tokens=False) == "<s> <|User|>:Hello <eoh> </s> you<eoh>\n<|Bot|>:"
 
 
+def test_headers_of_turns_are_joined_by_id(tmp_path: Path) -> None:
+    """Baichuan's own code encodes each message by itself and puts the reserved ids between."""
+    model = trained(defined="<reserved_106>,<reserved_107>,<_user>")
+    ours, plain = read(tmp_path, model), SentencePieceProcessor(model_proto=model)
+    user, assistant = plain.piece_to_id("<reserved_106>"), plain.piece_to_id("<reserved_107>")
+    expected = [user, *plain.encode("Hello"), assistant, *plain.encode("fine")]
+    assert ours.encode("<reserved_106>Hello<reserved_107>fine").ids == expected
+    assert plain.encode("<reserved_106>Hello<reserved_107>fine") != expected
+    assert ours.encode("<_user>Hello").ids == [plain.piece_to_id("<_user>"), *plain.encode("Hello")]
+
+
 NAMES = ["BaichuanTokenizer", "BaiChuanTokenizer", "InternLMTokenizer", "InternLM2Tokenizer", "YiTokenizer"]
 NAMES += ["OrionTokenizer", "SkyworkTokenizer", "TelechatTokenizer"]
 TYPES = ["baichuan", "baichuan", "internlm", "internlm2", "Yi", "orion", "skywork", "telechat"]
