@@ -31,6 +31,8 @@ class Formula:
     names: Mapping[str, str]
     groups: int = HEADS
     theta: float = 10000.0
+    divisors: tuple[float, ...] = ()
+    """Of the rotary frequencies, one each."""
     norm: Callable[[Weights, str, Tensor, float], Tensor] = rms_norm
     embedding: float = 1.0
     residual: float = 1.0
@@ -62,6 +64,7 @@ class Formula:
     def _attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         if not self.slopes:
             turn = angles(q.shape[1], q.shape[2], self.theta)
+            turn = turn / torch.tensor(self.divisors, dtype=torch.double) if self.divisors else turn
             return attend(turn_halves(q, turn), turn_halves(k, turn), v)
         place = torch.arange(q.shape[1], dtype=torch.double)
         fall = torch.tensor(self.slopes, dtype=torch.double)[:, None, None] * (place[None] - place[:, None])

@@ -222,6 +222,20 @@ def test_minicpm(tmp_path: Path, tied: bool) -> None:
     assert kv_bytes_per_token(config) == cache_bytes(2)
 
 
+def test_minicpm4_within_its_trained_length(tmp_path: Path) -> None:
+    """Its config.json divides every rotary frequency by a short factor there; the length it scales to is the same."""
+    short = (1.0, 1.1, 1.5, 2.0, 3.0, 4.0)
+    longrope = {"rope_type": "longrope", "long_factor": [2 * each for each in short], "short_factor": list(short)}
+    config = {**LLAMA, "model_type": "minicpm", "max_position_embeddings": 64, "num_key_value_heads": 2}
+    config |= {"scale_emb": 12, "scale_depth": 1.4, "dim_model_base": 16, "mup_denominator": 32}
+    config |= {"rope_scaling": {**longrope, "original_max_position_embeddings": 64}}
+    weights = make(NAMES, groups=2)
+    weights["model.embed_tokens.weight"] /= 12
+    weights["lm_head.weight"] *= 3
+    factors = {"embedding": 12.0, "residual": 1.4 / math.sqrt(LAYERS), "logits": WIDTH / 16}
+    check(tmp_path, config, weights, Formula(NAMES, 2, divisors=short, **factors))
+
+
 def test_orion(tmp_path: Path) -> None:
     config = {**LLAMA, "model_type": "orion", "max_position_embeddings": 4096, "rope_theta": 20000.0}
     weights = make(NAMES, norm_bias=True)
