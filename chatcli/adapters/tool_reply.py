@@ -43,7 +43,7 @@ def _arguments(content: str) -> Mapping[str, Any] | None:
     try:
         found = json.loads(content)
         return found if isinstance(found, dict) else None
-    except ValueError:
+    except (ValueError, RecursionError):
         pass
     lines = content.strip().split("\n")[1:-1]
     try:

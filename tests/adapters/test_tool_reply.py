@@ -55,4 +55,5 @@ def test_what_is_no_plain_call_is_not_understood_and_never_run(
 def test_glm4_writes_its_arguments_as_json() -> None:
     text = '{"city": "北京", "days": 2}'
     assert read_reply(f"get_weather\n{text}") == (Part(text, "get_weather", {"city": "北京", "days": 2}),)
+    assert read_reply("get_weather\n" + "[" * 100_000)[0].arguments is None
     assert read_reply("get_weather\n[1]") == (Part("[1]", "get_weather", None),)
