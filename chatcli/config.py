@@ -107,6 +107,10 @@ class Config:
         """The value of a setting, None where nobody said one."""
         return self.values[key].value
 
+    def said_by_flag(self, key: str) -> bool:
+        """Whether the command line itself gives the setting."""
+        return self.values[key].origin.startswith("--")
+
     def layers(self) -> tuple[Layer, ...]:
         """What was said of generation, each setting with its origin."""
         said: dict[str, dict[str, Any]] = {}

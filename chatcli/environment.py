@@ -21,7 +21,7 @@ from typing import TextIO
 class Environment:
     """What chatcli may know of where it runs. Streams may be None-like only in broken shells.
 
-    `plain` is the person's wish to get text as it comes.
+    `plain` is the person's wish to get text as it comes, `quiet` that for no notes and no progress.
     """
 
     stdin: TextIO
@@ -34,6 +34,7 @@ class Environment:
     now: Callable[[], float] = time.time
     monotonic: Callable[[], float] = time.monotonic
     plain: bool = False
+    quiet: bool = False
     terminal_size: Callable[[], os.terminal_size] = shutil.get_terminal_size
 
     @property
@@ -49,7 +50,7 @@ class Environment:
     @property
     def stderr_is_terminal(self) -> bool:
         """Whether notes and progress have a reader."""
-        return _is_terminal(self.stderr)
+        return not self.quiet and _is_terminal(self.stderr)
 
     @property
     def color(self) -> bool:
@@ -60,6 +61,11 @@ class Environment:
     def can_erase(self) -> bool:
         """Whether the terminal can take back a line that it shows."""
         return self.variables.get("TERM") != "dumb"
+
+    @property
+    def offline(self) -> bool:
+        """Whether the Hub may not be asked, as huggingface_hub reads it."""
+        return self.variables.get("HF_HUB_OFFLINE", "").lower() in ("1", "true", "yes", "on")
 
     def note(self, text: str) -> None:
         """One line on stderr, only where a person can see it."""

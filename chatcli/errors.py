@@ -13,6 +13,7 @@
     |  '- RemoteCodeRefused           3   only runs with the repository's own Python code
     |- OutOfMemory                    4
     |- EngineError                    5   the model or a server failed while answering
+    |- IncompleteAnswer               6   an answer that must be whole was cut by a limit
     '- HistoryError                   5   the database cannot be read or written
 
 An error's text is for people: one sentence that says what happened, to what, and what to do.
@@ -85,6 +86,12 @@ class OutOfMemory(ChatcliError):
 
 class EngineError(ChatcliError):
     """The engine failed while answering."""
+
+
+class IncompleteAnswer(ChatcliError):
+    """A limit cut an answer that was asked to be whole, or to conform to something."""
+
+    exit_code = 6
 
 
 class HistoryError(ChatcliError):

@@ -136,6 +136,8 @@ class Session:
     def continue_(self) -> Generator[Event]:
         """Go on with the last reply, in the same message; only what is new comes out.
 
+        The counts that are stored with the reply are then those of this last stretch.
+
         Raises:
             UsageError: there is no reply, or it had come to its end.
 
@@ -151,8 +153,9 @@ class Session:
         try:
             yield from self._relay(self.conversation, settings, reply)
         finally:
-            self._store_end(reply, settings)
-            self._keep(self.conversation.without_last_message(), self._path[:-1], row, reply)
+            if reply.says_something:
+                self._store_end(reply, settings)
+                self._keep(self.conversation.without_last_message(), self._path[:-1], row, reply)
 
     def undo(self) -> str:
         """Take back the last question with its answer, if it got one; returns it, or "" where there is none."""
@@ -191,8 +194,8 @@ class Session:
         self.unanswered = asked
 
     def branches(self) -> tuple[Branch, ...]:
-        """The ways that this conversation took; none before it is stored."""
-        return self.store.branches(self.id) if self.id else ()
+        """The ways that this conversation took; none where it is not stored."""
+        return self.store.branches(self.id) if self.id and self._recorder.saving else ()
 
     def switch_branch(self, branch: Branch) -> None:
         """Go on from the end of another branch."""
@@ -274,7 +277,7 @@ class Session:
             yield from self._relay(asked, settings, reply)
         finally:
             self._store_end(reply, settings)
-            if reply.anything or reply.finished.reason in ("stop", "length"):
+            if reply.says_something:
                 self.unanswered = ""
                 self._keep(asked, path, row, reply)
             elif len(path) <= len(self._path):  # a retry: the earlier answer stands
@@ -293,6 +296,7 @@ class Session:
 
     def _relay(self, asked: Conversation, settings: GenerationSettings, reply: Gathered) -> Generator[Event]:
         """Pass on what the engine says; `reply` gathers it, the recorder writes it down."""
+        self._counted = None
         try:
             with closing(self.engine.stream(asked, settings)) as events:
                 for event in events:

@@ -13,12 +13,19 @@ _chatcli_list() {
 
 _chatcli_command() {
     case $1 in
-    'chatcli') commands='run ask batch tokens completion history templates config' flags='--debug --version -h --help' argument='' ;;
-    'chatcli run') commands='' flags='-s --system -c --continue --id --temperature --top-p --top-k --min-p --repetition-penalty --seed --max-tokens --stop --overflow --think --no-think --reasoning-effort -h --help' argument='list models' ;;
-    'chatcli ask') commands='' flags='-m --model -s --system --temperature --top-p --top-k --min-p --repetition-penalty --seed --max-tokens --stop --overflow --think --no-think --reasoning-effort -h --help' argument='' ;;
-    'chatcli batch') commands='' flags='-o --output -m --model -s --system --temperature --top-p --top-k --min-p --repetition-penalty --seed --max-tokens --stop --think --no-think --overwrite -h --help' argument='files' ;;
-    'chatcli tokens') commands='' flags='-m --model --chat --ids -h --help' argument='' ;;
+    'chatcli') commands='run ask batch replay tokens completion adapters models history templates config' flags='--debug --version -h --help' argument='' ;;
+    'chatcli run') commands='' flags='-s --system -c --continue --id --no-history --temperature --top-p --top-k --min-p --repetition-penalty --seed --max-tokens --stop --overflow --think --no-think --reasoning-effort --plain --no-plain --revision --trust-remote-code -h --help' argument='list models' ;;
+    'chatcli ask') commands='' flags='-f --file -t --template --truncate -o --output --json --jsonl -q --quiet --no-stream -n --answers --logprobs --schema --regex --choice --require-complete -m --model -s --system -c --continue --id --no-history --temperature --top-p --top-k --min-p --repetition-penalty --seed --max-tokens --stop --overflow --think --no-think --reasoning-effort --plain --no-plain --revision --trust-remote-code -h --help' argument='' ;;
+    'chatcli batch') commands='' flags='-o --output --overwrite -m --model -s --system --temperature --top-p --top-k --min-p --repetition-penalty --seed --max-tokens --stop --think --no-think --reasoning-effort --revision -h --help' argument='files' ;;
+    'chatcli replay') commands='' flags='-h --help' argument='list conversations' ;;
+    'chatcli tokens') commands='' flags='-m --model --chat --ids --revision --trust-remote-code -h --help' argument='' ;;
     'chatcli completion') commands='' flags='--install -h --help' argument='bash zsh fish powershell' ;;
+    'chatcli adapters') commands='show match render' flags='--json -h --help' argument='' ;;
+    'chatcli adapters show') commands='' flags='--json -h --help' argument='list adapters' ;;
+    'chatcli adapters match') commands='' flags='--json -h --help' argument='list models' ;;
+    'chatcli adapters render') commands='' flags='-h --help' argument='list adapters' ;;
+    'chatcli models') commands='show' flags='-h --help' argument='' ;;
+    'chatcli models show') commands='' flags='--json -h --help' argument='list models' ;;
     'chatcli history') commands='show search export import rm prune title path' flags='-n --limit --json -h --help' argument='' ;;
     'chatcli history show') commands='' flags='--json -h --help' argument='list conversations' ;;
     'chatcli history search') commands='' flags='-n --limit --json -h --help' argument='' ;;
@@ -33,7 +40,7 @@ _chatcli_command() {
     'chatcli config') commands='path show set' flags='-h --help' argument='' ;;
     'chatcli config path') commands='' flags='-h --help' argument='' ;;
     'chatcli config show') commands='' flags='-h --help' argument='' ;;
-    'chatcli config set') commands='' flags='-h --help' argument='model system temperature top_p top_k min_p repetition_penalty seed max_tokens stop overflow think reasoning_effort' ;;
+    'chatcli config set') commands='' flags='-h --help' argument='model system temperature top_p top_k min_p repetition_penalty seed max_tokens stop overflow think reasoning_effort history plain' ;;
     *) return 1 ;;
     esac
 }
@@ -52,8 +59,19 @@ _chatcli_kind() {
     'chatcli run --stop') kind='any' ;;
     'chatcli run --overflow') kind='stop drop-oldest' ;;
     'chatcli run --reasoning-effort') kind='low medium high' ;;
+    'chatcli run --revision') kind='any' ;;
+    'chatcli ask -f' | 'chatcli ask --file') kind='files' ;;
+    'chatcli ask -t' | 'chatcli ask --template') kind='list templates' ;;
+    'chatcli ask --truncate') kind='head tail middle' ;;
+    'chatcli ask -o' | 'chatcli ask --output') kind='files' ;;
+    'chatcli ask -n' | 'chatcli ask --answers') kind='any' ;;
+    'chatcli ask --logprobs') kind='any' ;;
+    'chatcli ask --schema') kind='files' ;;
+    'chatcli ask --regex') kind='any' ;;
+    'chatcli ask --choice') kind='any' ;;
     'chatcli ask -m' | 'chatcli ask --model') kind='list models' ;;
     'chatcli ask -s' | 'chatcli ask --system') kind='any' ;;
+    'chatcli ask --id') kind='list conversations' ;;
     'chatcli ask --temperature') kind='any' ;;
     'chatcli ask --top-p') kind='any' ;;
     'chatcli ask --top-k') kind='any' ;;
@@ -64,6 +82,7 @@ _chatcli_kind() {
     'chatcli ask --stop') kind='any' ;;
     'chatcli ask --overflow') kind='stop drop-oldest' ;;
     'chatcli ask --reasoning-effort') kind='low medium high' ;;
+    'chatcli ask --revision') kind='any' ;;
     'chatcli batch -o' | 'chatcli batch --output') kind='files' ;;
     'chatcli batch -m' | 'chatcli batch --model') kind='list models' ;;
     'chatcli batch -s' | 'chatcli batch --system') kind='any' ;;
@@ -75,7 +94,10 @@ _chatcli_kind() {
     'chatcli batch --seed') kind='any' ;;
     'chatcli batch --max-tokens') kind='any' ;;
     'chatcli batch --stop') kind='any' ;;
+    'chatcli batch --reasoning-effort') kind='low medium high' ;;
+    'chatcli batch --revision') kind='any' ;;
     'chatcli tokens -m' | 'chatcli tokens --model') kind='list models' ;;
+    'chatcli tokens --revision') kind='any' ;;
     'chatcli history -n' | 'chatcli history --limit') kind='any' ;;
     'chatcli history search -n' | 'chatcli history search --limit') kind='any' ;;
     'chatcli history export -f' | 'chatcli history export --format') kind='md json jsonl html' ;;

@@ -53,12 +53,29 @@ def test_the_nearest_wins(tmp_path: Path) -> None:
 def test_every_generation_setting_arrives(tmp_path: Path) -> None:
     flags = {
         "temperature": 0.5, "top_p": 0.9, "top_k": 3, "min_p": 0.1, "repetition_penalty": 1.1, "seed": 4,
-        "max_tokens": 9, "stop": ["a", "b"], "overflow": "stop",
+        "max_tokens": 9, "stop": ["a", "b"], "overflow": "stop", "think": False, "reasoning_effort": "low",
     }  # fmt: skip
     assert config.load(environment(tmp_path), flags).generation_settings() == GenerationSettings(
         temperature=0.5, top_p=0.9, top_k=3, min_p=0.1, repetition_penalty=1.1, seed=4,
-        max_new_tokens=9, stop=("a", "b"), overflow="stop",
+        max_new_tokens=9, stop=("a", "b"), overflow="stop", think=False, reasoning_effort="low",
     )  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "value"), [("true", True), ("Off", False), ("no", False), ("1", True), ("ON", True)])
+def test_a_switch_is_written_as_people_write_it(tmp_path: Path, text: str, value: bool) -> None:
+    assert config.parse("think", text) is value
+    assert config.load(environment(tmp_path, CHATCLI_THINK=text)).generation_settings().think is value
+
+
+def test_layers_tell_who_said_what(tmp_path: Path) -> None:
+    write(tmp_path, "top_k = 5\nmin_p = 0.1\n")
+    loaded = config.load(environment(tmp_path, CHATCLI_SEED="2"), {"think": False, "max_tokens": 9})
+    assert [(layer.origin, layer.settings) for layer in loaded.layers()] == [
+        ("config.toml", GenerationSettings(top_k=5, min_p=0.1)),
+        ("CHATCLI_SEED", GenerationSettings(seed=2)),
+        ("--max-tokens", GenerationSettings(max_new_tokens=9)),
+        ("--no-think", GenerationSettings(think=False)),
+    ]
 
 
 WRONG: list[tuple[str, object, str]] = [
@@ -82,6 +99,9 @@ WRONG: list[tuple[str, object, str]] = [
     ("stop", ["a", ""], "a list of texts that are not empty"),
     ("stop", [1], "a list of texts that are not empty"),
     ("overflow", "wrap", "stop or drop-oldest"),
+    ("think", "maybe", "true or false"),
+    ("think", 1, "true or false"),
+    ("reasoning_effort", "much", "low, medium or high"),
     ("model", " ", "a text that is not empty"),
     ("system", 3, "a text"),
 ]

@@ -173,6 +173,17 @@ def test_a_reply_that_was_cut_goes_on_in_the_same_message(store: Store) -> None:
     assert len(store.branches(session.id)) == 1
 
 
+def test_going_on_that_fails_at_once_changes_nothing(store: Store) -> None:
+    session = Session(ScriptedEngine([CUT, [EngineError("no")], "answer."]), OPEN, store)
+    list(session.say("q"))
+    with pytest.raises(EngineError):
+        list(session.continue_())
+    (_, reply) = store.load(session.id).messages
+    assert (reply.text, reply.finish_reason, reply.completion_tokens) == ("Half an ", "length", 3)
+    assert session.ended == "length"
+    assert shown(session.continue_()) == "answer."
+
+
 def test_a_reply_is_gone_on_with_after_a_crash_too(store: Store, tmp_path: Path) -> None:
     before = Session(ScriptedEngine(["one two three four"]), OPEN, store)
     stream = before.say("q")

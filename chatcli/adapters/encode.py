@@ -6,7 +6,7 @@ keeps a KV cache valid from turn to turn. This module knows no templates.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -39,12 +39,14 @@ def encode(
     in by their ids. `control` are the texts the prompt was built with: tokenizers that change letters
     before they look for special tokens can find one where none was typed, and those are cut, too.
     """
+    # By ids: where letters are changed first, a token's own text in the vocabulary may be a changed one.
+    spellings = {number: text for text in control if (number := tokenizer.token_to_id(text)) is not None}
     ids: list[int] = []
     position = 0
     for start, end, reply in [*_replies(tokenizer, prompt, spoken), (len(prompt.text), len(prompt.text), ())]:
         edges = [position, *(c for c in prompt.cuts if position < c < start), start]
         for a, b in pairwise(edges):
-            ids += _encode_piece(tokenizer, prompt.text[a:b], a > 0, control)
+            ids += _encode_piece(tokenizer, prompt.text[a:b], a > 0, spellings)
         ids += reply
         position = end
     return ids
@@ -67,32 +69,37 @@ def _replies(tokenizer: Tokenizer, prompt: Prompt, spoken: Sequence[Spoken]) -> 
     return found[::-1]
 
 
-def _encode_piece(tokenizer: Tokenizer, text: str, continues: bool, control: Collection[str]) -> list[int]:
+def _encode_piece(tokenizer: Tokenizer, text: str, continues: bool, control: Mapping[int, str]) -> list[int]:
     """One stretch without cuts; `continues` when other text stands before it."""
     if not text:
         return []
-    ids, tokens, offsets = _encode(tokenizer, text, continues)
-    for token, (start, end) in zip(tokens, offsets, strict=True):
-        # `normalized` added tokens are looked for in changed text: "＜s＞" can become <s> on the way.
-        if token in control and end - start > 1 and token not in text[start:end]:
-            return [
-                *_encode_piece(tokenizer, text[: start + 1], continues, control),
-                *_encode_piece(tokenizer, text[start + 1 :], True, control),
-            ]
-    return ids
+    ids, offsets = _encode(tokenizer, text, continues)
+    # `normalized` added tokens are looked for in changed text: "＜s＞" can become <s> on the way.
+    revealed = [
+        start + 1
+        for each, (start, end) in zip(ids, offsets, strict=True)
+        if each in control and end - start > 1 and control[each] not in text[start:end]
+    ]
+    if not revealed:
+        return ids
+    return [
+        each
+        for a, b in pairwise([0, *revealed, len(text)])
+        for each in _encode_piece(tokenizer, text[a:b], continues or a > 0, control)
+    ]
 
 
-def _encode(tokenizer: Tokenizer, text: str, continues: bool) -> tuple[list[int], list[str], list[tuple[int, int]]]:
-    """Ids, tokens and offsets; a continuation must not gain the space that SentencePiece puts before a text."""
+def _encode(tokenizer: Tokenizer, text: str, continues: bool) -> tuple[list[int], list[tuple[int, int]]]:
+    """Ids and offsets; a continuation must not gain the space that SentencePiece puts before a text."""
     for anchor in _ANCHORS if continues and _adds_space(tokenizer) else ():
         alone = tokenizer.encode(anchor, add_special_tokens=False).ids
         whole = tokenizer.encode(anchor + text, add_special_tokens=False)
         n = len(alone)
         if n and whole.ids[:n] == alone and whole.offsets[n - 1][1] <= 1:
             offsets = [(max(a - 1, 0), max(b - 1, 0)) for a, b in whole.offsets[n:]]
-            return whole.ids[n:], whole.tokens[n:], offsets
+            return whole.ids[n:], offsets
     plain = tokenizer.encode(text, add_special_tokens=False)
-    return plain.ids, plain.tokens, plain.offsets
+    return plain.ids, plain.offsets
 
 
 def _adds_space(tokenizer: Tokenizer) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from chatcli.adapters.encode import Spoken, encode, encode_text
 from chatcli.adapters.prompt import Templates, begun, build, choose_templates, loses_system
@@ -79,7 +80,7 @@ class ChatFormat:
         if reply:
             conversation = conversation.without_last_message()
         template = self.templates.select(tools=bool(tools), documents=bool(documents))
-        given = {**self.variables, **thinking(template, settings or GenerationSettings())}
+        given: dict[str, Any] = {**self.variables, **thinking(template, settings or GenerationSettings())}
         prompt = build(template, conversation, control=self.control, tools=tools, documents=documents, **given)
         if self.rereads:
             spoken = ()
@@ -137,15 +138,18 @@ def chat_format(checkpoint: Checkpoint, tokenizer: Tokenizer, table: Table) -> C
         stop=row.stop,
         tags=row.reasoning,
         kept=frozenset(number for text, number in special.items() if any(text in tag for tag in row.reasoning)),
-        layers=(
-            Layer("generation_config.json", declared_sampling(checkpoint)),
-            *([Layer(f"the row {row.name}", row.defaults)] if found else []),
-        ),
+        layers=layers(checkpoint, found),
         before=_each_id(tokenizer, row.before),
         behind=_each_id(tokenizer, row.behind),
         rereads=row.rereads,
         cleanup=row.cleanup,
     )
+
+
+def layers(checkpoint: Checkpoint, match: Match | None) -> tuple[Layer, ...]:
+    """What the checkpoint's files and its row say of sampling, the nearest first."""
+    own = Layer("generation_config.json", declared_sampling(checkpoint))
+    return (own, Layer(f"the row {match.adapter.name}", match.adapter.defaults)) if match else (own,)
 
 
 def specials(tokenizer: Tokenizer) -> dict[str, int]:
@@ -155,7 +159,7 @@ def specials(tokenizer: Tokenizer) -> dict[str, int]:
 
 def _control(tokenizer: Tokenizer, tokens: SpecialTokens, templates: str) -> frozenset[str]:
     """What a person must not be able to type; tokenizers of our own recognise only what templates write."""
-    return tokenizer.roles if isinstance(tokenizer, PieceTokenizer) else tokens.control(templates)
+    return tokenizer.control if isinstance(tokenizer, PieceTokenizer) else tokens.control(templates)
 
 
 def _each_id(tokenizer: Tokenizer, texts: Sequence[str]) -> tuple[int, ...]:

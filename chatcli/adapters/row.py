@@ -52,7 +52,7 @@ class Adapter:
     behind: tuple[str, ...] = ()
     rereads: bool = False
     cleanup: str = ""
-    port: str = ""
+    port: Mapping[str, str] | str = ""
     notes: str = ""
     folder: Path | None = None
 
@@ -167,6 +167,12 @@ def _tags(key: str, value: object) -> tuple[str, ...]:
     return texts
 
 
+def _port(key: str, value: object) -> Mapping[str, str] | str:
+    if isinstance(value, Mapping) and all(isinstance(module, str) for module in value.values()):
+        return MappingProxyType(dict(value))
+    return _text(key, value)
+
+
 def _cleanup(key: str, value: object) -> str:
     if (text := _text(key, value)) not in CLEANUPS:
         raise UsageError(f'{key}: there is no "{text}"; {_near(text, [name for name in CLEANUPS if name])}')
@@ -220,6 +226,6 @@ _KEYS: Mapping[str, Callable[[str, object], object]] = {
     "behind": _texts,
     "rereads": _flag,
     "cleanup": _cleanup,
-    "port": _text,
+    "port": _port,
     "notes": _text,
 }

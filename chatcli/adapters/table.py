@@ -8,6 +8,7 @@ from __future__ import annotations
 import difflib
 import re
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cache, lru_cache
 from importlib.resources import files
@@ -122,17 +123,18 @@ def ties(rows: tuple[Adapter, ...]) -> list[tuple[str, str, str]]:
     """Pairs of rows that could fit one name equally well, each with the pattern of the second.
 
     Equal specificity means the same letters at the same places, so it takes two patterns with the same letters.
+    Patterns of base models give way to others, so only two of a kind can tie.
     """
-    seen: dict[str, list[Adapter]] = {}
+    seen: dict[tuple[bool, str], list[Adapter]] = {}
     found = []
     for row in rows:
-        for pattern in (*row.match, *row.base):
-            letters = _folded(pattern).replace("*", "").replace("?", "")
-            for other in seen.setdefault(letters, []):
+        for base, pattern in (*((False, p) for p in row.match), *((True, p) for p in row.base)):
+            letters = "".join(_compiled(pattern)[0])
+            for other in seen.setdefault((base, letters), []):
                 shared = set(row.model_type) & set(other.model_type)
                 if other is not row and (shared or not row.model_type or not other.model_type):
                     found.append((other.name, row.name, pattern))
-            seen[letters].append(row)
+            seen[base, letters].append(row)
     return found
 
 
@@ -238,4 +240,7 @@ def _toml(text: str) -> dict[str, dict[str, object]]:
 
 def ports() -> dict[str, str]:
     """The model types that only a port of ours runs, each with the port's module in `runtime.ports`."""
-    return {kind: row.port for row in shipped().rows if row.port for kind in row.model_type}
+    found: dict[str, str] = {}
+    for row in shipped().rows:
+        found |= row.port if isinstance(row.port, Mapping) else {kind: row.port for kind in row.model_type if row.port}
+    return found

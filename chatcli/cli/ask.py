@@ -1,113 +1,143 @@
 """`chatcli ask`: one answer on standard output, for people and for scripts.
 
-It knows how a question is put together from arguments and standard input; the rest is the session's.
+The wiring of question, session and the wanted form of the answer; it knows no key and no model.
 """
 
 from __future__ import annotations
 
 from contextlib import closing
-from typing import Annotated
+from dataclasses import replace
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from chatcli.cli import options
+from chatcli.cli.options import Talk, talking
 from chatcli.environment import Environment, real_environment
-from chatcli.errors import UsageError
+from chatcli.errors import IncompleteAnswer, UsageError
+
+if TYPE_CHECKING:
+    from chatcli.cli.question import Question
+    from chatcli.generation import Constraint, Finished, GenerationSettings
+    from chatcli.session import Session
 
 
+@talking()
 def ask(
     prompt: Annotated[
         list[str] | None, typer.Argument(help="The question; `-` reads it from standard input.", metavar="[PROMPT]...")
     ] = None,
-    model: options.Model = "",
-    system: options.System = None,
-    temperature: options.Temperature = None,
-    top_p: options.TopP = None,
-    top_k: options.TopK = None,
-    min_p: options.MinP = None,
-    repetition_penalty: options.RepetitionPenalty = None,
-    seed: options.Seed = None,
-    max_tokens: options.MaxTokens = None,
-    stop: options.Stop = None,
-    overflow: options.Overflow = None,
-    think: options.Think = None,
-    reasoning_effort: options.Effort = None,
-    resume: options.Continue = False,
-    conversation: options.ConversationId = "",
-    no_history: options.NoHistory = False,
-    plain: options.Plain = None,
+    files: Annotated[
+        list[str] | None, typer.Option("--file", "-f", help="Read a text file in; may be given several times.")
+    ] = None,
+    template: Annotated[
+        str, typer.Option("--template", "-t", help="Fill a prompt template; words like name=value fill its gaps.")
+    ] = "",
+    truncate: Annotated[
+        str, typer.Option(metavar="head|tail|middle", help="Which part of too long an input may be left out.")
+    ] = "",
+    output: Annotated[
+        str, typer.Option("--output", "-o", help="Write the answer to a file, whole or not at all.")
+    ] = "",
+    as_json: Annotated[bool, typer.Option("--json", help="Print the answer as one JSON object.")] = False,
+    as_jsonl: Annotated[bool, typer.Option("--jsonl", help="Print events as they come, a JSON object a line.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No notes and no progress.")] = False,
+    no_stream: Annotated[bool, typer.Option("--no-stream", help="Print the answer when it is whole.")] = False,
+    answers: Annotated[int, typer.Option("--answers", "-n", min=1, help="How many answers.")] = 1,
+    logprobs: Annotated[
+        int | None,
+        typer.Option(min=0, max=20, help="Probabilities of the tokens and of that many others; with --json."),
+    ] = None,
+    schema: Annotated[
+        str, typer.Option(metavar="FILE|JSON", help="Hold the answer to a JSON schema, in a file or as text.")
+    ] = "",
+    regex: Annotated[str, typer.Option(help="Hold the answer to a regular expression.")] = "",
+    choice: Annotated[str, typer.Option(metavar="A,B,C", help="The answer is one of these.")] = "",
+    require_complete: Annotated[
+        bool, typer.Option("--require-complete", help="Exit with 6 where a limit cut the answer.")
+    ] = False,
+    *,
+    talk: Talk,
 ) -> int:
     """Answer once, on standard output.
 
-    Piped input comes first, then a blank line, then the prompt: git diff | chatcli ask "write the commit message"
+    Piped input comes first, then files, then the prompt: git diff | chatcli ask "write the commit message"
     """
-    from chatcli.cli.opening import as_wished, open_session
-    from chatcli.render.answer import show_answer
+    from chatcli.cli.forms import Form
+    from chatcli.cli.opening import open_session
+    from chatcli.cli.question import compose
+    from chatcli.config import load
 
     environment = real_environment()
-    question = compose_question(prompt or [], environment)
-    flags = options.said(
-        model=model,
-        system=system,
-        temperature=temperature,
-        top_p=top_p,
-        top_k=top_k,
-        min_p=min_p,
-        repetition_penalty=repetition_penalty,
-        seed=seed,
-        max_tokens=max_tokens,
-        stop=stop,
-        overflow=overflow,
-        think=think,
-        reasoning_effort=reasoning_effort,
-        history=False if no_history else None,
-        plain=plain,
-    )
-    environment = as_wished(environment, flags)
-    session = open_session(environment, flags, resume=conversation or ("@1" if resume else ""))
-    with closing(session.say(question)) as events:
-        finished = show_answer(events, environment)
-    if finished and finished.reason == "length":
-        environment.note("chatcli: the answer is cut off: the limit of tokens is reached.")
-    elif finished and not finished.completion_tokens:
-        environment.note("chatcli: the model said nothing.")
+    config = load(environment, talk.flags)
+    constraint = _constraint(schema, regex, choice)
+    form = Form.of(as_json=as_json, as_jsonl=as_jsonl, whole=no_stream, output=output)
+    if logprobs is not None and not form.structured:
+        raise UsageError("--logprobs needs --json or --jsonl: there is no place for numbers in a text.")
+    question = compose(prompt or [], environment, files=files or (), template=template)
+    environment = replace(environment, plain=bool(config.value("plain") or constraint), quiet=quiet)
+    session = open_session(environment, config, talk)
+    session.settings = replace(session.settings, constraint=constraint, top_logprobs=logprobs)
+    text = _fitting(question, truncate, session, environment) if truncate else question.text
+    with form.writing(environment) as show:
+        for number in range(answers):
+            with closing(session.retry(_reseeded(session, number)) if number else session.say(text)) as events:
+                finished = show(events, session)
+            _judge(finished, environment, whole=require_complete, constraint=constraint)
     if session.notice:
         environment.note(f"chatcli: {session.notice}")
     return 0
 
 
-def compose_question(prompt: list[str], environment: Environment) -> str:
-    """Piped input, a blank line, the prompt; either alone where the other is missing.
+def _constraint(schema: str, regex: str, choice: str) -> Constraint | None:
+    from chatcli import constraints
 
-    Raises:
-        UsageError: there is nothing to ask, or the input is no text.
-    """
-    spoken = " ".join(prompt).strip()
-    if spoken == "-" or not environment.stdin_is_terminal:
-        piped = read_text(environment)
-        parts = [piped.rstrip("\n")] if piped.strip() else []
-        if spoken not in ("", "-"):
-            parts.append(spoken)
-        question = "\n\n".join(parts)
-    else:
-        question = spoken
-    if not question:
-        raise UsageError('There is no question: write it behind the command, as in chatcli ask "...", or pipe it in.')
-    return question
+    if sum(map(bool, (schema, regex, choice))) > 1:
+        raise UsageError("An answer can be held to one thing only: --schema, --regex or --choice.")
+    if schema:
+        return constraints.json_schema(schema)
+    if regex:
+        return constraints.regex(regex)
+    return constraints.choice([each.strip() for each in choice.split(",")]) if choice else None
 
 
-def read_text(environment: Environment) -> str:
-    """Everything on standard input as text; bytes that are no UTF-8 are replaced, and a note says so.
+def _fitting(question: Question, part: str, session: Session, environment: Environment) -> str:
+    """The question's text with what does not fit left out of `part`, as the person allowed."""
+    from chatcli.cli.question import PARTS, shortened
+    from chatcli.conversation import Message
+    from chatcli.engines.deferred import DeferredEngine
+    from chatcli.engines.overflow import room
+    from chatcli.render.progress import shown_while
 
-    Raises:
-        UsageError: the input holds NUL bytes, so it is no text.
-    """
-    if environment.stdin is None:
-        return ""
-    data = environment.stdin.buffer.read()
-    if b"\0" in data:
-        raise UsageError("Standard input is binary, not text: convert it to text first.")
-    text = data.decode("utf-8", errors="replace").removeprefix("\ufeff")
-    if "\ufffd" in text and "\ufffd".encode() not in data:
-        environment.note("chatcli: standard input is not all UTF-8; what is not was replaced.")
+    if part not in PARTS:
+        raise UsageError(f"--truncate cannot be {part}: it must be {', '.join(PARTS[:-1])} or {PARTS[-1]}.")
+    engine = session.engine
+    if isinstance(engine, DeferredEngine):
+        shown_while(engine.wait(), environment)
+    limit = room(engine.facts.context, session.settings)
+    text, missing = shortened(
+        question, part, lambda whole: engine.count(session.conversation.add(Message("user", whole))) <= limit
+    )
+    if missing:
+        environment.note(f"chatcli: {missing} characters of the input are left out ({part}): it is too long.")
     return text
+
+
+def _reseeded(session: Session, number: int) -> GenerationSettings | None:
+    """Settings for a further answer: another seed, or every answer under a seed would be the first one."""
+    from chatcli.generation import GenerationSettings
+
+    seed = session.settings.seed
+    return None if seed is None else GenerationSettings(seed=seed + number)
+
+
+def _judge(finished: Finished | None, environment: Environment, *, whole: bool, constraint: Constraint | None) -> None:
+    """Say what is wrong with an answer, and refuse it where it had to be whole."""
+    if finished and finished.reason == "length":
+        if whole or constraint:
+            raise IncompleteAnswer(
+                f"The answer is cut off after {finished.completion_tokens} tokens, where its limit is: "
+                "raise --max-tokens, or choose a model with a longer context."
+            )
+        environment.note("chatcli: the answer is cut off: the limit of tokens is reached.")
+    elif finished and not finished.completion_tokens:
+        environment.note("chatcli: the model said nothing.")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from chatcli.cli import options
+from chatcli.cli.options import Talk, talking
 from chatcli.environment import Environment, real_environment
 from chatcli.errors import EngineError, UsageError
 
@@ -22,21 +22,13 @@ if TYPE_CHECKING:
     from chatcli.engines.together import Answer
 
 
+@talking(without=("resume", "conversation", "no_history", "overflow", "plain", "trust_remote_code"))
 def batch(
     file: Annotated[str, typer.Argument(metavar="FILE", help="The questions, a JSON text or object a line.")],
     output: Annotated[str, typer.Option("--output", "-o", help="Where the answers go, in the order of the questions.")],
-    model: options.Model = "",
-    system: options.System = None,
-    temperature: options.Temperature = None,
-    top_p: options.TopP = None,
-    top_k: options.TopK = None,
-    min_p: options.MinP = None,
-    repetition_penalty: options.RepetitionPenalty = None,
-    seed: options.Seed = None,
-    max_tokens: options.MaxTokens = None,
-    stop: options.Stop = None,
-    think: options.Think = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an output file that is there.")] = False,
+    *,
+    talk: Talk,
 ) -> int:
     """Answer a file of questions, many at once; a run that was broken off goes on where it was.
 
@@ -46,22 +38,7 @@ def batch(
     from chatcli.cli.opening import full_name, open_engine
 
     environment = real_environment()
-    loaded = config.load(
-        environment,
-        options.said(
-            model=model,
-            system=system,
-            temperature=temperature,
-            top_p=top_p,
-            top_k=top_k,
-            min_p=min_p,
-            repetition_penalty=repetition_penalty,
-            seed=seed,
-            max_tokens=max_tokens,
-            stop=stop,
-            think=think,
-        ),
-    )
+    loaded = config.load(environment, talk.flags)
     target = Path(output).expanduser()
     if target.exists() and not overwrite:
         raise UsageError(f"{target} is there already: choose another file, or replace it with --overwrite.")
@@ -77,7 +54,7 @@ def batch(
         waiting = [line for line in asked if isinstance(line, batches.Request) and line.line not in journal.done]
         if waiting:
             try:
-                _answer(waiting, open_engine(name, loaded, environment), journal, environment)
+                _answer(waiting, open_engine(name, loaded, environment, talk.revision), journal, environment)
             except KeyboardInterrupt:
                 environment.note(f"chatcli: {len(journal.done)} answers are kept: the same command goes on from there.")
                 raise
@@ -104,17 +81,11 @@ def _answer(waiting: list[Request], engine: DeferredEngine, journal: Journal, en
     """Answer what waits, each answer into the journal as it comes, with the rate and the time left on the way."""
     from chatcli.engines.local import LocalEngine
     from chatcli.generation import Progress
-    from chatcli.render.progress import ProgressLine
+    from chatcli.render.progress import ProgressLine, shown_while
 
+    local = shown_while(engine.wait(), environment)
     progress = ProgressLine(environment)
-    opening = engine.wait()
     try:
-        while True:
-            try:
-                progress.show(next(opening))
-            except StopIteration as opened:
-                local = opened.value
-                break
         assert isinstance(local, LocalEngine)
         answers: Iterable[Answer] = local.answer_together([(each.conversation, each.settings) for each in waiting])
         for number, answer in enumerate(answers, 1):

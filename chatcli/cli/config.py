@@ -8,14 +8,17 @@ from typing import Annotated
 import typer
 
 from chatcli import config, guide
+from chatcli.adapters.table import adapters_file
 from chatcli.environment import real_environment
 from chatcli.generation import DEFAULTS
 from chatcli.streaming.sanitize import sanitize
 
 
 def config_path() -> int:
-    """Print where config.toml is."""
-    print(config.path(real_environment()))
+    """Print where config.toml is, and adapters.toml with a person's own model families."""
+    environment = real_environment()
+    print(config.path(environment))
+    print(adapters_file(environment.config_folder))
     return 0
 
 

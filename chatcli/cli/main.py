@@ -17,6 +17,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from chatcli import __version__
+from chatcli.cli.adapters import adapters_list, adapters_match, adapters_render, adapters_show
 from chatcli.cli.ask import ask
 from chatcli.cli.batch import batch
 from chatcli.cli.completion import completion
@@ -26,6 +27,8 @@ from chatcli.cli.continuing import Continuing
 from chatcli.cli.history.listing import history_list, history_path, history_search, history_show
 from chatcli.cli.history.moving import history_export, history_import
 from chatcli.cli.history.removing import history_prune, history_rm, history_title
+from chatcli.cli.models import models_show
+from chatcli.cli.replay import replay
 from chatcli.cli.run import run
 from chatcli.cli.templates import templates_list, templates_show
 from chatcli.cli.tokens import tokens
@@ -47,6 +50,8 @@ app = typer.Typer(
 )
 _history = typer.Typer(help="List, show, find, export, import and remove stored conversations.", rich_markup_mode=None)
 _templates = typer.Typer(help="List and show prompt templates.", rich_markup_mode=None)
+_adapters = typer.Typer(help="The table of model families: list, show, match, render.", rich_markup_mode=None)
+_models = typer.Typer(help="What is known of a model.", no_args_is_help=True, rich_markup_mode=None)
 _config = typer.Typer(help="Show and change settings.", no_args_is_help=True, rich_markup_mode=None)
 
 
@@ -103,6 +108,7 @@ def _explain(error: ChatcliError) -> int:
 app.command("run", cls=Continuing)(_guarded(run))
 app.command("ask", cls=Continuing)(_guarded(ask))
 app.command("batch")(_guarded(batch))
+app.command("replay")(_guarded(replay))
 app.command("tokens")(_guarded(tokens))
 _history.callback(invoke_without_command=True)(_guarded(history_list))
 _history.command("show")(_guarded(history_show))
@@ -118,6 +124,13 @@ _templates.command("show")(_guarded(templates_show))
 _config.command("path")(_guarded(config_path))
 _config.command("show")(_guarded(config_show))
 _config.command("set")(_guarded(config_set))
+_adapters.callback(invoke_without_command=True)(_guarded(adapters_list))
+_adapters.command("show")(_guarded(adapters_show))
+_adapters.command("match")(_guarded(adapters_match))
+_adapters.command("render")(_guarded(adapters_render))
+_models.command("show")(_guarded(models_show))
+app.add_typer(_adapters, name="adapters")
+app.add_typer(_models, name="models")
 app.command("completion")(_guarded(completion))
 app.add_typer(_history, name="history")
 app.add_typer(_templates, name="templates")

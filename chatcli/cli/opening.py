@@ -5,15 +5,16 @@ The wiring of configuration, history, engine and session; it knows no key and no
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from chatcli import guide
-from chatcli.config import Config, load
+from chatcli.cli.options import Talk
+from chatcli.config import Config
 from chatcli.engines.deferred import DeferredEngine, Report
 from chatcli.environment import Environment
+from chatcli.errors import UsageError
 from chatcli.generation import Engine
 from chatcli.history.store import Store
 from chatcli.session import Session
@@ -24,53 +25,40 @@ if TYPE_CHECKING:
 GUIDE_NOTE = "The built-in guide answers; for a real model: chatcli config set model NAME"
 
 
-def open_session(environment: Environment, flags: Mapping[str, object], *, resume: str = "") -> Session:
+def open_session(environment: Environment, config: Config, talk: Talk) -> Session:
     """A session whose model begins to load now.
 
-    `flags` are what the command line says, by the names of the configuration; `resume` is the id of a
-    stored conversation, which goes on with its own model unless a flag names another.
+    A conversation that is picked up goes on with its own model and system message unless the command line names
+    others. Where the command line trusts the model's own Python code, that may run if the person agrees.
 
     Raises:
-        ConfigError: a setting is wrong.
-        UsageError: `resume` names no conversation.
+        UsageError: the conversation to pick up does not exist.
+        ModelError: there is no agreement on the model's own code.
     """
-    config = load(environment, flags)
-    store, stored_id = _opened(environment, resume, keep=_keeps(config))
-    stored_model = store.load(stored_id).model if stored_id else ""
-    name = full_name(str(flags.get("model") or stored_model or config.value("model") or guide.NAME), config)
+    store, stored_id = _opened(environment, talk.resume, keep=config.value("history") is not False)
+    stored_model = store.load(stored_id).model if stored_id and not config.said_by_flag("model") else ""
+    name = full_name(stored_model or str(config.value("model") or guide.NAME), config)
     if name == guide.NAME:
         environment.note(GUIDE_NOTE)
-    engine = open_engine(name, config, environment)
-    system = None if stored_id and "system" not in flags else str(config.value("system") or "")
-    settings = config.generation_settings()
+    if talk.trust:
+        from chatcli.cli.consent import agree_on_code
+
+        agree_on_code(name, config, environment, talk.revision)
     return Session(
-        engine,
-        settings,
+        open_engine(name, config, environment, talk.revision),
+        config.generation_settings(),
         store,
-        system=system,
+        system=None if stored_id and not config.said_by_flag("system") else str(config.value("system") or ""),
         resume=stored_id,
         said=config.layers(),
         monotonic=environment.monotonic,
     )
 
 
-def open_engine(name: str, config: Config, environment: Environment) -> DeferredEngine:
+def open_engine(name: str, config: Config, environment: Environment, revision: str = "") -> DeferredEngine:
     """The engine of the model that a person calls `name`, which begins to load now."""
     meant = full_name(name, config)
-    return DeferredEngine(lambda report: _open_local(meant, config, environment, report), name=meant)
-
-
-def keeps_history(environment: Environment, flags: Mapping[str, object]) -> bool:
-    """Whether anything of a talk under these flags may stay behind it: the history, what was typed.
-
-    Raises:
-        ConfigError: a setting is wrong.
-    """
-    return _keeps(load(environment, flags))
-
-
-def _keeps(config: Config) -> bool:
-    return config.value("history") is not False
+    return DeferredEngine(lambda report: _open_local(meant, config, environment, report, revision), name=meant)
 
 
 def _opened(environment: Environment, resume: str, *, keep: bool) -> tuple[Store, str]:
@@ -90,15 +78,6 @@ def _opened(environment: Environment, resume: str, *, keep: bool) -> tuple[Store
     return memory, stored_id
 
 
-def as_wished(environment: Environment, flags: Mapping[str, object]) -> Environment:
-    """The environment with what a person wishes of the output, by flag, variable or file.
-
-    Raises:
-        ConfigError, UsageError: a setting is wrong.
-    """
-    return replace(environment, plain=bool(load(environment, flags).value("plain")))
-
-
 def full_name(name: str, config: Config) -> str:
     """A name that means the same model tomorrow and in another folder: aliases and relative paths resolved."""
     name = config.aliases.get(name, name)
@@ -111,20 +90,43 @@ def full_name(name: str, config: Config) -> str:
         return name
 
 
-def _open_local(name: str, config: Config, environment: Environment, report: Report) -> Engine:
+def local_checkpoint(name: str, config: Config, environment: Environment) -> Checkpoint | None:
+    """What of a model is on this machine, perhaps without its weights; None where nothing is, and nothing is fetched.
+
+    Raises:
+        BrokenCheckpoint: its config.json is damaged.
+        UsageError: the name is empty.
+    """
+    if not name.strip():
+        raise UsageError("The model's name is empty: give a Hub id such as Qwen/Qwen3-0.6B, or a folder.")
+    from chatcli.models.checkpoint import open_checkpoint
+    from chatcli.models.hub import on_disk
+
+    meant = full_name(name, config)
+    if meant == guide.NAME:
+        return open_checkpoint(guide.folder(), guide.NAME)
+    return on_disk(meant, environment.variables)
+
+
+def _open_local(name: str, config: Config, environment: Environment, report: Report, revision: str) -> Engine:
     from chatcli.adapters.table import load_table
+    from chatcli.cli.consent import commit_note
     from chatcli.engines.local import open_local
 
     table = load_table(environment.config_folder)
-    return open_local(find_checkpoint(name, config, environment, report), table, report)
+    checkpoint = find_checkpoint(name, config, environment, report, revision=revision)
+    if checkpoint.trusted:
+        report(commit_note(checkpoint))
+    return open_local(checkpoint, table, report)
 
 
 def find_checkpoint(
-    name: str, config: Config, environment: Environment, report: Report, *, to_chat: bool = True
+    name: str, config: Config, environment: Environment, report: Report, *, revision: str = "", to_chat: bool = True
 ) -> Checkpoint:
     """The files of the model that a person calls `name`: the guide, an alias, a folder, a Hub id.
 
-    What cannot chat is refused before its weights are fetched, unless it is not `to_chat`.
+    What cannot chat is refused before its weights are fetched, unless it is not `to_chat`; so is what needs code of
+    its own that nobody agreed to.
 
     Raises:
         ModelError: there are none, or they cannot be had.
@@ -132,6 +134,7 @@ def find_checkpoint(
     """
     from chatcli.adapters.format import require_chat_format
     from chatcli.adapters.table import load_table
+    from chatcli.cli.consent import require_agreed, with_agreement
     from chatcli.models.checkpoint import open_checkpoint
     from chatcli.models.hub import resolve
 
@@ -139,13 +142,23 @@ def find_checkpoint(
     if meant == guide.NAME:
         return open_checkpoint(guide.folder(), guide.NAME)
     table = load_table(environment.config_folder)
+
+    def check(checkpoint: Checkpoint) -> None:
+        if to_chat:
+            require_chat_format(checkpoint, table)
+        require_agreed(checkpoint, environment)
+
     found = resolve(
         meant,
         aliases=config.aliases,
-        offline=environment.variables.get("HF_HUB_OFFLINE", "").lower() in ("1", "true", "yes", "on"),
+        revision=revision,
+        offline=environment.offline,
         progress=report,
         variables=environment.variables,
         known=table.examples(),
-        check=lambda checkpoint: require_chat_format(checkpoint, table) if to_chat else None,
+        check=check,
     )
+    found = with_agreement(found, environment)
+    if revision and not (found.revision or found.trusted):
+        raise UsageError(f"{meant} is a folder and has no revisions: leave --revision out.")
     return replace(found, name=meant)

@@ -5,11 +5,18 @@ It knows flags and the configuration; it opens no model.
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from inspect import Parameter, Signature, signature
+from typing import Annotated, Any
 
 import typer
 
 Model = Annotated[str, typer.Option("--model", "-m", help="Hub id, alias or folder; default: the configured model.")]
+Revision = Annotated[str, typer.Option(help="Commit, branch or tag of the model; default: main.")]
+TrustRemoteCode = Annotated[
+    bool, typer.Option("--trust-remote-code", help="Ask to run the model's own Python code, at one commit.")
+]
 System = Annotated[str | None, typer.Option("--system", "-s", help='System message to answer under; "" for none.')]
 Temperature = Annotated[float | None, typer.Option(help="Randomness; 0 always takes the likeliest token.")]
 TopP = Annotated[float | None, typer.Option(help="Sample among the likeliest tokens of this total probability.")]
@@ -43,6 +50,83 @@ Effort = Annotated[str | None, typer.Option(help="How much a model that can tell
 Plain = Annotated[
     bool | None, typer.Option("--plain/--no-plain", help="Print text as it comes instead of rendering Markdown.")
 ]
+
+
+@dataclass(frozen=True, slots=True)
+class Talk:
+    """What the shared options say: `flags` by the names of the configuration, the rest is of one call alone.
+
+    `resume` is a conversation to go on with, `revision` one of the model; either may be empty. With `trust` the
+    person wants to be asked about the model's own code.
+    """
+
+    flags: Mapping[str, object]
+    resume: str = ""
+    revision: str = ""
+    trust: bool = False
+
+
+_SHARED: Mapping[str, tuple[Any, object]] = {
+    "model": (Model, ""),
+    "system": (System, None),
+    "resume": (Continue, False),
+    "conversation": (ConversationId, ""),
+    "no_history": (NoHistory, False),
+    "temperature": (Temperature, None),
+    "top_p": (TopP, None),
+    "top_k": (TopK, None),
+    "min_p": (MinP, None),
+    "repetition_penalty": (RepetitionPenalty, None),
+    "seed": (Seed, None),
+    "max_tokens": (MaxTokens, None),
+    "stop": (Stop, None),
+    "overflow": (Overflow, None),
+    "think": (Think, None),
+    "reasoning_effort": (Effort, None),
+    "plain": (Plain, None),
+    "revision": (Revision, ""),
+    "trust_remote_code": (TrustRemoteCode, False),
+}
+"""Every shared option with its default, in the order of the help pages."""
+
+
+def talking(*, without: Collection[str] = ()) -> Callable[[Callable[..., int]], Callable[..., int]]:
+    """Give a command the shared options, but for those `without`; it gets them as its keyword `talk`.
+
+    Typer reads a command's options off its signature, so the wrapper has one made of both.
+    """
+
+    def given(command: Callable[..., int]) -> Callable[..., int]:
+        own = [each for each in signature(command, eval_str=True).parameters.values() if each.name != "talk"]
+        shared = [
+            Parameter(name, Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+            for name, (annotation, default) in _SHARED.items()
+            if name not in without
+        ]
+        everything = [each.replace(kind=Parameter.KEYWORD_ONLY) for each in own] + shared
+
+        def wrapped(**options: Any) -> int:
+            return command(**{each.name: options.pop(each.name) for each in own}, talk=_talk(**options))
+
+        wrapped.__name__, wrapped.__doc__ = command.__name__, command.__doc__
+        wrapped.__signature__ = Signature(everything)  # type: ignore[attr-defined]
+        wrapped.__annotations__ = {each.name: each.annotation for each in everything}
+        return wrapped
+
+    return given
+
+
+def _talk(
+    *,
+    resume: bool = False,
+    conversation: str = "",
+    no_history: bool = False,
+    revision: str = "",
+    trust_remote_code: bool = False,
+    **flags: object,
+) -> Talk:
+    picked = conversation or ("@1" if resume else "")
+    return Talk(said(**flags, history=False if no_history else None), picked, revision, trust_remote_code)
 
 
 def said(**flags: object) -> dict[str, object]:

@@ -10,13 +10,12 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from chatcli import prompts
 from chatcli.environment import Environment
 from chatcli.errors import UsageError
 
-Part = Literal["head", "tail", "middle"]
+PARTS = ("head", "tail", "middle")
 _VALUE = re.compile(r"([A-Za-z_]\w*)=(.*)", re.DOTALL)
 
 
@@ -59,7 +58,7 @@ def compose(
     return question
 
 
-def shortened(question: Question, part: Part, fits: Callable[[str], bool]) -> tuple[str, int]:
+def shortened(question: Question, part: str, fits: Callable[[str], bool]) -> tuple[str, int]:
     """The question with as little as possible of `part` of what was given left out, so that it `fits`.
 
     A line in brackets stands where something is missing. Returns the text and how many characters are missing.
@@ -124,7 +123,7 @@ def _templated(words: Sequence[str], given: str, name: str, environment: Environ
     )
 
 
-def _without(text: str, part: Part, count: int) -> str:
+def _without(text: str, part: str, count: int) -> str:
     """`text` with `count` characters of `part` left out, and a line that says so."""
     gap = f"[{count} characters are left out here]"
     if part == "head":

@@ -32,6 +32,11 @@ class Fitted:
         return f"The context is full: the oldest {oldest} no longer part of the prompt (they stay in the history)."
 
 
+def room(context: int, settings: GenerationSettings) -> int:
+    """How many of the context's tokens a prompt may take, so that an answer has some, too."""
+    return context - min(settings.max_new_tokens or RESERVE, context // 4)
+
+
 def fit(
     conversation: Conversation,
     encode: Callable[[Conversation], list[int]],
@@ -49,7 +54,7 @@ def fit(
     Raises:
         ContextOverflow: nothing may be left out (`overflow` "stop"), or the last question alone is too long.
     """
-    reserve = min(settings.max_new_tokens or RESERVE, context // 4)
+    reserve = context - room(context, settings)
     ids = encode(conversation)
     if len(ids) + reserve <= context:
         return Fitted(ids, context - len(ids), 0)

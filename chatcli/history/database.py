@@ -98,18 +98,34 @@ def open_or_set_aside(path: Path, now: Callable[[], float]) -> tuple[sqlite3.Con
 
     """
     try:
-        return connect(path), ""
+        if not _would_lose_its_log(path):
+            return connect(path), ""
     except sqlite3.DatabaseError as error:
         if not is_damage(error):
             raise
     with _one_process_at_a_time(path):
         try:
-            return connect(path), ""  # another process that met the same damage has begun a new file
+            if not _would_lose_its_log(path):
+                return connect(path), ""  # another process that met the same damage has begun a new file
         except sqlite3.DatabaseError as error:
             if not is_damage(error):
                 raise
         aside = move_aside(path, now())
         return connect(path), f"The history was damaged and is now at {aside}; a new one has begun."
+
+
+def _would_lose_its_log(path: Path) -> bool:
+    """Whether there is a log beside a file that is no database: SQLite, to which it is another's, would delete it."""
+    if not Path(f"{path}-wal").exists():
+        return False
+    database = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None)
+    try:
+        database.execute("SELECT 1 FROM sqlite_master")
+    except sqlite3.Error as error:
+        return is_damage(error)
+    finally:
+        database.close()
+    return False
 
 
 def is_damage(error: sqlite3.Error) -> bool:

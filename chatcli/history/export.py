@@ -15,7 +15,7 @@ from chatcli.history.records import StoredConversation, StoredMessage
 from chatcli.streaming.sanitize import sanitize
 
 # What may be left open at the end of a text and would take in what follows, and what closes it.
-_CLOSINGS = ("", "\n```", "\n~~~", "-->", "</pre>", "</script>", "</style>", "</textarea>", "?>", "]]>", ">")
+_CLOSINGS = ("\n```", "\n~~~", "-->", "</pre>", "</script>", "</style>", "</textarea>", "?>", "]]>", ">")
 
 
 def export(stored: StoredConversation, form: str) -> str:
@@ -60,16 +60,17 @@ def _closed(text: str) -> str:
     """`text` with what it leaves open closed, such as the code block of a reply that was cut."""
     from markdown_it import MarkdownIt
 
+    def ends(text: str) -> bool:
+        """Whether a heading behind `text` is one."""
+        last = parser.parse(f"{text}\n\n# end")[-3:]
+        return len(last) == 3 and last[0].type == "heading_open" and last[0].level == 0
+
     text = sanitize(text).strip("\n")
     parser = MarkdownIt("commonmark")
-    if parser.parse(f"{text}\n\n# end")[-3].type == "heading_open":
+    if ends(text):
         return text
-    tokens = parser.parse(text)
-    fence = tokens[-1].markup if tokens and tokens[-1].type == "fence" else ""
-    for closing in (f"\n{fence}", *_CLOSINGS):
-        if parser.parse(f"{text}{closing}\n\n# end")[-3].type == "heading_open":
-            return text + closing
-    return text
+    fence = parser.parse(text)[-1].markup  # of the code block that is open, if one is
+    return next((text + each for each in (f"\n{fence}", *_CLOSINGS) if ends(text + each)), text)
 
 
 def _each(one: Callable[[StoredConversation], str], between: str = "") -> Callable[[Iterable[StoredConversation]], str]:

@@ -13,6 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from chatcli.conversation import Role
 from chatcli.errors import HistoryError, UsageError
 from chatcli.generation import Finished
 from chatcli.history import rows, search, tree
@@ -231,7 +232,7 @@ class Store:
             on_it = {each.id for each in path}
             every = tree.everything(database, conversation_id) if branches else []
         others = tuple(each for each in every if each.id not in on_it)
-        return StoredConversation(*found[:-1], tuple(path), others)
+        return StoredConversation(*(*found[:-1], tuple(path), others))
 
     def branches(self, conversation_id: str) -> tuple[Branch, ...]:
         """Every way through a conversation, the oldest first; `set_head` to a branch's head goes on there."""
@@ -298,6 +299,7 @@ class Store:
 
     def _hit(self, database: sqlite3.Connection, talk: str, row: int, query: str) -> Hit:
         summary = _summary(database, database.execute(f"{_SUMMARY} WHERE id = ?", (talk,)).fetchone())
+        role: Role
         role, text = (
             database.execute(f"SELECT role, {tree.whole('text')} FROM messages WHERE id = ?", (row,)).fetchone()
             if row
@@ -358,7 +360,7 @@ class Store:
 
 
 def _summary(database: sqlite3.Connection, row: tuple[Any, ...]) -> Summary:
-    return Summary(*row[:-1], tree.turns(database, row[-1]))
+    return Summary(*(*row[:-1], tree.turns(database, row[-1])))
 
 
 def _not_one(reference: str, rows: Sequence[tuple[str, str]]) -> str:

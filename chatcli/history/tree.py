@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterable
+from typing import Any
 
 from chatcli.history.records import Attachment, Branch, StoredMessage
 from chatcli.history.titles import title_of
@@ -84,7 +85,7 @@ def _branch(known: dict[int, StoredMessage], end: StoredMessage, current: bool) 
     )  # fmt: skip
 
 
-def _messages(database: sqlite3.Connection, rows: Iterable[tuple[object, ...]]) -> list[StoredMessage]:
+def _messages(database: sqlite3.Connection, rows: Iterable[tuple[Any, ...]]) -> list[StoredMessage]:
     messages = []
     for row in rows:
         *before, settings, cached, to_first, seconds = row
@@ -92,8 +93,8 @@ def _messages(database: sqlite3.Connection, rows: Iterable[tuple[object, ...]]) 
             "SELECT name, size, sha256, text FROM attachments WHERE message_id = ? ORDER BY id", (row[0],)
         )
         files = tuple(Attachment(*each) for each in attached)
-        said = json.loads(str(settings)) if settings else {}
-        messages.append(StoredMessage(*before, said, cached, to_first, seconds, files))  # type: ignore[arg-type]
+        said = json.loads(settings) if settings else {}
+        messages.append(StoredMessage(*(*before, said, cached, to_first, seconds, files)))
     return messages
 
 

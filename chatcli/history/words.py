@@ -17,6 +17,8 @@ from itertools import pairwise
 
 MOST_TERMS = 32
 """Terms of a query that count; SQLite refuses expressions that are too deep."""
+SHORTEST_BEGINNING = 3
+"""Letters of a word that may go on; what begins with fewer is too much to look through."""
 EXCERPT_COLUMNS = 120
 
 # Han, kana, hangul and its letters.
@@ -42,13 +44,13 @@ def pairs(text: str) -> str:
 def fts_query(query: str) -> str:
     """An FTS5 query for texts that have every term of `query`; empty where it has no letter or digit.
 
-    The last word of a term may go on, so "config" finds "configuration".
+    The last word of a term may go on if it is not too short, so "config" finds "configuration".
     """
     parts = []
     for term in query.split()[:MOST_TERMS]:
         words = _WORD.findall(term)
         if words:
-            goes_on = "*" if len(words[-1]) > 1 and term.endswith(words[-1]) else ""
+            goes_on = "*" if len(words[-1]) >= SHORTEST_BEGINNING and term.endswith(words[-1]) else ""
             parts.append(f'spaced : "{" ".join(words)}" {goes_on}')
         for run in _RUN.findall(term):
             parts.append(f'pairs : "{pairs(run)}"' if len(run) > 1 else f'spaced : "{run}"')
@@ -76,7 +78,11 @@ def _places(query: str) -> re.Pattern[str] | None:
         folded = _fold(term)
         words = _WORD.findall(folded)
         if words:
-            goes_on = f"{_LETTER}*" if folded.endswith(words[-1]) else f"(?!{_LETTER})"
+            goes_on = (
+                f"{_LETTER}*"
+                if len(words[-1]) >= SHORTEST_BEGINNING and folded.endswith(words[-1])
+                else f"(?!{_LETTER})"
+            )
             alternatives.append(f"(?<!{_LETTER})" + r"[\W_]+".join(words) + goes_on)
         alternatives += _RUN.findall(folded)
         if not words and not _RUN.search(folded):

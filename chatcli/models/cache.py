@@ -73,6 +73,13 @@ def snapshot(cache: Path, repository: str, revision: str = "main") -> Path | Non
     return folder if commit and is_complete(folder) else None
 
 
+def begun(cache: Path, repository: str, revision: str = "main") -> Path | None:
+    """The folder with a revision's small files, whether its weights are here or not; None without a config.json."""
+    commit = commit_of(cache, repository, revision)
+    folder = repository_folder(cache, repository) / "snapshots" / commit
+    return folder if commit and (folder / "config.json").is_file() else None
+
+
 def is_complete(folder: Path) -> bool:
     """Whether config, tokenizer and all weights of the index are here. Says nothing of their health."""
     if not (folder / "config.json").is_file() or not any((folder / t).is_file() for t in _tokenizers(folder)):
@@ -101,8 +108,10 @@ def needed(files: Iterable[str]) -> tuple[list[str], list[str]]:
     Safetensors, else PyTorch's `.bin`; never another framework's weights, never a second copy of the same
     (`consolidated*`, `original/`, a single file beside its shards), never Python code.
     """
+    files = list(files)
     top = [name for name in files if "/" not in name]
-    small = sorted(n for n in top if n in _TEXTS or n.endswith(".tiktoken"))
+    named = [n for n in files if n.startswith("additional_chat_templates/") and n.endswith(".jinja")]
+    small = sorted(named + [n for n in top if n in _TEXTS or n.endswith(".tiktoken")])
     weights: list[str] = []
     for stem, suffix in (("model", ".safetensors"), ("pytorch_model", ".bin")):
         if f"{stem}{suffix}" in top:

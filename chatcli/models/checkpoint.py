@@ -1,7 +1,7 @@
 """A checkpoint on disk: its folder and what its config.json says.
 
 It reads JSON and judges it before anything heavy is loaded: what kind of model this is, how much it
-can read, whether it chats, whether it wants code of its own. It knows no Hub, no tensor and no torch.
+can read, whether it chats. It knows no Hub, no tensor and no torch.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from chatcli.errors import BrokenCheckpoint, ModelNotFound, NotAChatModel, RemoteCodeRefused
+from chatcli.errors import BrokenCheckpoint, ModelNotFound, NotAChatModel
 
 Kind = Literal["causal", "seq2seq", "masked", "encoder", "classifier", "image", "audio", "unknown"]
 
@@ -41,7 +41,17 @@ _PURPOSES: Mapping[Kind, str] = {
     "image": "an image model",
     "audio": "a speech model",
 }
-_LENGTH_KEYS = ("max_position_embeddings", "n_positions", "seq_length", "max_sequence_length", "max_seq_len", "n_ctx")
+_LENGTH_KEYS = (
+    "max_position_embeddings",
+    "n_positions",
+    "seq_length",
+    "max_sequence_length",
+    "max_seq_len",
+    "n_ctx",
+    "model_max_length",
+)
+# Families whose first config.json files do not say it.
+_TRAINED_LENGTHS = {"RefinedWeb": 2048, "RefinedWebModel": 2048, "falcon": 2048}
 _COUNT_KEYS = (
     "num_hidden_layers",
     "num_layers",
@@ -55,13 +65,18 @@ _COUNT_KEYS = (
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """One model's files: `name` is what the person said, `revision` a commit or empty for a plain folder."""
+    """One model's files.
+
+    `name` is what the person said, `revision` a commit or empty for a plain folder; `trusted` says that a person
+    agreed to run the Python code in just this folder as it is now.
+    """
 
     name: str
     folder: Path
     revision: str
     config: Mapping[str, Any]
     generation_config: Mapping[str, Any]
+    trusted: bool = False
 
     @property
     def model_type(self) -> str:
@@ -168,7 +183,7 @@ def context_length(config: Mapping[str, Any]) -> int:
             value = part.get(key)
             if isinstance(value, int) and not isinstance(value, bool) and value > 0:
                 return value
-    return 0
+    return _TRAINED_LENGTHS.get(str(config.get("model_type")), 0)
 
 
 def kind(config: Mapping[str, Any]) -> Kind:
@@ -196,22 +211,3 @@ def require_chat_model(checkpoint: Checkpoint) -> None:
     purpose = _PURPOSES.get(kind(checkpoint.config))
     if purpose:
         raise NotAChatModel(f"{checkpoint.name} is {purpose}; it does not chat: try Qwen/Qwen3-0.6B, for one.")
-
-
-def require_no_remote_code(checkpoint: Checkpoint, native: frozenset[str] | set[str]) -> None:
-    """Refuse a checkpoint that only runs with Python code from its repository; chatcli never runs such code.
-
-    `native` are the model types that run without: those that transformers or a port of ours implements.
-
-    Raises:
-        RemoteCodeRefused: naming the files.
-    """
-    auto_map = checkpoint.config.get("auto_map")
-    if not isinstance(auto_map, Mapping) or not auto_map or checkpoint.model_type in native:
-        return
-    targets = [t for value in auto_map.values() for t in (value if isinstance(value, list) else [value])]
-    modules = {t.rpartition("--")[2].partition(".")[0] + ".py" for t in targets if isinstance(t, str)}
-    raise RemoteCodeRefused(
-        f"{checkpoint.name} ({checkpoint.model_type}) runs only with the repository's own Python code "
-        f"({', '.join(sorted(modules))}), which chatcli does not run: look for a version converted to a native family."
-    )

@@ -12,8 +12,9 @@ import shutil
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from chatcli.errors import BrokenCheckpoint, ModelError, ModelUnreachable
 from chatcli.generation import Progress
@@ -26,6 +27,8 @@ ANSWER_SECONDS = 10.0
 STALL_SECONDS = 30.0
 """How long a download may go without a byte."""
 _STREAMS = 4
+
+_Result = TypeVar("_Result")
 
 
 def download(
@@ -44,18 +47,59 @@ def download(
         ModelNotFound, ModelGated, ModelUnreachable: what the Hub says, or that it says nothing.
         BrokenCheckpoint: the repository holds nothing that could chat.
     """
-    endpoint = (variables.get("HF_ENDPOINT") or "https://huggingface.co").rstrip("/")
-    transfer = _Transfer(repository, revision, cache, endpoint, variables.get("HF_TOKEN") or None, check)
+    transfer = _Transfer(repository, revision, cache, variables)
+    return _awaited(transfer, lambda: transfer.model(check), progress)
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """What a revision holds beside its weights.
+
+    `folder` has its small files and is named by the commit; `code` are the names of its Python files, not fetched yet.
+    """
+
+    folder: Path
+    code: tuple[str, ...]
+
+
+def survey(
+    repository: str, revision: str, cache: Path, variables: Mapping[str, str], progress: Callable[[Progress], None]
+) -> Survey:
+    """Fetch a revision's small files and tell what code lies beside them. Raises as `download` does."""
+    transfer = _Transfer(repository, revision, cache, variables)
+    return _awaited(transfer, transfer.small, progress)
+
+
+def download_code(
+    repository: str, commit: str, cache: Path, variables: Mapping[str, str], progress: Callable[[Progress], None]
+) -> None:
+    """Fetch the Python files of a commit, to which a person has agreed. Raises as `download` does."""
+    transfer = _Transfer(repository, commit, cache, variables)
+    _awaited(transfer, transfer.code, progress)
+
+
+def _awaited(transfer: _Transfer, work: Callable[[], _Result], progress: Callable[[Progress], None]) -> _Result:
+    """What `work` returns, done beside the caller, who reports what arrives and gives up when nothing does."""
+    events, endpoint = transfer.events, transfer.endpoint
+    result: list[_Result] = []
+
+    def run() -> None:
+        try:
+            result.append(work())
+            events.put(None)
+        except BaseException as error:
+            events.put(error)
+
     progress(Progress("asking the Hub"))
-    threading.Thread(target=transfer.run, name="download", daemon=True).start()
+    threading.Thread(target=run, name="download", daemon=True).start()
     done, patience = 0, ANSWER_SECONDS
     try:
         while True:
-            event = transfer.events.get(timeout=patience)
-            if isinstance(event, Path):
-                return event
+            event = events.get(timeout=patience)
+            if event is None:
+                return result[0]
             if isinstance(event, BaseException):
-                raise explained(event, repository, revision, endpoint, cache) from event
+                raise explained(event, transfer.repository, transfer.revision, endpoint, transfer.cache) from event
             patience = STALL_SECONDS
             done += event
             progress(Progress("downloading", min(done, transfer.total), transfer.total, "B"))
@@ -74,52 +118,64 @@ class _Stopped(BaseException):
 
 
 class _Transfer:
-    """The work beside the caller. Its `events` are bytes received, and at last a folder or an error."""
+    """The work beside the caller. Its `events` are bytes received, and at last None or an error."""
 
-    def __init__(
-        self,
-        repository: str,
-        revision: str,
-        cache: Path,
-        endpoint: str,
-        token: str | None,
-        check: Callable[[Checkpoint], None],
-    ) -> None:
+    def __init__(self, repository: str, revision: str, cache: Path, variables: Mapping[str, str]) -> None:
+        self.repository, self.revision, self.cache = repository, revision, cache
+        self.endpoint = (variables.get("HF_ENDPOINT") or "https://huggingface.co").rstrip("/")
         self.total = 0
-        self.events: queue.Queue[int | Path | BaseException] = queue.Queue()
+        self.events: queue.Queue[int | BaseException | None] = queue.Queue()
         self.stopped = threading.Event()
-        self._repository, self._revision, self._cache = repository, revision, cache
-        self._endpoint, self._token, self._check = endpoint, token, check
+        self._token = variables.get("HF_TOKEN") or None
 
-    def run(self) -> None:
-        try:
-            self.events.put(self._run())
-        except BaseException as error:
-            self.events.put(error)
+    def model(self, check: Callable[[Checkpoint], None]) -> Path:
+        """All files that a chat needs; `check` sees the small ones before the weights are fetched."""
+        commit, sizes = self._listing()
+        small, weights = needed(sizes)
+        if not weights or "config.json" not in small:
+            raise BrokenCheckpoint(nothing_to_run(self.repository, sizes))
+        folder = self._begin([*small, *weights], commit, sizes)
+        self._fetch_all(small, commit, sizes)
+        check(open_checkpoint(folder, self.repository, commit))
+        self._fetch_all(weights, commit, sizes)
+        # Written last, so that the cache never calls a half-fetched revision the current one.
+        _point(repository_folder(self.cache, self.repository) / "refs" / self.revision, commit)
+        return folder
 
-    def _run(self) -> Path:
+    def small(self) -> Survey:
+        """The small files, and the names of those with code."""
+        commit, sizes = self._listing()
+        small, _ = needed(sizes)
+        folder = self._begin(small, commit, sizes)
+        self._fetch_all(small, commit, sizes)
+        return Survey(folder, tuple(sorted(name for name in sizes if name.endswith(".py"))))
+
+    def code(self) -> None:
+        """The files with code."""
+        commit, sizes = self._listing()
+        names = sorted(name for name in sizes if name.endswith(".py"))
+        self._begin(names, commit, sizes)
+        self._fetch_all(names, commit, sizes)
+
+    def _listing(self) -> tuple[str, dict[str, int]]:
+        """The commit that the revision stands for, and the sizes of its files."""
         from huggingface_hub import HfApi, constants
         from huggingface_hub.utils import logging
 
         logging.set_verbosity_error()  # type: ignore[no-untyped-call]
         # Ten megabytes at once, the default, look like a standstill on a slow line.
         constants.DOWNLOAD_CHUNK_SIZE = 256 * 1024
-        info = HfApi(self._endpoint, token=self._token).model_info(
-            self._repository, revision=self._revision, timeout=ANSWER_SECONDS, files_metadata=True
+        info = HfApi(self.endpoint, token=self._token).model_info(
+            self.repository, revision=self.revision, timeout=ANSWER_SECONDS, files_metadata=True
         )
-        commit, sizes = str(info.sha), {s.rfilename: s.size or 0 for s in info.siblings or ()}
-        small, weights = needed(sizes)
-        if not weights or "config.json" not in small:
-            raise BrokenCheckpoint(nothing_to_run(self._repository, sizes))
-        folder = repository_folder(self._cache, self._repository) / "snapshots" / commit
-        self.total = sum(sizes[name] for name in (*small, *weights))
+        return str(info.sha), {s.rfilename: s.size or 0 for s in info.siblings or ()}
+
+    def _begin(self, names: Sequence[str], commit: str, sizes: Mapping[str, int]) -> Path:
+        """Note how much will come and that there is room for it; returns where it goes."""
+        folder = repository_folder(self.cache, self.repository) / "snapshots" / commit
+        self.total = sum(sizes[name] for name in names)
         self.events.put(0)
-        _require_space(self._cache, sum(sizes[n] for n in (*small, *weights) if not (folder / n).exists()))
-        self._fetch_all(small, commit, sizes)
-        self._check(open_checkpoint(folder, self._repository, commit))
-        self._fetch_all(weights, commit, sizes)
-        # Written last, so that the cache never calls a half-fetched revision the current one.
-        _point(repository_folder(self._cache, self._repository) / "refs" / self._revision, commit)
+        _require_space(self.cache, sum(sizes[n] for n in names if not (folder / n).exists()))
         return folder
 
     def _fetch_all(self, names: Sequence[str], commit: str, sizes: Mapping[str, int]) -> None:
@@ -136,6 +192,8 @@ class _Transfer:
             except BaseException as error:
                 errors.append(error)
 
+        if not names:
+            return
         threads = [threading.Thread(target=work, daemon=True) for _ in range(min(_STREAMS, len(names)))]
         for thread in threads:
             thread.start()
@@ -160,11 +218,11 @@ class _Transfer:
                 transfer.events.put(int(n or 0))
 
         hf_hub_download(
-            self._repository,
+            self.repository,
             name,
             revision=commit,
-            cache_dir=self._cache,
-            endpoint=self._endpoint,
+            cache_dir=self.cache,
+            endpoint=self.endpoint,
             token=self._token,
             etag_timeout=ANSWER_SECONDS,
             tqdm_class=Counter,

@@ -9,13 +9,15 @@ from __future__ import annotations
 import difflib
 import os
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Generator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 from chatcli.errors import ModelNotFound, ModelUnreachable
 from chatcli.generation import Progress
-from chatcli.models.cache import cache_folder, cached_names, snapshot
+from chatcli.models.cache import begun, cache_folder, cached_names, snapshot
 from chatcli.models.checkpoint import Checkpoint, open_checkpoint, require_chat_model
+from chatcli.models.remote_code import code_files
 
 Report = Callable[[Progress], None]
 
@@ -48,21 +50,12 @@ def resolve(
         BrokenCheckpoint: the files are there, but damaged.
     """
     variables = os.environ if variables is None else variables
-    aliases = aliases or {}
-    meant = aliases.get(name, name).strip()
-    if not meant:
-        raise ModelNotFound("The model's name is empty: give a Hub id such as Qwen/Qwen3-0.6B, or a folder.")
-    folder = _as_folder(meant)
+    meant, folder = _meaning(name, aliases or {})
     if folder:
         return open_checkpoint(folder, name=_folder_name(folder))
-
     cache = cache_folder(variables)
-    suggest = _Suggestions(name, (*aliases, *cached_names(cache), *known))
-    if len(meant) > 96 or not _HUB_ID.fullmatch(meant):
-        raise ModelNotFound(
-            f"{meant} is neither a folder here nor a name that the Hub could have "
-            f"(ORGANISATION/MODEL).{suggest.sentence}"
-        )
+    suggest = _Suggestions(name, (*(aliases or {}), *cached_names(cache), *known))
+    _require_hub_id(meant, suggest)
     found = snapshot(cache, meant, revision or "main")
     if found is None:
         if offline:
@@ -72,11 +65,86 @@ def resolve(
             )
         from chatcli.models.download import download
 
-        try:
+        with suggest.added():
             found = download(meant, revision or "main", cache, variables, progress or (lambda _: None), check)
-        except (ModelNotFound, ModelUnreachable) as error:
-            raise type(error)(f"{error}{suggest.sentence}") from error
     return open_checkpoint(found, name=meant, revision=found.name)
+
+
+def on_disk(name: str, variables: Mapping[str, str]) -> Checkpoint | None:
+    """What is here of the model that a folder or a Hub id names, if only its config.json; nobody is asked for more.
+
+    Raises:
+        BrokenCheckpoint: config.json is damaged.
+    """
+    try:
+        folder: Path | None = Path(name).expanduser()
+        if not (folder and (folder / "config.json").is_file()):
+            folder = begun(cache_folder(variables), name) if _HUB_ID.fullmatch(name) else None
+    except (OSError, ValueError, RuntimeError):  # too long, a null character, a home that nobody has
+        return None
+    return open_checkpoint(folder, name, folder.name if folder.parent.name == "snapshots" else "") if folder else None
+
+
+def not_here(name: str, variables: Mapping[str, str], known: Collection[str] = ()) -> ModelNotFound:
+    """The error for a name of which nothing is on this machine, with names that are close to it.
+
+    Raises:
+        ModelNotFound: the name can only be a path.
+    """
+    _as_folder(name)
+    suggest = _Suggestions(name, (*cached_names(cache_folder(variables)), *known))
+    return ModelNotFound(f"{name} is not on this machine; `chatcli run {name}` would fetch it.{suggest.sentence}")
+
+
+def survey(
+    name: str,
+    *,
+    aliases: Mapping[str, str],
+    revision: str,
+    offline: bool,
+    progress: Report,
+    variables: Mapping[str, str],
+    known: Collection[str] = (),
+) -> tuple[Checkpoint, tuple[str, ...]]:
+    """The checkpoint that `resolve` would find, by its small files, and the names of the Python files at its commit.
+
+    Where the Hub may not or cannot be asked, those on disk are named. Raises as `resolve` does.
+    """
+    meant, folder = _meaning(name, aliases)
+    if folder:
+        return open_checkpoint(folder, name=_folder_name(folder)), code_files(folder)
+    cache = cache_folder(variables)
+    suggest = _Suggestions(name, (*aliases, *cached_names(cache), *known))
+    _require_hub_id(meant, suggest)
+    here = snapshot(cache, meant, revision or "main")
+    from chatcli.models.download import survey as survey_hub
+
+    try:
+        if offline:
+            raise ModelUnreachable(f"{meant} is not on this machine, and HF_HUB_OFFLINE forbids to download it.")
+        with suggest.added():
+            found = survey_hub(meant, here.name if here else revision or "main", cache, variables, progress)
+    except ModelUnreachable:
+        if here is None:
+            raise
+        return open_checkpoint(here, name=meant, revision=here.name), code_files(here)
+    return open_checkpoint(found.folder, name=meant, revision=found.folder.name), found.code
+
+
+def _meaning(name: str, aliases: Mapping[str, str]) -> tuple[str, Path | None]:
+    """What a name stands for, and the folder that it means, if it means one."""
+    meant = aliases.get(name, name).strip()
+    if not meant:
+        raise ModelNotFound("The model's name is empty: give a Hub id such as Qwen/Qwen3-0.6B, or a folder.")
+    return meant, _as_folder(meant)
+
+
+def _require_hub_id(meant: str, suggest: _Suggestions) -> None:
+    if len(meant) > 96 or not _HUB_ID.fullmatch(meant):
+        raise ModelNotFound(
+            f"{meant} is neither a folder here nor a name that the Hub could have "
+            f"(ORGANISATION/MODEL).{suggest.sentence}"
+        )
 
 
 def _as_folder(name: str) -> Path | None:
@@ -125,6 +193,14 @@ class _Suggestions:
         if self._known:
             return ""
         return f" Did you mean {' or '.join(self._near)}?" if self._near else ""
+
+    @contextmanager
+    def added(self) -> Generator[None]:
+        """Offer near names at the end of what says that a model is not there."""
+        try:
+            yield
+        except (ModelNotFound, ModelUnreachable) as error:
+            raise type(error)(f"{error}{self.sentence}") from error
 
     def here(self, cache: Path) -> str:
         """The models that could be used without the Hub."""

@@ -61,6 +61,7 @@ class PieceTokenizer:
         roles: Sequence[str] = (),
         headers: bool = True,
         spoken: Collection[str] = (),
+        guarded: Collection[str] = (),
         spelling: Spelling | None = None,
     ) -> None:
         self._model = model
@@ -69,6 +70,8 @@ class PieceTokenizer:
         self._spoken = frozenset(spoken)
         self._spelling = spelling or Spelling()
         self.roles = frozenset(roles)
+        self.control = self.roles | frozenset(guarded)
+        self._adds_space = model.encode("x", out_type=str)[0].startswith("▁")
         self._roles = re.compile(f"({'|'.join(map(re.escape, roles))})") if roles else None
         self._headers = headers
 
@@ -95,7 +98,8 @@ class PieceTokenizer:
             if not special:
                 known = [n for n in group if 0 <= n < self._model.get_piece_size() and self._is_text(n)]
                 # SentencePiece drops the space before a text's first word, not before those behind a role.
-                spaced = bool(text) and bool(known) and self._model.id_to_piece(known[0]).startswith("▁")
+                spaced = self._adds_space and bool(text) and bool(known)
+                spaced = spaced and self._model.id_to_piece(known[0]).startswith("▁")
                 text += " " * spaced + self._model.decode(known)
             elif not skip_special_tokens:
                 text += "".join(self._texts[number] for number in group if self._texts[number] in self._spoken)

@@ -191,12 +191,13 @@ def kv_bytes_per_token(config: Mapping[str, Any], element: int = 2) -> int:
     layers = first("num_hidden_layers", "num_layers", "n_layer", "n_layers")
     heads = first("num_attention_heads", "n_head", "n_heads")
     width = first("head_dim", "kv_channels") or first("hidden_size", "n_embd", "d_model") // max(heads, 1)
-    groups = first("num_key_value_heads", "num_kv_heads")
+    groups = first("num_key_value_heads", "num_kv_heads", "n_head_kv")
     if part.get("multi_query_attention"):  # ChatGLM2 and its successors
         groups = first("multi_query_group_num") or 1
     elif part.get("multi_query") and not groups:  # the first Falcons
         groups = 1
-    return 2 * layers * (groups or heads) * width * element
+    kept = 3 if part.get("model_type") == "yuan" else 2  # its inputs, beside keys and values
+    return kept * layers * (groups or heads) * width * element
 
 
 def _gigabytes(size: int) -> str:

@@ -16,7 +16,9 @@ from chatcli.errors import BrokenCheckpoint
 from chatcli.models.checkpoint import Checkpoint, read_json
 from chatcli.models.tokenizer import Tokenizer
 
-_OWN_FILES = {"chatglm": "chatglm"}
+_OWN_FILES = {"chatglm": "chatglm", "qwen": "qwen"} | dict.fromkeys(
+    ("Yi", "baichuan", "internlm", "internlm2", "orion", "skywork", "telechat", "yuan"), "sentencepiece_file"
+)
 """Model types whose tokenizers transformers cannot convert, with the module here that reads their files."""
 
 

@@ -5,6 +5,9 @@ It knows `Progress` and a terminal's line; nothing appears where no person reads
 
 from __future__ import annotations
 
+from collections.abc import Generator
+from typing import TypeVar
+
 from chatcli.environment import Environment
 from chatcli.generation import Progress
 from chatcli.render.rows import DIM, Span, encoded, split
@@ -16,6 +19,9 @@ SURE_SECONDS = 1.0
 """So long a stage is watched before the time that is left is told."""
 BAR = 20
 _UNITS = ((1 << 30, "GB"), (1 << 20, "MB"), (1 << 10, "kB"))
+
+
+Result = TypeVar("Result")
 
 
 class ProgressLine:
@@ -60,6 +66,20 @@ class ProgressLine:
     def _write(self, text: str) -> None:
         self._environment.stderr.write(text)
         self._environment.stderr.flush()
+
+
+def shown_while(work: Generator[Progress, None, Result], environment: Environment) -> Result:
+    """What `work` returns, with its progress on the line meanwhile."""
+    progress = ProgressLine(environment)
+    try:
+        while True:
+            try:
+                progress.show(next(work))
+            except StopIteration as end:
+                result: Result = end.value
+                return result
+    finally:
+        progress.clear()
 
 
 def seconds_left(first: Progress, now: Progress, seconds: float) -> float | None:

@@ -14,9 +14,9 @@ from chatcli.generation import (
     EngineFacts,
     Event,
     Finished,
-    GenerationSettings,
     Progress,
     Reasoning,
+    Sourced,
     Text,
     TokenLogprob,
 )
@@ -36,7 +36,7 @@ def event_object(event: Event) -> dict[str, Any]:
 
 
 def answer_object(
-    events: Iterable[Event], facts: EngineFacts, settings: GenerationSettings, conversation: str
+    events: Iterable[Event], facts: EngineFacts, settings: Iterable[Sourced], conversation: str
 ) -> dict[str, Any]:
     """A whole answer: what was said, by which model, under which settings, how it ended and how long it took.
 
@@ -60,15 +60,10 @@ def answer_object(
         "adapter": facts.adapter,
         "device": facts.device,
         "precision": facts.precision,
-        "settings": settings_object(settings),
+        "settings": {each.name: each.value for each in settings if each.value not in (None, ())},
         **ending,
         "conversation": conversation,
     }
-
-
-def settings_object(settings: GenerationSettings) -> dict[str, Any]:
-    """The settings that hold, without those that nobody has set."""
-    return {key: value for key, value in asdict(settings).items() if value not in (None, ())}
 
 
 def ending_object(finished: Finished) -> dict[str, Any]:

@@ -17,11 +17,12 @@ _BEFORE_TORCH = {
     # Our own progress is shown instead; the Hub hears nothing of us while a model loads.
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
     "HF_HUB_DISABLE_TELEMETRY": "1",
-    "DISABLE_SAFETENSORS_CONVERSION": "1",
     "TRANSFORMERS_VERBOSITY": "error",
 }
 for _name, _value in _BEFORE_TORCH.items():
     os.environ.setdefault(_name, _value)
+# Never a matter of taste: for `.bin` repositories transformers would ask a service on the Hub to convert them.
+os.environ["DISABLE_SAFETENSORS_CONVERSION"] = "1"
 
 
 @contextmanager

@@ -1,7 +1,7 @@
 """Carry out a load plan: from a checkpoint's files to a model that computes.
 
 Every failure of torch, transformers or safetensors on the way becomes one sentence here. It runs no
-code from a checkpoint and unpickles nothing but tensors; it knows no prompt and no token.
+code from a checkpoint that nobody agreed to and unpickles nothing but tensors; it knows no prompt and no token.
 """
 
 from __future__ import annotations
@@ -16,15 +16,16 @@ import torch
 import transformers
 from safetensors import SafetensorError
 from tokenizers import Tokenizer
-from transformers.models.auto import configuration_auto
 from transformers.utils import logging
 
 from chatcli.errors import BrokenCheckpoint, ChatcliError, NotAChatModel, OutOfMemory, RemoteCodeRefused
 from chatcli.generation import Progress
-from chatcli.models.checkpoint import Checkpoint, require_no_remote_code
+from chatcli.models.checkpoint import Checkpoint
 from chatcli.models.plan import LoadPlan
+from chatcli.models.remote_code import require_agreement
 from chatcli.models.weights import Weights
 from chatcli.runtime import ports
+from chatcli.runtime.remote_code import code_needed
 
 Report = Callable[[Progress], None]
 
@@ -39,15 +40,15 @@ def load_model(checkpoint: Checkpoint, weights: Weights, plan: LoadPlan, report:
         OutOfMemory: a device ran full.
         RemoteCodeRefused, NotAChatModel: transformers has no class for it.
     """
-    ports.register(checkpoint.model_type)
-    require_no_remote_code(checkpoint, frozenset(configuration_auto.CONFIG_MAPPING))
-    with explained(checkpoint.name), _weights_reported(weights, report):
+    trust = _may_run_its_code(checkpoint)
+    with explained(checkpoint.name, foreign=trust), _weights_reported(weights, report):
         loaded: Any = transformers.AutoModelForCausalLM.from_pretrained(
             checkpoint.folder,
             dtype=getattr(torch, plan.dtype),
             local_files_only=True,
-            trust_remote_code=False,
+            trust_remote_code=trust,
             use_safetensors=weights.format == "safetensors",
+            weights_only=True,
             output_loading_info=True,
             **_placement(plan),
         )
@@ -58,10 +59,10 @@ def load_model(checkpoint: Checkpoint, weights: Weights, plan: LoadPlan, report:
 
 def load_tokenizer(checkpoint: Checkpoint) -> Tokenizer:
     """The tokenizer of a checkpoint without tokenizer.json, converted by transformers."""
-    ports.register(checkpoint.model_type)
-    with explained(checkpoint.name):
+    trust = _may_run_its_code(checkpoint)
+    with explained(checkpoint.name, foreign=trust):
         slow = transformers.AutoTokenizer.from_pretrained(
-            checkpoint.folder, local_files_only=True, trust_remote_code=False
+            checkpoint.folder, local_files_only=True, trust_remote_code=trust
         )
     backend = getattr(slow, "backend_tokenizer", None)
     if not isinstance(backend, Tokenizer):
@@ -70,6 +71,20 @@ def load_tokenizer(checkpoint: Checkpoint) -> Tokenizer:
             "use a checkpoint that carries a tokenizer.json."
         )
     return backend
+
+
+def _may_run_its_code(checkpoint: Checkpoint) -> bool:
+    """Whether its own Python code must run and may; registers the port that makes it needless, where one does.
+
+    The answer goes to transformers in every call: left open, it would read its own question's answer from stdin.
+
+    Raises:
+        RemoteCodeRefused: it must and may not.
+    """
+    ports.register(checkpoint.model_type)
+    needed = code_needed(checkpoint)
+    require_agreement(checkpoint, needed)
+    return bool(needed)
 
 
 def _placement(plan: LoadPlan) -> dict[str, Any]:
@@ -96,8 +111,11 @@ def _check_complete(name: str, info: Mapping[str, Any]) -> None:
 
 
 @contextmanager
-def explained(name: str) -> Generator[None]:
-    """Turn what the libraries raise while loading `name` into errors that people understand."""
+def explained(name: str, *, foreign: bool = False) -> Generator[None]:
+    """Turn what the libraries raise while loading `name` into errors that people understand.
+
+    Code from its repository, `foreign`, may raise anything.
+    """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -116,6 +134,10 @@ def explained(name: str) -> Generator[None]:
     except (SafetensorError, EOFError) as error:
         raise BrokenCheckpoint(f"The weights of {name} are damaged ({error}); get them again.") from error
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, ImportError) as error:
+        raise _explanation(name, error) from error
+    except Exception as error:
+        if not foreign:  # then it is a defect of ours
+            raise
         raise _explanation(name, error) from error
 
 

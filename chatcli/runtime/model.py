@@ -73,8 +73,11 @@ class CausalModel:
 
     @property
     def batches(self) -> bool:
-        """Whether prompts of different lengths can be read together: the cache is plain keys and values."""
-        return self._cache.is_plain
+        """Whether prompts of different lengths can be read together: the cache is plain keys and values.
+
+        A model that minds the padding in front of a shorter prompt says so: `pads_count = True`.
+        """
+        return self._cache.is_plain and not getattr(self._model, "pads_count", False)
 
     def generate_batch(
         self,
@@ -131,7 +134,7 @@ class CausalModel:
                 f"{self.device} ran out of memory while answering; the cache is freed: shorten the talk "
                 "(/undo, /clear), lower --max-tokens, or choose a smaller model."
             ) from error
-        except (RuntimeError, ValueError, IndexError, TypeError) as error:
+        except (RuntimeError, ValueError, IndexError, TypeError, AttributeError, KeyError) as error:
             self.forget()
             reason = " ".join(str(error).split())[:200]
             raise EngineError(f"The model failed while answering: {reason} ({type(error).__name__}).") from error

@@ -49,9 +49,9 @@ class Gathered:
         self._cut = "cancelled"
 
     @property
-    def anything(self) -> bool:
-        """Whether a piece came."""
-        return bool(self._text or self._reasoning)
+    def says_something(self) -> bool:
+        """Whether a piece came, or the engine came to an end without one: else there is no reply to keep."""
+        return bool(self._text or self._reasoning) or self.finished.reason in ("stop", "length")
 
     @property
     def message(self) -> Message:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import string
+from collections.abc import Callable, Sequence
+
 import pytest
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
@@ -19,9 +22,13 @@ SPECIAL = [
 ADDED = ["<think>", "</think>"]
 
 
-def add_tokens(tokenizer: Tokenizer) -> Tokenizer:
-    tokenizer.add_special_tokens([AddedToken(t, normalized=False, special=True) for t in SPECIAL])
-    tokenizer.add_tokens([AddedToken(t, normalized=False) for t in ADDED])
+def add_tokens(tokenizer: Tokenizer, special: Sequence[str], *, normalized: bool = False) -> Tokenizer:
+    tokenizer.add_special_tokens([AddedToken(t, normalized=normalized, special=True) for t in special])
+    return tokenizer
+
+
+def with_ours(tokenizer: Tokenizer) -> Tokenizer:
+    add_tokens(tokenizer, SPECIAL).add_tokens([AddedToken(t, normalized=False) for t in ADDED])
     return tokenizer
 
 
@@ -32,7 +39,7 @@ def byte_level() -> Tokenizer:
     tokenizer.decoder = decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     tokenizer.train_from_iterator(SENTENCES, trainers.BpeTrainer(vocab_size=600, initial_alphabet=alphabet))
-    return add_tokens(tokenizer)
+    return tokenizer
 
 
 def _pieces() -> dict[str, int]:
@@ -64,7 +71,7 @@ def prepending() -> Tokenizer:
     tokenizer.decoder = decoders.Sequence(
         [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
     )
-    return add_tokens(tokenizer)
+    return tokenizer
 
 
 def metaspace() -> Tokenizer:
@@ -76,15 +83,39 @@ def metaspace() -> Tokenizer:
     tokenizer.decoder = decoders.Sequence(
         [decoders.Metaspace(prepend_scheme="first"), decoders.ByteFallback(), decoders.Fuse()]
     )
-    return add_tokens(tokenizer)
+    return tokenizer
 
 
-TOKENIZERS = {"byte-level": byte_level(), "prepend": prepending(), "metaspace": metaspace()}
+def wordpiece() -> Tokenizer:
+    """As BERT: lower case without accents before anything is looked for, then pieces of words."""
+    letters = sorted({*"abcdefghijklmnopqrstuvwxyz0123456789", *string.punctuation, *"北京你好，。"})
+    pieces = ["[UNK]", *letters, *(f"##{c}" for c in letters), "the", "paris"]
+    tokenizer = Tokenizer(models.WordPiece({p: i for i, p in enumerate(pieces)}, unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.decoder = decoders.WordPiece()
+    return tokenizer
+
+
+KINDS = {"byte-level": byte_level, "prepend": prepending, "metaspace": metaspace, "wordpiece": wordpiece}
+TOKENIZERS = {name: with_ours(make()) for name, make in KINDS.items() if name != "wordpiece"}
 
 
 @pytest.fixture(params=sorted(TOKENIZERS))
 def tiny_tokenizer(request: pytest.FixtureRequest) -> Tokenizer:
     return TOKENIZERS[request.param]
+
+
+@pytest.fixture(scope="session")
+def make_tokenizers() -> Callable[[Sequence[str]], list[Tokenizer]]:
+    """Tokenizers of every kind that hold `special` tokens; some look for them only after they have changed letters."""
+    bare = {name: make().to_str() for name, make in KINDS.items()}
+
+    def make(special: Sequence[str]) -> list[Tokenizer]:
+        kinds = [*((name, False) for name in KINDS), ("metaspace", True), ("wordpiece", True)]
+        return [add_tokens(Tokenizer.from_str(bare[name]), special, normalized=after) for name, after in kinds]
+
+    return make
 
 
 @pytest.fixture(scope="session")

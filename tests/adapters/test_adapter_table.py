@@ -76,7 +76,8 @@ def test_a_decorated_name_finds_the_same_row(decoration: str) -> None:
         ("vicuna_13b_v1.5_16k", "vicuna_v1.1"),
         ("Open-Orca/Mistral-7B-OpenOrca", "mistral-7b-openorca"),
         ("TheBloke/Mistral-7B-OpenOrca-AWQ", "mistral-7b-openorca"),
-        ("Open-Orca/OpenOrca-Platypus2-13B", "open-orca"),
+        ("Open-Orca/OpenOrcaxOpenChat-Preview2-13B", "open-orca"),
+        ("Open-Orca/OpenOrca-Platypus2-13B", "alpaca"),
         ("WizardLM/WizardLM-70B-V1.0", "vicuna_v1.1"),
         ("CarperAI/stable-vicuna-13b-delta", "stable-vicuna"),
         ("meta-llama/Meta-Llama-3-8B-Instruct", "llama-3"),
@@ -178,8 +179,9 @@ def test_no_two_rows_can_fit_a_name_equally_well() -> None:
 
 
 def test_a_tie_is_found_however_it_is_written() -> None:
-    one, other = Adapter("one", match=("my*chat*",)), Adapter("other", base=("*my-?chat*", "My*Chat"))
+    one, other = Adapter("one", match=("my*chat*",)), Adapter("other", match=("*my-?chat*", "My*Chat"))
     assert ties((one, other)) == [("one", "other", "My*Chat")]
+    assert ties((one, Adapter("other", base=("my*chat*",)))) == []
     assert ties((Adapter("a", ("x*",), model_type=("llama",)), Adapter("b", ("x*",), model_type=("mpt",)))) == []
 
 

@@ -1,6 +1,4 @@
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from tokenizers import AddedToken, Tokenizer
 
 from chatcli.adapters.encode import Spoken, encode, encode_text, fast_tokenizer
@@ -29,31 +27,6 @@ def whole(tokenizer: Tokenizer, text: str) -> list[int]:
 def test_ordinary_words_encode_as_the_whole_text_does(name: str, tiny_tokenizer: Tokenizer, control_texts) -> None:
     prompt = build(ROWS[name].template_text, talk(*TEXTS[:5]), control=control_texts, **VARIABLES)
     assert encode(tiny_tokenizer, prompt, (), control_texts) == whole(tiny_tokenizer, prompt.text)
-
-
-@pytest.mark.parametrize("name", KINDS)
-def test_no_user_text_becomes_a_control_id(name: str, tiny_tokenizer: Tokenizer, control_texts) -> None:
-    """Whatever is typed, the prompt holds just the control ids that the same prompt has around a harmless text."""
-    template = ROWS[name].template_text
-    control_ids = {tiny_tokenizer.token_to_id(text) for text in control_texts}
-
-    def controls(text: str) -> list[int]:
-        conversation = Conversation((Message("system", text), Message("user", text), Message("assistant", text),
-                                     Message("user", text)))  # fmt: skip
-        prompt = build(template, conversation, control=control_texts, **VARIABLES)
-        return [i for i in encode(tiny_tokenizer, prompt, (), control_texts) if i in control_ids - {unknown}]
-
-    # A character without a piece is <unk> however it was typed.
-    unknown = tiny_tokenizer.token_to_id("<unk>")
-    expected = controls("x")
-    parts = st.sampled_from([*sorted(control_texts), "<", "<|im_", "end|>", " ", "\n", "x", "北", "/s>", "＜s＞"])
-
-    @given(st.lists(parts, max_size=6).map("".join))
-    @settings(max_examples=40, deadline=None)
-    def check(text: str) -> None:
-        assert controls(text + "x") == expected
-
-    check()
 
 
 def test_cut_text_decodes_to_what_was_typed(tiny_tokenizer: Tokenizer, control_texts) -> None:

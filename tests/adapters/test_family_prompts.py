@@ -75,11 +75,10 @@ def test_an_empty_answer_is_an_answer(row: Adapter) -> None:
     assert prompt(row.name, "q", "", "r") == prompt(row.name, "q", "@@", "r").replace("@@", "")
 
 
-@pytest.mark.parametrize("row", WITH_TEMPLATE, ids=lambda row: row.name)
+# The first question has no round there, ends otherwise, or is answered with thoughts that are then forgotten.
+@pytest.mark.parametrize("row", [row for row in WITH_TEMPLATE if row.name not in ("chatglm", "yuan2", "deepseek-r1")])
 def test_the_next_turn_goes_on_from_this_ones_prompt(row: Adapter) -> None:
-    """What a KV cache lives on. The ChatGLM-6B of the first turn has no round yet; R1 forgets its thoughts."""
-    if row.name in ("chatglm", "yuan2", "deepseek-r1"):
-        pytest.skip("its own format says otherwise")
+    """What a KV cache lives on."""
     first = prompt(row.name, "q", system="s")
     assert prompt(row.name, "q", "a", "r", system="s").startswith(first.rstrip(" "))
 

@@ -1,41 +1,49 @@
-"""What a checkpoint's own files say of ends and sampling, also when they say nonsense."""
+"""A checkpoint's files, its row and its tokenizer brought together."""
 
 from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from chatcli.adapters.encode import fast_tokenizer
 from chatcli.adapters.format import ChatFormat, chat_format
+from chatcli.adapters.prompt import Templates
 from chatcli.adapters.table import shipped
+from chatcli.conversation import Conversation, Message
 from chatcli.generation import GenerationSettings
 from chatcli.models.checkpoint import open_checkpoint
 
 
-def opened(folder: Path, tmp_path: Path, generation: dict[str, object]) -> ChatFormat:
+def opened(folder: Path, tmp_path: Path, generation: dict[str, object], name: str = "") -> ChatFormat:
     copy = tmp_path / "copy"
     shutil.copytree(folder, copy)
     (copy / "generation_config.json").write_text(json.dumps(generation))
-    checkpoint = open_checkpoint(copy)
+    checkpoint = open_checkpoint(copy, name)
     return chat_format(checkpoint, fast_tokenizer(checkpoint), shipped())
 
 
-@pytest.mark.parametrize(
-    ("said", "taken"),
-    [
-        ({"temperature": 0.6, "top_k": 20, "top_p": 0.95}, GenerationSettings(temperature=0.6, top_k=20, top_p=0.95)),
-        ({"do_sample": False, "temperature": 0.6}, GenerationSettings(temperature=0.0)),
-        ({"top_k": -1, "temperature": -1, "top_p": 0, "min_p": 7}, GenerationSettings()),
-        ({"temperature": float("nan"), "top_k": float("inf"), "repetition_penalty": "x"}, GenerationSettings()),
-    ],
-)
-def test_sampling_comes_from_the_checkpoint_where_it_makes_sense(
-    tiny_llama: Path, tmp_path: Path, said: dict[str, object], taken: GenerationSettings
-) -> None:
-    assert opened(tiny_llama, tmp_path, said).defaults == taken
+def test_the_checkpoint_comes_before_the_row(tiny_llama: Path, tmp_path: Path) -> None:
+    chat = opened(tiny_llama, tmp_path, {"temperature": 0.6})
+    assert [layer.origin for layer in chat.layers] == ["generation_config.json"]
+    assert chat.defaults == GenerationSettings(temperature=0.6)
+    vicuna = opened(tiny_llama, tmp_path / "again", {"temperature": 0.6}, name="llama-3-instruct")
+    assert [layer.origin for layer in vicuna.layers] == ["generation_config.json", "the row llama-3"]
+    assert (vicuna.defaults.temperature, vicuna.defaults.top_p) == (0.6, 0.9)
+
+
+def test_a_person_is_told_what_the_template_cannot_do(tiny_llama: Path, tmp_path: Path) -> None:
+    """CHATML of the fixture has no switch for thinking; the second template drops system messages."""
+    talk = Conversation((Message("user", "Hi"),)).with_system("Be kind.")
+    chat = opened(tiny_llama, tmp_path, {})
+    assert list(chat.notes(talk, GenerationSettings())) == []
+    assert ["no switch for thinking" in note for note in chat.notes(talk, GenerationSettings(think=True))] == [True]
+    deaf = replace(chat, templates=Templates({"default": "{{ messages[-1].content }}"}, "x"))
+    assert ["no place for a system message" in note for note in deaf.notes(talk, GenerationSettings())] == [True]
+    assert list(deaf.notes(talk.with_system(""), GenerationSettings())) == []
 
 
 @pytest.mark.parametrize(("declared", "end"), [(5, {2, 5}), ([5, 6], {2, 5, 6}), (None, {2})])

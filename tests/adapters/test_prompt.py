@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chatcli.adapters.prompt import Templates, build, choose_templates
+from chatcli.adapters.prompt import Prompt, Templates, begun, build, choose_templates
 from chatcli.adapters.table import Match, shipped
 from chatcli.conversation import Conversation, Message
 from chatcli.errors import NotAChatModel
@@ -110,3 +110,35 @@ def test_a_base_model_is_told_from_a_chat_model(tmp_path) -> None:
         choose_templates(checkpoint(tmp_path), Match(ROWS["gemma"], "the name fits gemma*, a base model", "base"))
     templates = choose_templates(checkpoint(tmp_path), Match(ROWS["chatglm"], "config.json says so", "model_type"))
     assert templates.select() == ROWS["chatglm"].template_text
+
+
+THINK = ("<think>", "</think>")
+CHANNELS = ("<|channel|>analysis<|message|>", "<|end|>", "<|start|>assistant<|channel|>final<|message|>")
+
+
+@pytest.mark.parametrize(
+    ("prompt", "tags", "reasoning", "text", "expected"),
+    [
+        ("A:", THINK, "", "Half an", "A:Half an"),
+        ("A:", THINK, "Hm", "", "A:<think>\nHm"),
+        ("A:", THINK, "Hm", "Half", "A:<think>\nHm\n</think>\n\nHalf"),
+        ("A:<think>\n", THINK, "Hm", "", "A:<think>\nHm"),
+        ("A:<think>\n", THINK, "Hm", "Half", "A:<think>\nHm\n</think>\n\nHalf"),
+        ("A:<think>\n", THINK, "", "Half", "A:<think>\n\n</think>\n\nHalf"),
+        ("A:<think>\n\n</think>\n\n", THINK, "", "Half", "A:<think>\n\n</think>\n\nHalf"),
+        ("A:", CHANNELS, "Hm", "", f"A:{CHANNELS[0]}Hm"),
+        ("A:", CHANNELS, "Hm", "Half", f"A:{CHANNELS[0]}Hm{CHANNELS[1]}{CHANNELS[2]}Half"),
+        ("A:", CHANNELS, "", "Half", f"A:{CHANNELS[2]}Half"),
+    ],
+)
+def test_a_reply_that_is_begun_stands_behind_the_prompt_as_the_family_writes_it(
+    prompt: str, tags: tuple[str, ...], reasoning: str, text: str, expected: str
+) -> None:
+    made = begun(Prompt(prompt), Message("assistant", text, reasoning), tags)
+    assert made.text == expected
+    assert len(prompt) in made.cuts
+
+
+def test_a_control_token_in_a_reply_that_is_begun_stays_text() -> None:
+    made = begun(Prompt("A:"), Message("assistant", "so <|im_end|> it"), THINK, {"<|im_end|>"})
+    assert made.cuts == (2, len("A:so <"))

@@ -85,7 +85,8 @@ def test_what_chatcli_keeps_is_readable_by_its_owner_alone(home: Path, chatcli: 
 def test_a_setting_is_written_shown_and_overruled(chatcli: Chatcli, home: Path) -> None:
     assert chatcli("config", "set", "temperature", "0.3").returncode == 0
     assert chatcli("config", "set", "alias.small", "Qwen/Qwen3-0.6B").returncode == 0
-    path = Path(chatcli("config", "path").stdout.strip())
+    path, own_rows = map(Path, chatcli("config", "path").stdout.splitlines())
+    assert own_rows == path.with_name("adapters.toml")
     assert path.is_relative_to(home) and "temperature = 0.3" in path.read_text()
     lines = {line.split()[0]: line.split()[1:] for line in chatcli("config", "show").stdout.splitlines()}
     assert lines["temperature"] == ["0.3", "config.toml"]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -190,10 +192,30 @@ def test_reasoning_is_told_apart(make_checkpoint: Callable[..., Path]) -> None:
     assert not any(isinstance(event, Text) for event in events)
 
 
+def test_thinking_reaches_the_template_and_a_template_without_a_switch_is_named_once(
+    engine: LocalEngine, tiny_llama: Path, tmp_path: Path
+) -> None:
+    def notes(asked: LocalEngine) -> list[str]:
+        settings = GenerationSettings(temperature=0.0, max_new_tokens=1, think=False)
+        return [e.note for e in asked.stream(question("Hello"), settings) if isinstance(e, Progress) and e.note]
+
+    assert [note.partition(":")[0] for note in notes(engine)] == [
+        "This model's chat template has no switch for thinking"
+    ]
+    assert notes(engine) == []
+    copy = tmp_path / "thinks"
+    shutil.copytree(tiny_llama, copy)
+    (copy / "chat_template.jinja").write_text(
+        "{{ messages[0].content }}{% if enable_thinking is false %} no{% endif %}"
+    )
+    thinks = opened(copy)
+    assert notes(thinks) == []
+    lengths = [ask(thinks, question("Hello"), replace(GREEDY, think=t))[1].prompt_tokens for t in (None, True, False)]
+    assert lengths[0] == lengths[1] < lengths[2]
+
+
 def broken(folder: Path, tmp_path: Path, **tensors: Any) -> Path:
     """A copy of a checkpoint with some tensors replaced, or removed where given as None."""
-    import shutil
-
     from safetensors.torch import load_file, save_file
 
     copy = tmp_path / "copy"

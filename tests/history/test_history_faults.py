@@ -144,9 +144,10 @@ def test_a_damaged_file_is_moved_aside(tmp_path: Path, damage: bytes) -> None:
     again.close()
 
 
-def test_sqlites_own_files_go_with_the_damaged_one_and_nothing_is_overwritten(tmp_path: Path) -> None:
+@pytest.mark.parametrize("damage", [b"no database" * 99, b"SQLite format 3\0" + b"\xff" * 4080])
+def test_the_log_goes_with_the_damaged_file_and_nothing_is_overwritten(tmp_path: Path, damage: bytes) -> None:
     file = tmp_path / "history.db"
-    contents = {"": b"SQLite format 3\0" + b"\xff" * 4080, "-wal": b"its log" * 99, "-shm": b"its index" * 99}
+    contents = {"": damage, "-wal": b"its log" * 99}
     earlier = tmp_path / "history.db.corrupt-19700101-000000"
     earlier.write_bytes(b"damaged before")
     for suffix, content in contents.items():

@@ -35,11 +35,15 @@ def say(store: Store, question: str, answer: str = "") -> str:
 @pytest.mark.parametrize(
     ("text", "found", "not_found"),
     [
-        ("The quick brown fox", ["quick", "QUICK fox", "fox the", "qui", "brow"], ["quicker", "fox hound", "rown"]),
+        (
+            "The quick brown fox",
+            ["quick", "QUICK fox", "fox the", "qui", "brow"],
+            ["qu", "quicker", "fox hound", "rown"],
+        ),
         ("巴黎是法国的首都", ["巴", "巴黎", "首都", "法国的", "都", "巴黎 首都"], ["黎巴", "伦敦", "巴黎法国"]),
         ("東京タワーへ行った", ["東", "タワー", "京タ", "行った"], ["タ行"]),
         ("서울은 한국의 수도이다", ["서", "서울", "한국", "수도"], ["울서"]),
-        ("用Python编程很好", ["python", "编程", "Python编程", "用py"], ["编好"]),
+        ("用Python编程很好", ["python", "编程", "Python编程", "用pyt"], ["编好"]),
         ("Le café déjà vu", ["cafe", "CAFÉ", "deja"], []),
         (
             'see foo-bar.py and C++ (a*b) "quoted" it\'s',

@@ -2,14 +2,13 @@ import json
 
 import pytest
 
-from chatcli.errors import BrokenCheckpoint, ModelNotFound, NotAChatModel, RemoteCodeRefused
+from chatcli.errors import BrokenCheckpoint, ModelNotFound, NotAChatModel
 from chatcli.models.checkpoint import (
     Checkpoint,
     context_length,
     kind,
     open_checkpoint,
     require_chat_model,
-    require_no_remote_code,
 )
 
 LLAMA = {"model_type": "llama", "architectures": ["LlamaForCausalLM"], "hidden_size": 8, "num_hidden_layers": 2}
@@ -136,15 +135,3 @@ def test_kind(config: dict, expected: str, tmp_path) -> None:
     else:
         with pytest.raises(NotAChatModel, match=r"bert-base-uncased is an? .* does not chat"):
             require_chat_model(checkpoint)
-
-
-def test_remote_code_is_refused_unless_the_family_is_native(tmp_path) -> None:
-    auto_map = {
-        "AutoConfig": "configuration_moss.MossConfig",
-        "AutoTokenizer": ["other/repo--tokenization_moss.MossTokenizer", None],
-    }
-    checkpoint = Checkpoint("org/moss", tmp_path, "", {"model_type": "moss", "auto_map": auto_map}, {})
-    with pytest.raises(RemoteCodeRefused, match=r"\(configuration_moss\.py, tokenization_moss\.py\)"):
-        require_no_remote_code(checkpoint, {"llama"})
-    require_no_remote_code(checkpoint, {"moss"})
-    require_no_remote_code(Checkpoint("x", tmp_path, "", {"model_type": "new"}, {}), set())

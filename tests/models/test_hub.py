@@ -2,6 +2,7 @@ import json
 import socket
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ from chatcli.errors import (
 from chatcli.generation import Progress
 from chatcli.models import download
 from chatcli.models.cache import cache_folder, cached_names, needed, snapshot
-from chatcli.models.hub import resolve
+from chatcli.models.hub import not_here, on_disk, resolve
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 WANTED = {"config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "model.safetensors"}
@@ -321,3 +322,28 @@ def test_which_weights_are_needed(files: list[str], weights: list[str]) -> None:
     small, found = needed([*files, "config.json", "merges.txt", "qwen.tiktoken", "tokenization_x.py"])
     assert found == weights
     assert small == ["config.json", "merges.txt", "qwen.tiktoken"]
+
+
+def test_named_templates_are_needed() -> None:
+    small, _ = needed(
+        ["config.json", "additional_chat_templates/rag.jinja", "additional_chat_templates/x.py", "y/z.jinja"]
+    )
+    assert small == ["additional_chat_templates/rag.jinja", "config.json"]
+
+
+def test_what_is_on_disk_is_found_without_weights_and_without_the_hub(tmp_path) -> None:
+    folder = tmp_path / "hub" / "models--org--chat" / "snapshots" / COMMIT
+    folder.mkdir(parents=True)
+    refs = folder.parent.parent / "refs"
+    refs.mkdir()
+    (refs / "main").write_text(COMMIT)
+    variables = {"HF_HOME": str(tmp_path)}
+    assert on_disk("org/chat", variables) is None
+    (folder / "config.json").write_text('{"model_type": "llama"}')
+    found = on_disk("org/chat", variables)
+    assert found and (found.name, found.revision, found.folder) == ("org/chat", COMMIT, folder)
+    assert on_disk(str(folder), variables) == replace(found, name=str(folder))
+    for nothing in ("org/other", "./nothing", "", "\0", "x" * 5000, "~nobody/x", "../../etc"):
+        assert on_disk(nothing, variables) is None
+    with pytest.raises(ModelNotFound, match=r"not on this machine.*Did you mean org/chat"):
+        raise not_here("org/chatt", variables)

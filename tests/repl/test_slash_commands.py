@@ -118,6 +118,12 @@ def test_a_mistyped_command_names_the_nearest(line: str, nearest: str) -> None:
         parse(line)
 
 
+@pytest.mark.parametrize("line", ["/undo it all", "/continue\n/set", "!!exit now"])
+def test_a_command_without_arguments_ignores_none(line: str) -> None:
+    with pytest.raises(UsageError, match="takes nothing behind it"):
+        parse(line)
+
+
 def test_undo_says_which_question_it_took_back(chat: Chat, run: Run) -> None:
     assert "nothing to take back" in run("/undo")
     say(chat, "Who?\nYou?")

@@ -44,7 +44,7 @@ def prompts(count: int) -> Callable[[str], bool]:
     return lambda text: sum(line.startswith(">") for line in text.split("\n")) >= count
 
 
-def type_line(chat: Terminal, line: str, wanted: str) -> None:
+def type_line(chat: Terminal, line: str, wanted: str | Callable[[str], bool]) -> None:
     """Send a line when the prompt is there, and wait for what comes of it and the next prompt."""
     before = sum(text.startswith(">") for text in chat.text.split("\n"))
     chat.send(line + ENTER)
@@ -150,8 +150,7 @@ def test_commands_in_a_small_and_a_dumb_terminal(open_chat: Open, saved: Saved, 
         chat.wait(lambda text: "scripted" in last_row(chat))
         assert len(last_row(chat)) < columns
     for command, wanted in [("/stats", "ended by: you"), ("/set", "overflow"), ("/branch", "* 1"), ("/history", "go")]:
-        chat.send(command + ENTER)
-        chat.wait(lambda text, wanted=wanted: wanted in " ".join(text.split()))  # type: ignore[misc]
+        type_line(chat, command, lambda text, wanted=wanted: wanted in " ".join(text.split()))  # type: ignore[misc]
     chat.send("/continue" + ENTER)
     chat.wait(lambda text: text.replace("\n", "").count("word199") == 1)
     chat.wait(prompts(7))

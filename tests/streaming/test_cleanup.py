@@ -14,7 +14,16 @@ from hypothesis import strategies as st
 from chatcli.streaming.cleanup import CLEANUPS, Cleanup
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "chatglm"
-SPACES = [(" .", "."), (" ?", "?"), (" !", "!"), (" ,", ","), (" ' ", "'"), (" n't", "n't"), (" 'm", "'m"), (" 's", "'s")]
+SPACES = [
+    (" .", "."),
+    (" ?", "?"),
+    (" !", "!"),
+    (" ,", ","),
+    (" ' ", "'"),
+    (" n't", "n't"),
+    (" 'm", "'m"),
+    (" 's", "'s"),
+]
 SPACES += [(" 've", "'ve"), (" 're", "'re")]
 MARKS = [(",", "，"), ("!", "！"), (":", "："), (";", "；"), (r"\?", "？")]
 
@@ -52,7 +61,9 @@ def test_the_recorded_replies(name: str, text: str, expected: str) -> None:
 
 
 TEXT = st.lists(
-    st.sampled_from([*" \n.?!,:;'中文a", "n't", "'s", "'ve", "[[训练时间]]", "[[", "]]", "训练", " ' ", "\ufffd", "\x1c"]),
+    st.sampled_from(
+        [*" \n.?!,:;'中文a", "n't", "'s", "'ve", "[[训练时间]]", "[[", "]]", "训练", " ' ", "\ufffd", "\x1c"]
+    ),
     max_size=24,
 )
 

@@ -83,3 +83,30 @@ def test_reasoning_is_held_back_only_where_it_may_end() -> None:
 def test_other_tags() -> None:
     splitter = ReasoningSplitter("[THINK]", "[/THINK]")
     assert splitter.push("[THINK]a[/THINK]b") == [Reasoning("a"), Text("b")]
+
+
+CHANNELS = ("<c>think<m>", "<e><s>", "<c>final<m>")
+
+
+@given(
+    st.lists(st.sampled_from([*CHANNELS, "<", "<c>", "a", "b ", "\n", "<e>", "<s>"]), max_size=10).map("".join),
+    st.data(),
+)
+@example("<c>think<m>a<e><s><c>final<m>b", None)
+def test_any_cut_gives_the_whole_where_the_answer_has_a_tag(reply: str, data: st.DataObject | None) -> None:
+    def split(pieces: list[str]) -> list[str]:
+        splitter = ReasoningSplitter(*CHANNELS)
+        events = [event for piece in pieces for event in splitter.push(piece)] + splitter.flush()
+        return ["".join(e.text for e in events if isinstance(e, kind)) for kind in (Reasoning, Text)]
+
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(reply))))) if data else []
+    pieces = [reply[a:b] for a, b in zip([0, *cuts], [*cuts, len(reply)], strict=True)]
+    assert split(pieces) == split(list(reply)) == split([reply])
+
+
+def test_an_answer_with_a_tag_of_its_own() -> None:
+    splitter = ReasoningSplitter(*CHANNELS)
+    assert splitter.push("<c>think<m> a <e><s><c>think<m>b<e><s><c>final<m> c <c>final<m>") == [
+        Reasoning("a"), Reasoning("b"), Text("c <c>final<m>"),
+    ]  # fmt: skip
+    assert ReasoningSplitter(*CHANNELS).push("<c>final<m>\nc") == [Text("c")]

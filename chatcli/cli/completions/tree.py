@@ -93,7 +93,7 @@ def _option(parameter: Any) -> Option:
 
 def _value(parameter: Any) -> Value:
     choices = (parameter.metavar or "").strip("[].").split("|")
-    if len(choices) > 1:
+    if len(choices) > 1 and parameter.metavar.islower():
         return Value(choices=tuple(choices))
     if parameter.name in KINDS and KINDS[parameter.name].choices:
         return Value(choices=KINDS[parameter.name].choices)

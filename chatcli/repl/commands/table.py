@@ -75,13 +75,15 @@ def parse(line: str) -> tuple[Command, str] | None:
     that begins with a space.
 
     Raises:
-        UsageError: there is no such command; the nearest is named.
+        UsageError: there is no such command, and the nearest is named; or it takes no argument and has one.
     """
     match = _CALL.fullmatch(line)
     if not match:
         return None
     prefix, name, argument = match[1], match[2].lower(), (match[3] or "").strip()
     found = COMMANDS.get(ALIASES.get(name, name))
+    if found and argument and found.usage == f"/{found.name}":
+        raise UsageError(f"/{found.name} takes nothing behind it; send it alone.")
     if found:
         return found, argument
     if prefix == "!!":

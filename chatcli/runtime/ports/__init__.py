@@ -27,7 +27,7 @@ class Port:
     name of its own, for `weights` are the loader's renamings and conversions for that class name alone.
     `tokenizers` are the classes by the names that tokenizer_config.json may say; none where tokenizer.json or
     a native class serves. A `model_type` that several architectures share has `variants` in place of a `model`:
-    its `config.from_dict` returns the `config` of one of them.
+    its `config.from_dict` returns the `config` of one of them. So has a port of several model types.
     """
 
     config: type[PreTrainedConfig]
@@ -54,6 +54,8 @@ def register(model_type: str = "") -> None:
 def _register(port: Port) -> None:
     AutoConfig.register(port.config.model_type, port.config, exist_ok=True)
     for each in port.variants or (port,):
+        if each.config.model_type != port.config.model_type:
+            AutoConfig.register(each.config.model_type, each.config, exist_ok=True)
         if each.model:
             _register_model(each, each.model, port.tokenizers)
 

@@ -1,0 +1,88 @@
+"""SentencePiece tokenizers for `transformers.AutoTokenizer`, under the names that tokenizer_config.json says.
+
+What text becomes which ids is told in `chatcli.models.sentencepiece_file`; this class adds what users of transformers
+expect, batches and the tokens around a text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from transformers import PreTrainedTokenizer
+
+from chatcli.models.sentencepiece_file import tokenizer
+
+
+class PieceTokenizerBase(PreTrainedTokenizer):
+    """`tokenizer.model` and the special tokens that the folder's JSON files declare.
+
+    Unlike inside chatcli, special tokens in a text are recognised, as transformers does with every tokenizer.
+    """
+
+    vocab_files_names = {"vocab_file": "tokenizer.model"}  # noqa: RUF012
+    model_input_names = ["input_ids", "attention_mask"]  # noqa: RUF012
+
+    def __init__(self, vocab_file: str, add_bos_token: bool = True, add_eos_token: bool = False, **kwargs: Any) -> None:
+        self._pieces: Any = tokenizer(Path(vocab_file).parent)
+        self.add_bos_token, self.add_eos_token = add_bos_token, add_eos_token
+        defaults = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
+        for key, text in defaults.items():
+            kwargs.setdefault(key, text if self._pieces.token_to_id(text) is not None else None)
+        kwargs.setdefault("clean_up_tokenization_spaces", False)
+        super().__init__(**kwargs)
+
+    @property
+    def vocab_size(self) -> int:
+        """Pieces and special tokens."""
+        return len(self._pieces)
+
+    def get_vocab(self) -> dict[str, int]:
+        """Every token with its id."""
+        return {token: n for n in range(len(self._pieces)) if (token := self._pieces.id_to_token(n)) is not None}
+
+    def tokenize(self, text: str, **_: Any) -> list[str]:
+        """The text's tokens, without those around it."""
+        return list(self._pieces.encode(text).tokens)
+
+    def _convert_token_to_id(self, token: str) -> int:
+        return int(self._pieces.token_to_id(token) or 0)
+
+    def _convert_id_to_token(self, index: int) -> str:
+        return self._pieces.id_to_token(index) or ""
+
+    def _decode(
+        self,
+        token_ids: int | Sequence[int],
+        skip_special_tokens: bool = False,
+        clean_up_tokenization_spaces: bool | None = None,
+        **_: Any,
+    ) -> str:
+        ids = [token_ids] if isinstance(token_ids, int) else list(token_ids)
+        if skip_special_tokens:
+            ids = [number for number in ids if number not in self.all_special_ids]
+        return str(self._pieces.decode(ids, skip_special_tokens=skip_special_tokens))
+
+    def build_inputs_with_special_tokens(
+        self, token_ids_0: list[int], token_ids_1: list[int] | None = None
+    ) -> list[int]:
+        """The beginning and end tokens around each text, as tokenizer_config.json asks for them."""
+        bos = [self.bos_token_id] if self.add_bos_token and self.bos_token_id is not None else []
+        eos = [self.eos_token_id] if self.add_eos_token and self.eos_token_id is not None else []
+        return [part for ids in (token_ids_0, token_ids_1) if ids is not None for part in (*bos, *ids, *eos)]
+
+    def num_special_tokens_to_add(self, pair: bool = False) -> int:
+        """How many tokens stand around a text, or around two."""
+        return len(self.build_inputs_with_special_tokens([], [] if pair else None))
+
+    def save_vocabulary(self, save_directory: str, filename_prefix: str | None = None) -> tuple[str, ...]:
+        """Nothing: the files are the published ones."""
+        return ()
+
+
+PIECE_TOKENIZERS: list[type] = [
+    type(f"{name}Tokenizer", (PieceTokenizerBase,), {})
+    for name in ("BaiChuan", "Baichuan", "InternLM", "InternLM2", "Yi", "Orion", "Skywork", "Telechat", "TeleChat")
+]
+"""One class, by every name that the families give theirs."""
