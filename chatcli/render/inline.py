@@ -22,7 +22,7 @@ PRINTED = "\x01"
 
 _STYLES = {"em": ITALIC, "strong": BOLD, "s": STRIKE, "link": UNDERLINE}
 _MATH = re.compile(
-    r"\$\$[^$]+\$\$|\$(?![\s$])[^$\n]*(?<![\s\\])\$(?![\d$])|\\\((?:(?!\\\)).)+\\\)|\\\[(?:(?!\\\]).)+\\\]", re.DOTALL
+    r"\$\$[^$]+\$\$|\$(?![\s$]|\d[\d.,]*[\s),;])[^$\n]{,200}(?<![\s\\])\$(?![\d$])|\\\((?:(?!\\\)).)+\\\)|\\\[(?:(?!\\\]).)+\\\]", re.DOTALL
 )
 _ESCAPABLE = frozenset("*_`#+-.|~<>$!\n")
 
@@ -88,7 +88,8 @@ def spans(tokens: list[Token], *, color: bool) -> list[Span]:
         elif token.type in ("softbreak", "hardbreak"):
             made.append(Span("\n"))
         elif token.type == "image":
-            made += [Span(token.content, style), *_address(str(token.attrs.get("src", "")), len(made), made)]
+            made.append(Span(token.content, style))
+            made += _address(str(token.attrs.get("src", "")), len(made) - 1, made)
         elif token.content:
             made.append(Span(_without_mark(token.content), style))
     return made
@@ -110,7 +111,7 @@ def unresolved(tokens: list[Token]) -> bool:
 # A star between spaces and an underscore inside a word open nothing; an address has no space.
 _OPENER = re.compile(r"\*(?<!\s\*(?=\s))|(?<!\w)_|[`\[]|~~|\$\$|\\[(\[]|<\S*$")
 _BRACKETS = re.compile(r"\[[^\[\]]*\](?!\()")
-_LAST_DOLLAR = re.compile(r"\$(?!\s)[^$]*$")
+_LAST_DOLLAR = re.compile(r"\$(?!\s|\d[\d.,]*[\s),;])[^$]{,200}$")
 
 
 def _code(token: Token, style: str, color: bool) -> Span:

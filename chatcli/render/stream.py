@@ -21,6 +21,7 @@ class MarkdownStream:
         self._color = color
         self._source = ""
         self._carried = Carried()
+        self._retry_at = 0  # the length at which a paragraph that could not be cut is tried again
         self._unread = False  # whole lines came that were not looked at for a cut
 
     def feed(self, text: str) -> None:
@@ -58,11 +59,13 @@ class MarkdownStream:
         return self._first_good(cuts, whole, columns)
 
     def _cut_in_paragraph(self, columns: int) -> list[Row]:
-        end = open_end(parse(self._source))
+        end = open_end(parse(self._source)) if len(self._source) >= self._retry_at else None
         if not end:
             return []
         cuts = paragraph_cut(end, self._source.split("\n"), columns, color=self._color)
-        return self._first_good(cuts, self._source, columns)
+        rows = self._first_good(cuts, self._source, columns)
+        self._retry_at = 0 if rows else len(self._source) * 9 // 8
+        return rows
 
     def _first_good(self, cuts: Iterable[Cut], source: str, columns: int) -> list[Row]:
         """Make the first cut behind which the rest gives the very rows that it gave before; returns the rows before."""
@@ -76,5 +79,6 @@ class MarkdownStream:
             if count > 0 and rows[count:] == rest:
                 self._source = cut.source + self._source[len(source) :]
                 self._carried = cut.carried
+                self._retry_at = 0
                 return rows[:count]
         return []
