@@ -142,7 +142,12 @@ def paragraph_cut(end: Open, lines: Sequence[str], columns: int, *, color: bool)
         end_of_row, start = _last(gaps, lambda gap, count=count: rows(gap[0]) <= count)  # type: ignore[misc]
         line = content.count("\n", 0, start)
         may_be_a_table = content.split("\n")[line].startswith("|")
-        if end_of_row and not may_be_a_table and not inline.unresolved(_inline(content[:end_of_row])):
+        # The next word decides where the row ends, so it must be settled as well.
+        behind = next((gap[0] for gap in gaps if gap[0] > start), 0)
+        settled = behind and not any(
+            inline.unresolved(_inline(content[:length]), content[length]) for length in (end_of_row, behind)
+        )
+        if end_of_row and settled and not may_be_a_table:
             at = lines_of(end.leaf)[0] + line
             rest = content[start:].split("\n")[0]
             if line == content.count("\n"):

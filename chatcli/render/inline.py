@@ -22,7 +22,8 @@ PRINTED = "\x01"
 
 _STYLES = {"em": ITALIC, "strong": BOLD, "s": STRIKE, "link": UNDERLINE}
 _MATH = re.compile(
-    r"\$\$[^$]+\$\$|\$(?![\s$]|\d[\d.,]*[\s),;])[^$\n]{,200}(?<![\s\\])\$(?![\d$])|\\\((?:(?!\\\)).)+\\\)|\\\[(?:(?!\\\]).)+\\\]", re.DOTALL
+    r"\$\$[^$]+\$\$|\$(?![\s$]|\d[\d.,]*[\s),;])[^$\n]{,200}(?<![\s\\])\$(?![\d$])|\\\((?:(?!\\\)).)+\\\)|\\\[(?:(?!\\\]).)+\\\]",
+    re.DOTALL,
 )
 _ESCAPABLE = frozenset("*_`#+-.|~<>$!\n")
 
@@ -95,17 +96,18 @@ def spans(tokens: list[Token], *, color: bool) -> list[Span]:
     return made
 
 
-def unresolved(tokens: list[Token]) -> bool:
-    """Whether later text could still give a sign in these tokens a meaning, as a closing `**` would."""
+def unresolved(tokens: list[Token], following: str) -> bool:
+    """Whether text behind `following`, the next character, could give a sign a meaning, as a closing `**` would."""
     dollar = False
     for token in tokens:
+        content = token.content + (following if token is tokens[-1] else "")
         if token.type == "text":
-            if _OPENER.search(_BRACKETS.sub("", token.content)):
+            if _OPENER.search(_BRACKETS.sub("", content)):
                 return True
-            dollar = dollar or "$" in token.content
+            dollar = bool(_LAST_DOLLAR.search(content)) or (dollar and "$" not in content)
         elif token.type in ("softbreak", "hardbreak"):
             dollar = False  # the math of one `$` ends with its line
-    return dollar and bool(_LAST_DOLLAR.search(tokens[-1].content))
+    return dollar
 
 
 # A star between spaces and an underscore inside a word open nothing; an address has no space.

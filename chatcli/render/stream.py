@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from markdown_it.tree import SyntaxTreeNode
+
 from chatcli.render.cut import Cut, block_cuts, open_end, paragraph_cut
 from chatcli.render.markdown import Carried, parse, rows_of
 from chatcli.render.rows import Row
@@ -36,8 +38,11 @@ class MarkdownStream:
             self._unread = False
             while rows := self._cut_between_lines(columns):
                 finished += rows
-        finished += self._cut_in_paragraph(columns)
-        return finished, self._rendered(self._source, self._carried, columns)
+        root = parse(self._source)
+        if rows := self._cut_in_paragraph(root, columns):
+            finished += rows
+            root = parse(self._source)
+        return finished, rows_of(root, self._source, columns, self._carried, color=self._color)
 
     def end(self, columns: int) -> list[Row]:
         """All rows that are left."""
@@ -58,8 +63,8 @@ class MarkdownStream:
         cuts = block_cuts(end, lines, columns, self._carried, color=self._color)
         return self._first_good(cuts, whole, columns)
 
-    def _cut_in_paragraph(self, columns: int) -> list[Row]:
-        end = open_end(parse(self._source)) if len(self._source) >= self._retry_at else None
+    def _cut_in_paragraph(self, root: SyntaxTreeNode, columns: int) -> list[Row]:
+        end = open_end(root) if len(self._source) >= self._retry_at else None
         if not end:
             return []
         cuts = paragraph_cut(end, self._source.split("\n"), columns, color=self._color)

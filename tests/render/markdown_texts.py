@@ -17,7 +17,19 @@ SIMPLE = st.sampled_from(["plain words of a sentence", "中文字符很多的一
 PARAGRAPH = st.lists(LINE, min_size=1, max_size=3).map("\n".join)
 HEADING = st.builds(lambda level, line: f"{'#' * level} {line}", st.integers(1, 6), LINE)
 CODE = st.sampled_from(
-    ["def f(x):", "    return 'text'  # no", '"""a text', 'over lines"""', "", "/* open", "*/", "x" * 50, "~~~", "- a", "中"]
+    [
+        "def f(x):",
+        "    return 'text'  # no",
+        '"""a text',
+        'over lines"""',
+        "",
+        "/* open",
+        "*/",
+        "x" * 50,
+        "~~~",
+        "- a",
+        "中",
+    ]
 )
 FENCE = st.builds(
     lambda language, lines, closed: "\n".join([f"```{language}", *lines, *(["```"] if closed else [])]),
@@ -35,7 +47,9 @@ def _table(columns: int, rows: list[list[str]]) -> str:
 
 
 TABLE = st.integers(1, 4).flatmap(
-    lambda columns: st.builds(_table, st.just(columns), st.lists(st.lists(CELL, min_size=1, max_size=columns), max_size=40))
+    lambda columns: st.builds(
+        _table, st.just(columns), st.lists(st.lists(CELL, min_size=1, max_size=columns), max_size=40)
+    )
 )
 MATH = st.sampled_from(["$$\na = b\n- c\n$$", "\\[\nx\n\\]", "$$ open\nx"])
 LEAF = PARAGRAPH | HEADING | FENCE | TABLE | MATH | SIMPLE | st.just("---") | st.just("    indented\n\n      code")
