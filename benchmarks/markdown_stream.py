@@ -1,8 +1,8 @@
 """What streaming a long reply costs the terminal client: ours against drawing the whole reply again with rich.live.
 
 Prints seconds for 20,000 tokens (of about four characters) and their share of decoding at 100 tokens a second. A frame
-is painted every 60 ms of decoding, as the client does at that rate; Live is measured on fewer tokens, since its cost grows
-with the square of the length. Run: python benchmarks/markdown_stream.py [TOKENS]
+is painted every 60 ms of decoding, as the client does at that rate; Live is measured on fewer tokens, since its cost
+grows with the square of the length. Run: python benchmarks/markdown_stream.py [TOKENS]
 """
 
 from __future__ import annotations

@@ -79,7 +79,7 @@ def block_cuts(end: Open, lines: Sequence[str], columns: int, carried: Carried, 
     """The cuts of a text of whole lines, the latest first; each must prove itself (`render.stream`)."""
     leaf, kept = end.leaf, _kept(lines, end.containers)
     if kept:
-        if leaf.type == "fence" and leaf.content and not is_closed(leaf):
+        if leaf.type == "fence" and leaf.content.strip() and not is_closed(leaf):
             yield _code_cut(leaf, kept, lines, carried)
         if leaf.type == "table" and (goes_on(leaf) or _length(leaf) > table.ROWS_THAT_COUNT + 2):
             widths = table_widths(leaf, room_within(end.containers, columns - 1), carried, color=color)
@@ -93,12 +93,13 @@ def block_cuts(end: Open, lines: Sequence[str], columns: int, carried: Carried, 
 
 
 def _code_cut(fence: SyntaxTreeNode, kept: _Kept, lines: Sequence[str], carried: Carried) -> Cut:
-    """Behind all lines of a fence that is open: each is final."""
-    code = fence.content.removesuffix("\n").split("\n")
+    """Behind the lines of a fence that is open: each is final, but blank ones at the end may part it from a next block."""
+    code = fence.content.rstrip().split("\n")
+    behind = lines_of(fence)[0] + 1 + len(code)
     _, carry = highlighted(language(fence), code, carried.code if goes_on(fence) else "")
     opening = kept.at_margin(lines, fence)
     marked = opening if goes_on(fence) else f"{opening.rstrip()} {PRINTED}"
-    return Cut("\n".join((*kept.lines, marked, *lines[lines_of(fence)[1] :])), Carried(code=carry))
+    return Cut("\n".join((*kept.lines, marked, *lines[behind:])), Carried(code=carry))
 
 
 def _table_cut(grown: SyntaxTreeNode, kept: _Kept, lines: Sequence[str], widths: tuple[int, ...]) -> Cut:

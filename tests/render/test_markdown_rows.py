@@ -20,9 +20,12 @@ def shown(source: str, columns: int = 80) -> str:
 @pytest.mark.parametrize(
     "text",
     [
-        "__init__ and __name__", "a*b*c", "2**3**4", '<div class="a">', "<think>", "$a_b$ and $c_d$", r"\(x_1\) and \(y_1\)",
-        r"\[a_1 * b_1\]", r"$\{x\} * y * z$", "snake_case_name", "*args and **kwargs", r"C:\dir\x (\\server)", "&lt; &amp;",
-        "[text][reference]", "[1]: http://x.y", "- [ ] task"[2:], "$5 and $10", "Title\n===", "[red]no[/red]", "1986. A year",
+        "__init__ and __name__", "a*b*c", "2**3**4", '<div class="a">', "<think>", "$a_b$ and $c_d$",
+        r"\(x_1\) and \(y_1\)",
+        r"\[a_1 * b_1\]", r"$\{x\} * y * z$", "snake_case_name", "*args and **kwargs", r"C:\dir\x (\\server)",
+        "&lt; &amp;",
+        "[text][reference]", "[1]: http://x.y", "- [ ] task"[2:], "$5 and $10", "Title\n===", "[red]no[/red]",
+        "1986. A year",
         "f(*a) + g(*b)", "~ tilde ~", "a | b", "#tag", "$$x_1$$", "\\[\na_1\n- b\n\\]", "$$\na_1 * b\n$$",
     ],
 )  # fmt: skip

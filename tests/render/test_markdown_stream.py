@@ -27,7 +27,7 @@ def streamed(cut: list[str], columns: int) -> tuple[list[Row], list[int]]:
     return rows + stream.end(columns), live
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(TEXTS, SIZES, st.sampled_from([20, 80, 200]))
 @example("- # head\ntext", [1], 80)
 @example("> a\n\n> b", [1], 80)

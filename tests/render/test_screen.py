@@ -56,7 +56,7 @@ def at_once(text: str, columns: int, lines: int) -> list[str]:
     return terminal.rows
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(
     TEXTS,
     st.lists(st.sampled_from([1, 3, 9, 60]), min_size=1, max_size=3),
