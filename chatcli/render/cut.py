@@ -93,7 +93,7 @@ def block_cuts(end: Open, lines: Sequence[str], columns: int, carried: Carried, 
 
 
 def _code_cut(fence: SyntaxTreeNode, kept: _Kept, lines: Sequence[str], carried: Carried) -> Cut:
-    """Behind the lines of a fence that is open: each is final, but blank ones at the end may part it from a next block."""
+    """Behind the lines of a fence that is open: each is final, but blank ones at the end may stand behind it."""
     code = fence.content.rstrip().split("\n")
     behind = lines_of(fence)[0] + 1 + len(code)
     _, carry = highlighted(language(fence), code, carried.code if goes_on(fence) else "")

@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 WORDS = st.sampled_from(
     [
         "word", "longer-word", "a", "snake_case_name", "__init__", "a*b*c", "2 * 3", "**bold text**", "*em*",
-        "~~gone~~",        "`code`", "`a  b`", "``a`b``", "[link](http://x.y/z_(a))", "[no link]", "[ref][1]", "<http://a.b/c>", "<div>",
+        "~~gone~~",        "`code`", "`a  b`", "``a`b``", "[link](http://x.y/z_(a))", "[no link]",
+        "[ref][1]", "<http://a.b/c>", "<div>",
         "$a_b$", "$5", r"\(x_1\)", r"\[y\]", r"\*", "\\", "*", "**", "_", "`", "[", "](", "<", "~~", "$", "&lt;", "|",
         "中文字符很多", "，。", "你**好**吗", "😀", "👍🏽", "❤️", "é", "x" * 25, "1.", "-", "#", "+", "---", ">", "```",
         "  ",
