@@ -35,7 +35,7 @@ Gap = tuple[int, int]
 """Where the text before ends, and where the text behind begins."""
 LIVE_ROWS = 2
 """Rows at the end of a growing paragraph that are kept back: the last word may still move to another row."""
-ATTEMPTS = 6
+ATTEMPTS = 4
 _QUOTE = r" *> ?"
 _ITEM = r" *(?:[-+*]|\d{1,9}[.)])(?: {1,4}(?! )| (?= {4})|$)"
 _GAP = re.compile(r"(?<=[^\s\\])[ \n](?=\S)")

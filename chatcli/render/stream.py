@@ -23,7 +23,7 @@ class MarkdownStream:
         self._color = color
         self._source = ""
         self._carried = Carried()
-        self._retry_at = 0  # the length at which a paragraph that could not be cut is tried again
+        self._retry_at = 0  # the length at which a paragraph has grown enough to be tried again
         self._unread = False  # whole lines came that were not looked at for a cut
 
     def feed(self, text: str) -> None:
@@ -69,7 +69,8 @@ class MarkdownStream:
             return []
         cuts = paragraph_cut(end, self._source.split("\n"), columns, color=self._color)
         rows = self._first_good(cuts, self._source, columns)
-        self._retry_at = 0 if rows else len(self._source) * 9 // 8
+        length = len(self._source)
+        self._retry_at = length + columns // 2 if rows else max(length * 9 // 8, length + columns // 2)
         return rows
 
     def _first_good(self, cuts: Iterable[Cut], source: str, columns: int) -> list[Row]:
