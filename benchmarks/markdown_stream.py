@@ -1,7 +1,7 @@
 """What streaming a long reply costs the terminal client: ours against drawing the whole reply again with rich.live.
 
 Prints seconds for 20,000 tokens (of about four characters) and their share of decoding at 100 tokens a second. A frame
-is painted every 60 ms of decoding, as the client does at that rate; Live is measured on fewer tokens, since its cost
+is painted every 80 ms of decoding, as the client does at that rate; Live is measured on fewer tokens, since its cost
 grows with the square of the length. Run: python benchmarks/markdown_stream.py [TOKENS]
 """
 
@@ -16,7 +16,7 @@ from chatcli.render.stream import MarkdownStream
 from chatcli.render.tail import Tail
 
 RATE = 100
-TOKENS_A_FRAME = 6
+TOKENS_A_FRAME = 8
 LIVE_TOKENS = 1_000
 PROSE = "Some **prose** of a few words with `code` in it, a [link](http://x.y/z) and no end in sight. " * 6
 SECTION = f"""## A heading
