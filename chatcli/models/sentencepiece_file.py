@@ -1,7 +1,7 @@
 """`tokenizer.model` of families whose own tokenizer is SentencePiece with special tokens around it.
 
-Read with the `sentencepiece` library itself, in 0.05 s: converting a vocabulary into a `tokenizers.Tokenizer` takes
-seconds of Python for 100 000 pieces, and normalises some texts otherwise. This module knows no family.
+Read with the `sentencepiece` library itself, which makes the ids that the family's own code made. A vocabulary of
+125 000 pieces takes 0.2 s; to convert it into a `tokenizers.Tokenizer` takes 2.5 s. This module knows no family.
 """
 
 from __future__ import annotations
