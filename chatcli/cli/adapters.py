@@ -208,7 +208,7 @@ def _for_example(row: Adapter) -> str:
 def _as_json(row: Adapter) -> dict[str, Any]:
     said = {key: getattr(row, key) for key in type(row).__slots__ if key not in ("folder", "defaults")}
     said["template"] = _template_name(row)
-    said["parameters"] = dict(row.parameters)
+    said |= {key: dict(value) for key, value in said.items() if isinstance(value, Mapping)}
     said["defaults"] = {key: value for key, value in asdict(row.defaults).items() if value is not None}
     return {key: list(value) if isinstance(value, tuple) else value for key, value in said.items()}
 

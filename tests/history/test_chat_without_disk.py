@@ -118,7 +118,6 @@ def test_a_full_database_is_said_once(session: Session) -> None:
     database.execute(f"PRAGMA max_page_count = {pages}")
     with pytest.raises(HistoryError, match="room"):
         session.store.add_question(session.store.start("m", "", ""), None, "x" * 100_000)
-    session.conversation = session.conversation.with_system("")
     big = Session(ScriptedEngine(["a1" * 50_000, "a2", "a3"]), GenerationSettings(), session.store)
     notes = chat(big)
     assert len(notes) == 1 and "room" in notes[0]
