@@ -75,6 +75,7 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
         "reasoning_effort": Kind("text", choices=("low", "medium", "high")),
         "history": Kind("switch"),
         "plain": Kind("switch"),
+        "editing_mode": Kind("text", choices=("emacs", "vi")),
     }
 )
 """Every setting, in the order in which people see them."""
@@ -83,7 +84,7 @@ FROM_THE_MODEL = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty"
 """Settings that a checkpoint's own files or the adapter row may give, before our own defaults."""
 
 FIELDS = {"max_tokens": "max_new_tokens"}
-NOT_OF_GENERATION = ("model", "system", "history", "plain")
+NOT_OF_GENERATION = ("model", "system", "history", "plain", "editing_mode")
 _SWITCHES = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
 _ALIAS = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
+from contextlib import suppress
 from dataclasses import replace
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, TextIO
 
 import typer
 
 from chatcli.cli.options import Talk, talking
-from chatcli.environment import real_environment
+from chatcli.environment import Environment, real_environment
 from chatcli.errors import UsageError
 
 
@@ -16,6 +19,9 @@ from chatcli.errors import UsageError
 def run(
     model: Annotated[
         str, typer.Argument(metavar="[MODEL]", help="Hub id, alias or folder; default: the configured model.")
+    ] = "",
+    prompt: Annotated[
+        str, typer.Option("--prompt", "-p", help="Say this first, then stay; piped text goes before it.")
     ] = "",
     *,
     talk: Talk,
@@ -25,19 +31,40 @@ def run(
     Without a model, the built-in guide answers questions about chatcli.
     """
     environment = real_environment()
-    if not (environment.stdin_is_terminal and environment.stdout_is_terminal):
-        raise UsageError('A chat needs a terminal; in a script or a pipe use: chatcli ask "..."')
+    keys = _keys(environment)
     from chatcli.cli.opening import open_engine, open_session
+    from chatcli.cli.question import read_input
     from chatcli.config import load
     from chatcli.repl.loop import chat
+    from chatcli.repl.pastes import piped
 
     flags = {**talk.flags, "model": model} if model else talk.flags
     config = load(environment, flags)
-    environment = replace(environment, plain=bool(config.value("plain")))
+    given = "" if environment.stdin_is_terminal else read_input(environment)
+    environment = replace(environment, stdin=keys, plain=bool(config.value("plain")))
     session = open_session(environment, config, talk)
+    first = piped(given, prompt.strip())
     return chat(
         session,
         environment,
         open_model=lambda name: open_engine(name, config, environment),
         keep_input=config.value("history") is not False,
+        vi=config.value("editing_mode") == "vi",
+        first=first if first.text else None,
     )
+
+
+def _keys(environment: Environment) -> TextIO:
+    """Where keys come from: standard input, or the terminal itself where that is a pipe.
+
+    Raises:
+        UsageError: there is no terminal to chat in.
+    """
+    if environment.stdin_is_terminal and environment.stdout_is_terminal:
+        return environment.stdin
+    if environment.stdout_is_terminal:
+        # By its own name first: macOS cannot wait for keys on /dev/tty.
+        for name in (os.ttyname(environment.stdout.fileno()), "/dev/tty") if os.name != "nt" else ("CONIN$",):
+            with suppress(OSError):
+                return Path(name).open(encoding="utf-8")
+    raise UsageError('A chat needs a terminal; in a script or a pipe use: chatcli ask "..."')

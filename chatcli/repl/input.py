@@ -1,4 +1,4 @@
-"""Where a person types: the prompt, its keys, completion and toolbar.
+"""Where a person types: the prompt and its toolbar.
 
 It knows prompt_toolkit and text; it knows no session. What a line means is the loop's business.
 """
@@ -6,22 +6,16 @@ It knows prompt_toolkit and text; it knows no session. What a line means is the 
 from __future__ import annotations
 
 import asyncio
-import os
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
-from pathlib import Path
+from collections.abc import Callable
 
 from prompt_toolkit import PromptSession
-from prompt_toolkit.application import create_app_session
+from prompt_toolkit.application import create_app_session, in_terminal
 from prompt_toolkit.auto_suggest import AutoSuggestFromHistory
-from prompt_toolkit.completion import CompleteEvent, Completer, Completion
-from prompt_toolkit.document import Document
-from prompt_toolkit.enums import DEFAULT_BUFFER
-from prompt_toolkit.filters import Condition, has_focus
+from prompt_toolkit.cursor_shapes import ModalCursorShapeConfig
 from prompt_toolkit.formatted_text import StyleAndTextTuples
-from prompt_toolkit.history import FileHistory, History, InMemoryHistory
+from prompt_toolkit.history import History, InMemoryHistory
 from prompt_toolkit.input import Input
-from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
+from prompt_toolkit.key_binding import KeyPressEvent
 from prompt_toolkit.layout.processors import TabsProcessor
 from prompt_toolkit.output import ColorDepth, Output
 from prompt_toolkit.output.plain_text import PlainTextOutput
@@ -29,108 +23,137 @@ from prompt_toolkit.styles import Style
 from prompt_toolkit.utils import is_dumb_terminal
 
 from chatcli.environment import Environment
+from chatcli.errors import UsageError
+from chatcli.repl.completion import Completions, Words
+from chatcli.repl.earlier import earlier_input, without_surrogates
+from chatcli.repl.editor import edited
+from chatcli.repl.keyboard import keyboard, type_ahead
+from chatcli.repl.keys import bindings, put
+from chatcli.repl.pastes import Pastes, Typed, in_block
 
 PROMPT = "> "
 REFRESH_SECONDS = 0.1
 LEAVE_HINT = " Ctrl-C again leaves, and so does Ctrl-D "  # the first half fits into 20 columns
+VI_ESCAPE_SECONDS = 0.3
+"""How soon after Esc the next key makes it an Alt key: vi's people press Esc and then Enter."""
 _STYLE = Style.from_dict(
-    {"bottom-toolbar": "noreverse fg:ansibrightblack", "prompt": "bold", "warning": "fg:ansiyellow bold"}
+    {
+        "bottom-toolbar": "noreverse fg:ansibrightblack",
+        "prompt": "bold",
+        "warning": "fg:ansiyellow bold",
+        "auto-suggestion": "noinherit dim",
+        # The terminal's own colours, so that the menu can be read on light and on dark, and without colour.
+        "completion-menu": "noinherit",
+        "completion-menu.completion": "noinherit",
+        "completion-menu.completion.current": "noinherit reverse",
+        "completion-menu.meta.completion": "noinherit dim",
+        "completion-menu.meta.completion.current": "noinherit reverse",
+        "scrollbar.background": "noinherit",
+        "scrollbar.button": "noinherit reverse",
+    }
 )
-
-
-class SlashCompleter(Completer):
-    """Completes the names of slash commands at the beginning of the input."""
-
-    def __init__(self, names: Sequence[str]) -> None:
-        self._names = names
-
-    def get_completions(self, document: Document, complete_event: CompleteEvent) -> Iterable[Completion]:
-        """Names that begin like the word being typed."""
-        typed = document.text_before_cursor
-        if typed.startswith("/") and " " not in typed and "\n" not in typed:
-            for name in self._names:
-                if name.startswith(typed[1:].lower()):
-                    yield Completion(f"/{name}", start_position=-len(typed))
-
-
-class PrivateHistory(FileHistory):
-    """Earlier input in a file; what cannot be written is remembered until the end of the chat."""
-
-    def store_string(self, string: str) -> None:
-        """Add one input to the file."""
-        with suppress(OSError):
-            super().store_string(_without_surrogates(string))
 
 
 class Prompt:
     """Reads one message after another.
 
     `toolbar` gives the line below the prompt, in pieces with their styles; `loading` says whether it changes
-    by itself, and raises when there will never be a model: then `read` raises the same at once. Input is
-    remembered in a file if `keep`, else until the end of the chat.
+    by itself, and raises when there will never be a model: then `read` raises the same at once. `words` are
+    completed. Input is remembered in a file if `keep`, else until the end of the chat.
     """
 
     def __init__(
         self,
         environment: Environment,
-        names: Sequence[str],
+        words: Words,
         toolbar: Callable[[], list[tuple[str, str]]],
         loading: Callable[[], bool],
+        complain: Callable[[Exception], None],
         *,
         keep: bool = True,
+        vi: bool = False,
         input: Input | None = None,  # noqa: A002  prompt_toolkit's own name
         output: Output | None = None,
     ) -> None:
+        self._environment = environment
         self._toolbar = toolbar
         self._loading = loading
+        self._complain = complain
         self._leaving = False
-        self._completer = SlashCompleter(names)
+        self._pastes = Pastes()
+        self._completions = Completions(words)
         # A dumb terminal has no line below and nothing can be erased in it: all must be said in lines.
         self._dumb = output is None and is_dumb_terminal()
-        with create_app_session(output=PlainTextOutput(environment.stdout) if self._dumb else output):
-            earlier = _history(environment.state_folder / "input_history") if keep else InMemoryHistory()
-            self._session = self._made(environment, earlier, input, output)
+        keys = input or keyboard(environment.stdin)
+        with create_app_session(input=keys, output=PlainTextOutput(environment.stdout) if self._dumb else output):
+            file = environment.state_folder / "input_history"
+            earlier = earlier_input(file, self._pastes.whole) if keep else InMemoryHistory()
+            self._session = self._made(environment, earlier, keys, output, vi=vi)
         self._session.default_buffer.on_text_changed += self._typed
 
     def _made(
-        self, environment: Environment, earlier: History, keyboard: Input | None, output: Output | None
+        self, environment: Environment, earlier: History, keys: Input | None, output: Output | None, *, vi: bool
     ) -> PromptSession[str]:
-        return PromptSession(
+        session: PromptSession[str] = PromptSession(
             message=[("class:prompt", PROMPT)],
             multiline=True,
             prompt_continuation=" " * len(PROMPT),
             history=earlier,
             auto_suggest=AutoSuggestFromHistory(),
-            completer=self._completer,
+            completer=self._completions,
             complete_while_typing=True,
             reserve_space_for_menu=4,
-            key_bindings=self._bindings(),
+            key_bindings=bindings(
+                lambda: self._session.default_buffer,
+                self._pastes,
+                self._completions,
+                edit=lambda event: self._edit(),
+                interrupt=self._interrupt,
+            ),
             bottom_toolbar=self._line_below,
             input_processors=[TabsProcessor(char1=" ", char2=" ")],  # a pasted tab is no ^I
             style=_STYLE,
             color_depth=None if environment.color else ColorDepth.DEPTH_1_BIT,
-            input=keyboard,
+            vi_mode=vi,
+            cursor=ModalCursorShapeConfig() if vi else None,
+            input=keys,
             output=output,
         )
+        if vi:
+            session.app.timeoutlen = session.app.ttimeoutlen = VI_ESCAPE_SECONDS
+        return session
 
-    def read(self, default: str = "") -> str:
-        """The next message, with `default` already typed.
+    def read(self, default: str = "", *, ahead: str = "", in_editor: bool = False) -> Typed:
+        """The next message, with `default` already typed, or open `in_editor`; `ahead` are keys that came before.
 
         Raises:
             EOFError: the person leaves.
             ChatcliError: there will be no model.
         """
         self._leaving = False
+        self._completions.refresh()
+        type_ahead(self._session.input, ahead)
+        default = self._pastes.fold_again(default)
         while True:
-            shown = PROMPT + default if self._dumb else PROMPT
             try:
-                typed = self._session.prompt([("class:prompt", shown)], default=default, pre_run=self._watch)
-                return _without_surrogates(typed)
+                shown = self._line(default, in_editor=in_editor)
+                while self._dumb and in_block(shown):
+                    shown = f"{shown}\n{self._line('', in_editor=False)}"
+                return self._pastes.typed(without_surrogates(shown))
             except KeyboardInterrupt:
                 if not self._dumb:
                     raise
                 self._interrupted_in_a_dumb_terminal()
                 default = ""
+
+    def _line(self, default: str, *, in_editor: bool) -> str:
+        def begin() -> None:
+            self._watch()
+            if in_editor:
+                self._edit()
+
+        message = PROMPT + default if self._dumb else PROMPT
+        return self._session.prompt([("class:prompt", message)], default=default, pre_run=begin)
 
     def _interrupted_in_a_dumb_terminal(self) -> None:
         """Do in lines what the binding of Ctrl-C does below the prompt; a dumb prompt has not our binding."""
@@ -143,14 +166,38 @@ class Prompt:
             self._leaving = True
             self._session.output.write(f"{LEAVE_HINT.strip()}\n")
 
-    def _in_a_command(self) -> bool:
-        return self._session.default_buffer.text.startswith("/")
+    def _interrupt(self, event: KeyPressEvent) -> None:
+        if event.current_buffer.text:
+            event.current_buffer.append_to_history()
+            event.current_buffer.reset()
+        elif self._leaving:
+            event.app.exit(exception=EOFError())
+        else:
+            self._leaving = True
 
     def _typed(self, _: object) -> None:
         self._leaving = False
 
     def _line_below(self) -> StyleAndTextTuples:
         return [("", LEAVE_HINT)] if self._leaving else [*self._toolbar()]
+
+    def _edit(self) -> None:
+        """Open the whole text in the person's editor; what comes back is the line."""
+        line = self._session.default_buffer
+
+        async def open_editor() -> None:
+            async with in_terminal():
+                try:
+                    text = edited(self._pastes.whole(line.text), self._environment)
+                except UsageError as error:
+                    self._complain(error)
+                else:
+                    put(line, self._pastes.fold_again(text))
+            if self._dumb:
+                self._session.output.write(f"\n{PROMPT}{line.text}")
+                self._session.output.flush()
+
+        self._session.app.create_background_task(open_editor())
 
     def _watch(self) -> None:
         """Redraw the toolbar while the model loads."""
@@ -168,53 +215,3 @@ class Prompt:
             app.invalidate()
 
         app.create_background_task(redraw())
-
-    def _bindings(self) -> KeyBindings:
-        keys = KeyBindings()
-        typing = has_focus(DEFAULT_BUFFER)
-
-        @keys.add("enter", filter=typing)
-        def _(event: KeyPressEvent) -> None:
-            event.current_buffer.validate_and_handle()
-
-        @keys.add("escape", "enter", filter=typing)
-        @keys.add("c-j", filter=typing)
-        def _(event: KeyPressEvent) -> None:
-            event.current_buffer.insert_text("\n")
-
-        @keys.add("tab", filter=typing & Condition(self._in_a_command))
-        def _(event: KeyPressEvent) -> None:
-            buffer = event.current_buffer
-            names = [each.text for each in self._completer.get_completions(buffer.document, CompleteEvent())]
-            more = os.path.commonprefix(names)[len(buffer.document.text_before_cursor) :]  # noqa: RUF071  characters are meant
-            # At once: prompt_toolkit's own Tab does nothing while it is still looking for completions.
-            if more:
-                buffer.insert_text(more, fire_event=False)
-            else:
-                buffer.complete_next() if buffer.complete_state else buffer.start_completion(select_first=True)
-
-        @keys.add("c-c", filter=typing)
-        def _(event: KeyPressEvent) -> None:
-            if event.current_buffer.text:
-                event.current_buffer.append_to_history()
-                event.current_buffer.reset()
-            elif self._leaving:
-                event.app.exit(exception=EOFError())
-            else:
-                self._leaving = True
-
-        return keys
-
-
-def _history(path: Path) -> History:
-    """Earlier input, in a file that nobody else can read; in memory where there can be no file."""
-    with suppress(OSError):
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
-        return PrivateHistory(str(path))
-    return InMemoryHistory()
-
-
-def _without_surrogates(text: str) -> str:
-    """Bytes of a terminal that are no UTF-8 arrive as lone surrogates, which nothing further on can take."""
-    return text.encode("utf-8", "replace").decode("utf-8")

@@ -5,10 +5,9 @@ It knows signals and the terminal's modes; it knows no model and no prompt_toolk
 
 from __future__ import annotations
 
-import select
 import signal
 import sys
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import closing, contextmanager
 from types import FrameType
 from typing import TextIO
@@ -40,15 +39,15 @@ def interruptible() -> Generator[Interrupt]:
         signal.signal(signal.SIGINT, before)
 
 
-def until(events: Generator[Event], interrupt: Interrupt) -> Generator[Event]:
-    """Pass events on until an interrupt is requested; closes `events` in any case.
+def until(events: Generator[Event], interrupt: Interrupt, escaped: Callable[[], bool]) -> Generator[Event]:
+    """Pass events on until an interrupt is requested or Esc was pressed; closes `events` in any case.
 
     Engines yield at least once a token and once a chunk of the prompt, so the wait is short.
     """
     with closing(events):
         for event in events:
             yield event
-            if interrupt.requested:
+            if interrupt.requested or escaped():
                 return
 
 
@@ -79,13 +78,6 @@ def keys_held_back(stream: TextIO) -> Generator[None]:
     finally:
         signal.signal(signal.SIGCONT, continued)
         termios.tcsetattr(descriptor, termios.TCSANOW, before)
-
-
-def keys_waiting(stream: TextIO) -> bool:
-    """Whether something was typed that nobody has read yet."""
-    if sys.platform == "win32" or not stream.isatty():
-        return False
-    return bool(select.select([stream], [], [], 0)[0])
 
 
 @contextmanager

@@ -6,9 +6,9 @@ It knows the order of things; keys are `input`'s, commands are `commands`', repl
 from __future__ import annotations
 
 import os
-import sys
 import traceback
 from collections.abc import Generator
+from functools import partial
 from typing import TYPE_CHECKING
 
 from chatcli import __version__
@@ -17,16 +17,20 @@ from chatcli.environment import Environment
 from chatcli.errors import INTERRUPTED, ChatcliError, UsageError
 from chatcli.generation import Event
 from chatcli.render.answer import show_answer
-from chatcli.repl.commands import NAMES, Leave, Offered, parse
+from chatcli.repl.ahead import TypedAhead, pastes_marked
+from chatcli.repl.attach import attach_again, described, files_with
+from chatcli.repl.commands import Leave, Offered, parse
+from chatcli.repl.commands.complete import candidates
+from chatcli.repl.commands.table import Result
 from chatcli.repl.input import Prompt
 from chatcli.repl.interrupt import (
     interruptible,
     keys_held_back,
-    keys_waiting,
     leaving_on_hangup,
     no_interrupt_between_replies,
     until,
 )
+from chatcli.repl.pastes import Typed
 from chatcli.repl.state import Chat, OpenModel, wrapped
 from chatcli.repl.toolbar import Toolbar, short_name
 from chatcli.session import Session
@@ -37,6 +41,7 @@ if TYPE_CHECKING:
     from prompt_toolkit.output import Output
 
 UNFOLD_HINT = "/think shows it"
+NOTHING = Offered("")
 
 
 def chat(
@@ -45,22 +50,39 @@ def chat(
     *,
     open_model: OpenModel | None = None,
     keep_input: bool = True,
+    vi: bool = False,
+    first: Typed | None = None,
     input: Input | None = None,  # noqa: A002  prompt_toolkit's own name
     output: Output | None = None,
 ) -> int:
     """Talk until the person leaves; returns the exit code.
 
-    `open_model` is what /model calls. What is typed is remembered, in a file if `keep_input`.
+    `open_model` is what /model calls. What is typed is remembered, in a file if `keep_input`. `first` is said at once.
     """
     state = Chat(session, environment, open_model)
-    toolbar = Toolbar(session, environment)
-    prompt = Prompt(environment, NAMES, toolbar, lambda: _loading(session), keep=keep_input, input=input, output=output)
+    prompt = Prompt(
+        environment,
+        partial(candidates, state),
+        Toolbar(session, environment),
+        lambda: _loading(session),
+        partial(_complain, environment),
+        keep=keep_input,
+        vi=vi,
+        input=input,
+        output=output,
+    )
+    ahead = TypedAhead(environment.stdin)
     _greet(state)
-    offered = session.unanswered
-    with keys_held_back(sys.stdin), no_interrupt_between_replies(), leaving_on_hangup():
+    offered = _again(state)
+    with keys_held_back(environment.stdin), no_interrupt_between_replies(), leaving_on_hangup():
         while True:
             try:
-                offered = _obey(state, prompt.read("" if keys_waiting(sys.stdin) else offered))
+                if first:
+                    typed, first = first, None
+                    state.print(f"> {typed.shown}")
+                else:
+                    typed = _read(prompt, offered, ahead.take())
+                offered = _obey(state, typed, ahead)
             except (EOFError, Leave):
                 return 0
             except KeyboardInterrupt:
@@ -69,32 +91,60 @@ def chat(
                 _complain(environment, error)
                 if _failed_to_load(session, error) and not _back_to_the_model_before(state):
                     return error.exit_code if isinstance(error, ChatcliError) else ChatcliError.exit_code
-                offered = session.unanswered
+                offered = _again(state)
 
 
-def _obey(state: Chat, line: str) -> str:
-    """Run a command, or say the line to the model; returns what the next line begins with.
+def _read(prompt: Prompt, offered: Offered, ahead: str) -> Typed:
+    """The next message; what was typed ahead is the beginning of it, rather than what is offered."""
+    return prompt.read(ahead=ahead) if ahead else prompt.read(offered.text, in_editor=offered.in_editor)
+
+
+def _obey(state: Chat, typed: Typed, ahead: TypedAhead) -> Offered:
+    """Run a command, or say what was typed to the model; returns what the next line begins with.
 
     That is what a command offers to be edited, or the question if not a word of an answer came.
     """
-    if not line.strip():
-        return ""
+    if not typed.text.strip():
+        return NOTHING
     try:
-        called = parse(line)
-        result = called[0].run(state, called[1]) if called else state.session.say(line.strip("\n").rstrip())
+        called = None if typed.literal else parse(typed.text)
+        result = called[0].run(state, called[1]) if called else _said(state, typed)
     except UsageError as error:
         _complain(state.environment, error)
-        return ""
+        return NOTHING
     if isinstance(result, Generator):
-        _show(state, result)
-        return state.session.unanswered
+        _show(state, result, ahead)
+        return _again(state)
     state.print()
-    return result.text if isinstance(result, Offered) else ""
+    return result or NOTHING
 
 
-def _show(state: Chat, reply: Generator[Event]) -> None:
-    with keys_held_back(sys.stdin), interruptible() as interrupt:
-        finished = show_answer(until(reply, interrupt), state.environment, unfold_hint=UNFOLD_HINT)
+def _said(state: Chat, typed: Typed) -> Result:
+    """The reply, or the text to be changed where a file cannot go with it."""
+    try:
+        files = files_with(state, typed.own)
+    except UsageError as error:
+        _complain(state.environment, error)
+        return Offered(typed.text)
+    for each in files:
+        state.aside(described(each, state.session.engine))
+    state.attached.clear()
+    return state.session.say(typed.text.strip("\n").rstrip(), files)
+
+
+def _again(state: Chat) -> Offered:
+    """The question that got no answer, with its files attached again."""
+    if not state.session.unanswered:
+        return NOTHING
+    attach_again(state, state.session.question)
+    return Offered(state.session.unanswered)
+
+
+def _show(state: Chat, reply: Generator[Event], ahead: TypedAhead) -> None:
+    environment = state.environment
+    with keys_held_back(environment.stdin), pastes_marked(environment), interruptible() as interrupt:
+        events = until(reply, interrupt, ahead.escaped)
+        finished = show_answer(events, environment, unfold_hint=UNFOLD_HINT)
     if finished is None:
         state.aside("[stopped]")
     elif finished.reason == "length":

@@ -8,8 +8,9 @@ from __future__ import annotations
 import shutil
 import textwrap
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from chatcli.conversation import Attachment
 from chatcli.environment import Environment
 from chatcli.generation import Engine
 from chatcli.render.answer import dim
@@ -22,11 +23,15 @@ OpenModel = Callable[[str], Engine]
 
 @dataclass(frozen=True, slots=True)
 class Chat:
-    """The chat as commands see it; without `open_model` there is but the one model."""
+    """The chat as commands see it; without `open_model` there is but the one model.
+
+    `attached` are files that go with the next message.
+    """
 
     session: Session
     environment: Environment
     open_model: OpenModel | None = None
+    attached: list[Attachment] = field(default_factory=list)
 
     def print(self, text: str = "") -> None:
         """A line for the person; whatever it holds, it cannot act on the terminal."""

@@ -11,9 +11,13 @@ from chatcli.repl.state import Chat
 KEYS = (
     ("Enter", "Send"),
     ("Alt-Enter, Ctrl-J", "Begin a new line"),
-    ("Ctrl-C", "Stop a reply and keep it; at the prompt clear the line, twice leave"),
+    ('"""', "On a line of its own, before and behind: a text of several lines"),
+    ("@PATH", "Attach a text file"),
+    ("Esc, Ctrl-C", "Stop a reply and keep it; Ctrl-C at the prompt clears the line, twice leaves"),
+    ("Ctrl-O", "Write in $EDITOR"),
     ("Up, Ctrl-R", "Bring back earlier input, search it"),
-    ("Tab", "Complete a command"),
+    ("Tab", "Complete a command, what stands behind it, an @path"),
+    ("Right", "Take the suggestion"),
     ("Ctrl-L", "Clear the screen"),
     ("Ctrl-D", "Leave"),
 )

@@ -1,4 +1,4 @@
-"""Commands for files: /save and /load."""
+"""Commands for files: /file, /save and /load."""
 
 from __future__ import annotations
 
@@ -9,10 +9,26 @@ from dataclasses import replace
 from pathlib import Path
 
 from chatcli.errors import UsageError
+from chatcli.repl.attach import described, read_file
 from chatcli.repl.commands.stored import about_model
 from chatcli.repl.commands.table import command
 from chatcli.repl.commands.talk import show_end
 from chatcli.repl.state import Chat
+
+
+@command("file", "[PATH|-]", example="/file notes.md", completes="files")
+def _file(chat: Chat, argument: str) -> None:
+    """Attach a text file to the next message, as @notes.md in the message does; a dash takes attached files back."""
+    if argument == "-":
+        chat.attached.clear()
+    elif argument:
+        attachment = read_file(str(_path(argument, "")), chat.session.engine)
+        chat.attached[:] = [each for each in chat.attached if each.name != attachment.name] + [attachment]
+    if not chat.attached:
+        chat.prose("No file is attached.")
+        return
+    chat.print("\n".join(described(each, chat.session.engine) for each in chat.attached))
+    chat.prose("It goes with the next message." if len(chat.attached) == 1 else "They go with the next message.")
 
 
 @command("save", "FILE", example="/save rome.md", completes="files")

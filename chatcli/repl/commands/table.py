@@ -28,9 +28,10 @@ class Leave(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Offered:
-    """A text that goes into the input line, to be edited and sent."""
+    """A text that goes into the input line, or first into the person's editor, to be changed and sent."""
 
     text: str
+    in_editor: bool = False
 
 
 Result: TypeAlias = Generator[Event] | Offered | None

@@ -8,6 +8,7 @@ from collections.abc import Generator
 from chatcli.errors import UsageError
 from chatcli.generation import Event
 from chatcli.history.titles import TITLE_COLUMNS, one_line, shortened
+from chatcli.repl.attach import attach_again
 from chatcli.repl.commands.table import Offered, command
 from chatcli.repl.commands.values import several
 from chatcli.repl.state import Chat
@@ -24,19 +25,17 @@ def _clear(chat: Chat, argument: str) -> None:
 def _undo(chat: Chat, argument: str) -> None:
     """Take back the last question and its answer."""
     question = chat.session.undo()
+    chat.attached.clear()
     chat.prose(
         f"Taken back: {shortened(one_line(question), TITLE_COLUMNS)}" if question else "There is nothing to take back."
     )
 
 
 @command("edit")
-def _edit(chat: Chat, argument: str) -> Offered | None:
-    """Take back the last question into the input line, to change it and ask again."""
-    question = chat.session.undo()
-    if question:
-        return Offered(question)
-    chat.prose("There is no question to edit.")
-    return None
+def _edit(chat: Chat, argument: str) -> Offered:
+    """Take back the last question into $EDITOR, to change it and ask again; without one, write a question there."""
+    attach_again(chat, chat.session.question)
+    return Offered(chat.session.undo(), in_editor=True)
 
 
 @command(
