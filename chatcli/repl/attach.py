@@ -76,6 +76,19 @@ def read_file(name: str, engine: Engine) -> Attachment:
     return attachment
 
 
+def require_short(text: str, engine: Engine) -> None:
+    """Refuse a message that no count is needed to see is too long: to count 10 MB takes long.
+
+    Raises:
+        UsageError: it is.
+    """
+    context = engine.facts.context
+    if context and len(text) > context * LONGEST_TOKEN:
+        raise UsageError(
+            f"The message has {len(text):,} characters, and the model's context holds {context:,} tokens: shorten it."
+        )
+
+
 def _bytes(name: str, most: int) -> bytes:
     try:
         file = Path(name).expanduser()

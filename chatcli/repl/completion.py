@@ -17,13 +17,11 @@ from prompt_toolkit.document import Document
 from chatcli import config
 from chatcli.repl.commands import ALIASES, COMMANDS
 from chatcli.repl.commands.table import Completes
-from chatcli.repl.toolbar import columns
 
 Words = Callable[[Completes], Sequence[tuple[str, str]]]
 """Every word that an argument of a kind may be, with what it stands for."""
 
 MOST_FILES = 500
-META_COLUMNS = 50
 _NAME = re.compile(r"/(\S*)")
 _CALL = re.compile(r"/(\S+)[ \t]+(.*)")
 _MENTION = re.compile(r'(?:^|(?<=[^\w.+@/-])|(?<=[\u2e80-\uffef]))@("?)([^"@\n]*)$')
@@ -66,7 +64,9 @@ class Completions(Completer):
         if kind == "settings":
             kind, word = _setting(typed, several=command.name == "retry")
         for text, meta in fitting(self._words(kind), word):
-            yield Completion(text, -len(word), display_meta=_short(meta))
+            # People know a talk by its title.
+            shown, beside = (meta, text) if kind == "talks" and meta else (text, meta)
+            yield Completion(text, -len(word), display=shown, display_meta=beside)
 
     def _words(self, kind: Completes) -> Sequence[tuple[str, str]]:
         if kind not in self._asked:
@@ -81,7 +81,7 @@ def fitting(words: Iterable[tuple[str, str]], typed: str) -> list[tuple[str, str
     for word, meta in words:
         if word.casefold().startswith(wanted):
             ranked[0].append((word, meta))
-        elif len(wanted) > 1 and wanted in f"{word}\n{meta}".casefold():
+        elif wanted and (len(wanted) > 1 or not wanted.isascii()) and wanted in f"{word}\n{meta}".casefold():
             ranked[1].append((word, meta))
     return ranked[0] + ranked[1]
 
@@ -105,7 +105,7 @@ def files(typed: str) -> list[str]:
 def _commands(typed: str) -> Iterator[Completion]:
     fit = [name for name in COMMANDS if name.startswith(typed)]
     for name in fit or [alias for alias in ALIASES if alias.startswith(typed)]:
-        yield Completion(f"/{name}", -len(typed) - 1, display_meta=_short(COMMANDS[ALIASES.get(name, name)].help))
+        yield Completion(f"/{name}", -len(typed) - 1, display_meta=COMMANDS[ALIASES.get(name, name)].help)
 
 
 def _mentions(quote: str, typed: str) -> Iterator[Completion]:
@@ -125,12 +125,3 @@ def _setting(typed: str, *, several: bool) -> tuple[Completes, str]:
     kind = config.KINDS.get(key)
     choices = (kind.choices or (_SWITCH if kind.type == "switch" else ())) if kind else ()
     return tuple(choices), value
-
-
-def _short(meta: str) -> str:
-    """What fits beside a word."""
-    if columns(meta) <= META_COLUMNS:
-        return meta
-    while columns(meta) >= META_COLUMNS:
-        meta = meta[:-1]
-    return f"{meta}…"

@@ -18,7 +18,7 @@ from chatcli.errors import INTERRUPTED, ChatcliError, UsageError
 from chatcli.generation import Event
 from chatcli.render.answer import show_answer
 from chatcli.repl.ahead import TypedAhead, pastes_marked
-from chatcli.repl.attach import attach_again, described, files_with
+from chatcli.repl.attach import attach_again, described, files_with, require_short
 from chatcli.repl.commands import Leave, Offered, parse
 from chatcli.repl.commands.complete import candidates
 from chatcli.repl.commands.table import Result
@@ -120,8 +120,9 @@ def _obey(state: Chat, typed: Typed, ahead: TypedAhead) -> Offered:
 
 
 def _said(state: Chat, typed: Typed) -> Result:
-    """The reply, or the text to be changed where a file cannot go with it."""
+    """The reply, or the text to be changed where it or a file with it is too long."""
     try:
+        require_short(typed.text, state.session.engine)
         files = files_with(state, typed.own)
     except UsageError as error:
         _complain(state.environment, error)

@@ -13,22 +13,28 @@ import pyte
 
 CHAT = Path(__file__).with_name("scripted_chat.py")
 PATIENCE_SECONDS = 30
+UNSET = ("NO_COLOR", "CHATCLI_DEBUG", "VISUAL", "EDITOR")
 
 
 class Terminal:
-    """The scripted chat in a pseudo-terminal; lines that scroll off the top stay readable in `text`."""
+    """The scripted chat in a pseudo-terminal; lines that scroll off the top stay readable in `text`.
 
-    def __init__(self, home: Path, *arguments: str, columns: int = 80, rows: int = 24, term: str = "xterm") -> None:
+    `more` are variables of its environment.
+    """
+
+    def __init__(
+        self, home: Path, *arguments: str, columns: int = 80, rows: int = 24, term: str = "xterm", **more: str
+    ) -> None:
         self.screen = pyte.HistoryScreen(columns, rows, history=5000, ratio=1)
         self.screen.write_process_input = self._answer  # type: ignore[method-assign]
         self._stream = pyte.ByteStream(self.screen)
         self.raw = b""
-        variables = {name: value for name, value in os.environ.items() if name not in ("NO_COLOR", "CHATCLI_DEBUG")}
+        variables = {name: value for name, value in os.environ.items() if name not in UNSET}
         self.child = pexpect.spawn(
             sys.executable,
             [str(CHAT), *arguments],
             dimensions=(rows, columns),
-            env={**variables, "TERM": term, "CHATCLI_HOME": str(home), "LC_ALL": "C.UTF-8"},
+            env={**variables, "TERM": term, "CHATCLI_HOME": str(home), "LC_ALL": "C.UTF-8", **more},
         )
 
     def _answer(self, data: str) -> None:
@@ -41,20 +47,34 @@ class Terminal:
         return "\n".join(line.rstrip() for line in [*above, *self.screen.display])
 
     def send(self, keys: str) -> None:
-        self.child.send(keys.encode())
+        """Type, however much it is, showing what the program writes meanwhile."""
+        data = keys.encode()
+        while data:
+            data = data[os.write(self.child.child_fd, data[:4096]) :]
+            if data:
+                self._show(0)
+
+    def resize(self, columns: int, rows: int) -> None:
+        self.child.setwinsize(rows, columns)
+        self.screen.resize(rows, columns)
 
     def pump(self, seconds: float) -> None:
         """Show what the program writes during `seconds`."""
         until = time.monotonic() + seconds
-        while (left := until - time.monotonic()) > 0:
-            try:
-                piece = self.child.read_nonblocking(65536, timeout=min(left, 0.05))
-            except pexpect.TIMEOUT:
-                continue
-            except pexpect.EOF:
-                return
-            self.raw += piece
-            self._stream.feed(piece)
+        while (left := until - time.monotonic()) > 0 and self._show(min(left, 0.05)):
+            pass
+
+    def _show(self, seconds: float) -> bool:
+        """Show what the program writes within `seconds`; False where it has ended."""
+        try:
+            piece = self.child.read_nonblocking(65536, timeout=seconds)
+        except pexpect.TIMEOUT:
+            return True
+        except pexpect.EOF:
+            return False
+        self.raw += piece
+        self._stream.feed(piece)
+        return True
 
     def wait(self, wanted: str | Callable[[str], bool]) -> None:
         """Wait until the screen shows it."""

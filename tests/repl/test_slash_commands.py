@@ -71,7 +71,7 @@ def say(chat: Chat, text: str) -> list[Event]:
 
 def test_the_names_are_those_of_the_manual_and_need_no_terminal_library() -> None:
     talk, settings = "clear undo edit retry continue branch copy think", "system set model show"
-    kept, about = "history resume title search save save! load", "help stats tokens exit"
+    kept, about = "history resume title search file save save! load", "help stats tokens exit"
     assert tuple(f"{talk} {settings} {kept} {about}".split()) == NAMES
     assert set(ALIASES.values()) <= set(NAMES)
     assert not set(ALIASES) & set(NAMES)
@@ -244,9 +244,9 @@ def test_what_a_command_prints_cannot_act_on_the_terminal(run: Run) -> None:
 
 
 def test_edit_offers_the_last_question_and_takes_it_back(chat: Chat) -> None:
-    assert COMMANDS["edit"].run(chat, "") is None
+    assert COMMANDS["edit"].run(chat, "") == Offered("", in_editor=True)
     say(chat, "Who\nare you?")
-    assert COMMANDS["edit"].run(chat, "") == Offered("Who\nare you?")
+    assert COMMANDS["edit"].run(chat, "") == Offered("Who\nare you?", in_editor=True)
     assert chat.session.conversation.spoken == ()
     assert len(chat.session.branches()) == 1
 

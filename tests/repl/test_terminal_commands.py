@@ -123,7 +123,7 @@ def test_a_question_that_waits_for_a_model_that_fails_is_offered_again(open_chat
 
 
 def test_edit_puts_the_question_back_into_the_line(open_chat: Open, saved: Saved) -> None:
-    chat = open_chat()
+    chat = open_chat(EDITOR="true")  # one that changes nothing
     chat.wait(prompts(1))
     chat.send("frist" + ENTER)
     chat.wait("word3")
