@@ -27,6 +27,7 @@ def edited(text: str, environment: Environment) -> str:
         UsageError: there is no editor, or it fails.
     """
     call = _call(environment.variables)
+    program = Path(call[0]).name
     handle, name = tempfile.mkstemp(prefix="chatcli-", suffix=".md")
     file = Path(name)
     try:
@@ -34,10 +35,10 @@ def edited(text: str, environment: Environment) -> str:
             opened.write(text)
         code = subprocess.run([*call, name], stdin=_terminal(environment), check=False).returncode
         if code:
-            raise UsageError(f"{call[0]} failed with exit code {code}; the text stays as it was.")
+            raise UsageError(f"{program} failed with exit code {code}; the text stays as it was.")
         return file.read_text(encoding="utf-8", errors="replace").rstrip("\n")
     except OSError as error:
-        raise UsageError(f"{call[0]} cannot be run ({error.strerror}); set $EDITOR to the editor to use.") from error
+        raise UsageError(f"{program} cannot be run ({error.strerror}); set $EDITOR to the editor to use.") from error
     finally:
         with suppress(OSError):
             file.unlink()

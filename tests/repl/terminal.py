@@ -23,7 +23,14 @@ class Terminal:
     """
 
     def __init__(
-        self, home: Path, *arguments: str, columns: int = 80, rows: int = 24, term: str = "xterm", **more: str
+        self,
+        home: Path,
+        *arguments: str,
+        command: tuple[str, ...] = (sys.executable, str(CHAT)),
+        columns: int = 80,
+        rows: int = 24,
+        term: str = "xterm",
+        **more: str,
     ) -> None:
         self.screen = pyte.HistoryScreen(columns, rows, history=5000, ratio=1)
         self.screen.write_process_input = self._answer  # type: ignore[method-assign]
@@ -31,8 +38,8 @@ class Terminal:
         self.raw = b""
         variables = {name: value for name, value in os.environ.items() if name not in UNSET}
         self.child = pexpect.spawn(
-            sys.executable,
-            [str(CHAT), *arguments],
+            command[0],
+            [*command[1:], *arguments],
             dimensions=(rows, columns),
             env={**variables, "TERM": term, "CHATCLI_HOME": str(home), "LC_ALL": "C.UTF-8", **more},
         )

@@ -114,7 +114,8 @@ def test_the_model_reads_the_file_and_the_history_names_it(chat: Chat) -> None:
     written = export(session.stored(), "md")
     assert "Attached: notes.md (10 bytes)" in written and "Buy milk" not in written
     session.resume(session.id)
-    list(session.retry())
+    with pytest.raises(EngineError):
+        list(session.retry())
     assert session.engine.asked[-1] == asked  # type: ignore[attr-defined]
 
 

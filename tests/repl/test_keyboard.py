@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing
+from itertools import pairwise
 from typing import TextIO
 
 import pytest
@@ -27,7 +28,7 @@ def test_keys_are_prompt_toolkits_wherever_what_is_sent_is_cut(cuts: list[int]) 
     theirs: list[KeyPress] = []
     cut = sorted({0, *cuts, len(SENT)})
     for parser in (PasteParser(ours.append), Vt100Parser(theirs.append)):
-        for begin, end in zip(cut, cut[1:], strict=False):
+        for begin, end in pairwise(cut):
             parser.feed(SENT[begin:end])
         parser.flush()
     assert [(key.key, key.data) for key in ours] == [(key.key, key.data) for key in theirs]

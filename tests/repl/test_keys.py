@@ -27,6 +27,7 @@ from chatcli.session import Session
 
 ENTER, CTRL_C, CTRL_D, CTRL_J, CTRL_R, CTRL_U, TAB = "\r", "\x03", "\x04", "\n", "\x12", "\x15", "\t"
 ALT_ENTER, UP = "\x1b\r", "\x1b[A"
+BACKSPACE, CTRL_L, CTRL_O, CTRL_W, ESC, RIGHT = "\x7f", "\x0c", "\x0f", "\x17", "\x1b", "\x1b[C"
 PAUSE = "\0"  # earlier input is read beside the keys, faster than anybody types
 
 
@@ -55,6 +56,10 @@ def _wait_until_quiet(screen: io.StringIO) -> None:
         time.sleep(0.6)
 
 
+def pasted(text: str) -> str:
+    return f"\x1b[200~{text}\x1b[201~"
+
+
 Type = Callable[..., Talk]
 
 
@@ -68,14 +73,14 @@ def keyboard() -> Iterator[PipeInput]:
 def type_keys(environment: Environment, keyboard: PipeInput) -> Type:
     """Types all keys into a chat and lets it end by itself, with Ctrl-D at last."""
 
-    def typing(keys: str, *, engine: Engine | None = None, end: str = CTRL_D) -> Talk:
+    def typing(keys: str, *, engine: Engine | None = None, end: str = CTRL_D, vi: bool = False) -> Talk:
         asked = engine or ScriptedEngine(["First answer.", "Second answer."])
         assert isinstance(environment.stdout, io.StringIO)
         typist = threading.Thread(target=_type, args=(keyboard, keys + end, environment.stdout))
         typist.start()
         with closing(Store.open(environment.data_folder / "history.db")) as store:
             session = Session(asked, GenerationSettings(), store)
-            code = chat(session, environment, input=keyboard, output=DummyOutput())
+            code = chat(session, environment, vi=vi, input=keyboard, output=DummyOutput())
             spoken = store.load(session.id).messages if session.id else ()
         typist.join()
         assert isinstance(environment.stderr, io.StringIO)
@@ -100,6 +105,13 @@ def type_keys(environment: Environment, keyboard: PipeInput) -> Type:
         ("    return x" + ENTER, ["    return x"]),
         ("你好" + ENTER, ["你好"]),
         ("caf\udce9" + ENTER, ["caf?"]),
+        ('"""' + ENTER + "/exit" + ENTER + ENTER + "now" + ENTER + '"""' + ENTER, ["/exit\n\nnow"]),
+        (pasted("long\n" * 30) + " why?" + ENTER, ["long\n" * 30 + " why?"]),
+        (pasted("long\n" * 30) + BACKSPACE + "short" + ENTER, ["short"]),
+        (pasted("long\n" * 30) + CTRL_W + "short" + ENTER, ["short"]),
+        (pasted("/exit\n" * 30) + ENTER, ["/exit\n" * 29 + "/exit"]),
+        ("kept" + CTRL_L + ENTER, ["kept"]),
+        ("hello there" + ENTER + PAUSE + "hel" + PAUSE + RIGHT + ENTER, ["hello there", "hello there"]),
     ],
 )
 def test_what_is_typed_is_what_is_asked(type_keys: Type, keys: str, questions: list[str]) -> None:
@@ -107,6 +119,36 @@ def test_what_is_typed_is_what_is_asked(type_keys: Type, keys: str, questions: l
     assert (talk.code, talk.questions) == (0, questions)
     assert ("First answer." in talk.out) == bool(questions)
     assert talk.err == ""
+
+
+@pytest.mark.parametrize(
+    ("keys", "questions"),
+    [
+        ("ab" + ESC + PAUSE + "0x" + PAUSE + ENTER, ["b"]),
+        ("one" + ALT_ENTER + "two" + ENTER, ["one\ntwo"]),
+        ("one two" + ESC + PAUSE + "bD" + PAUSE + "A2" + ENTER, ["one 2"]),
+        ("hello" + ENTER + "other" + ENTER + PAUSE + CTRL_R + "hel" + ENTER + ENTER, ["hello", "other", "hello"]),
+    ],
+)
+def test_vis_keys(type_keys: Type, keys: str, questions: list[str]) -> None:
+    assert type_keys(keys, vi=True).questions == questions
+
+
+def test_ctrl_o_opens_the_whole_text_in_the_editor(type_keys: Type, environment: Environment, tmp_path: Path) -> None:
+    editor = tmp_path / "editor"
+    editor.write_text('#!/bin/sh\nsed -i "s/long 7$/short/; 2d" "$1"\n')
+    editor.chmod(0o755)
+    object.__setattr__(environment, "variables", {"EDITOR": str(editor)})
+    text = "\n".join(f"long {n}" for n in range(30))
+    talk = type_keys(pasted(text) + CTRL_O + PAUSE + ENTER)
+    assert talk.questions == [text.replace("long 7\n", "short\n").replace("long 1\n", "", 1)]
+    assert talk.err == ""
+
+
+def test_without_an_editor_the_line_stays(type_keys: Type) -> None:
+    talk = type_keys("hello" + CTRL_O + PAUSE + " there" + ENTER)
+    assert talk.questions == ["hello there"]
+    assert "chatcli: There is no editor: set $EDITOR" in talk.err
 
 
 @pytest.mark.parametrize("keys", ["/exit" + ENTER, CTRL_D, CTRL_C + CTRL_C, "/bye" + ENTER])
@@ -126,6 +168,8 @@ def test_ctrl_c_between_two_others_starts_the_count_again(type_keys: Type) -> No
         ("/un" + TAB + ENTER, "There is nothing to take back."),
         ("/s" + PAUSE + TAB + TAB + ENTER, "temperature"),  # through the menu: /system, /set
         ("/help s" + TAB + "et" + ENTER, "/set ["),
+        ("/help sea" + TAB + ENTER, "/search WORDS"),
+        ("/set overflow d" + TAB + ENTER, "drop-oldest (/set)"),
     ],
 )
 def test_tab_completes_a_command(type_keys: Type, typed: str, printed: str) -> None:
