@@ -14,7 +14,7 @@ _chatcli_list() {
 _chatcli_command() {
     case $1 in
     'chatcli') commands='run ask batch replay tokens completion models adapters history templates config' flags='--debug --version -h --help' argument='' ;;
-    'chatcli run') commands='' flags='-s --system -c --continue --id --no-history --temperature --top-p --top-k --min-p --repetition-penalty --seed --max-tokens --stop --overflow --think --no-think --reasoning-effort --plain --no-plain --revision --trust-remote-code -h --help' argument='list models' ;;
+    'chatcli run') commands='' flags='-p --prompt -s --system -c --continue --id --no-history --temperature --top-p --top-k --min-p --repetition-penalty --seed --max-tokens --stop --overflow --think --no-think --reasoning-effort --plain --no-plain --revision --trust-remote-code -h --help' argument='list models' ;;
     'chatcli ask') commands='' flags='-f --file -t --template --truncate -o --output --json --jsonl -q --quiet --no-stream -n --answers --logprobs --schema --regex --choice --require-complete -m --model -s --system -c --continue --id --no-history --temperature --top-p --top-k --min-p --repetition-penalty --seed --max-tokens --stop --overflow --think --no-think --reasoning-effort --plain --no-plain --revision --trust-remote-code -h --help' argument='' ;;
     'chatcli batch') commands='' flags='-o --output --overwrite -m --model -s --system --temperature --top-p --top-k --min-p --repetition-penalty --seed --max-tokens --stop --think --no-think --reasoning-effort --revision -h --help' argument='files' ;;
     'chatcli replay') commands='' flags='-h --help' argument='list conversations' ;;
@@ -40,13 +40,14 @@ _chatcli_command() {
     'chatcli config') commands='path show set' flags='-h --help' argument='' ;;
     'chatcli config path') commands='' flags='-h --help' argument='' ;;
     'chatcli config show') commands='' flags='-h --help' argument='' ;;
-    'chatcli config set') commands='' flags='-h --help' argument='model system temperature top_p top_k min_p repetition_penalty seed max_tokens stop overflow think reasoning_effort history plain' ;;
+    'chatcli config set') commands='' flags='-h --help' argument='model system temperature top_p top_k min_p repetition_penalty seed max_tokens stop overflow think reasoning_effort history plain editing_mode' ;;
     *) return 1 ;;
     esac
 }
 
 _chatcli_kind() {
     case $1 in
+    'chatcli run -p' | 'chatcli run --prompt') kind='any' ;;
     'chatcli run -s' | 'chatcli run --system') kind='any' ;;
     'chatcli run --id') kind='list conversations' ;;
     'chatcli run --temperature') kind='any' ;;
