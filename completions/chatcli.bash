@@ -13,19 +13,19 @@ _chatcli_list() {
 
 _chatcli_command() {
     case $1 in
-    'chatcli') commands='run ask batch replay tokens completion adapters models history templates config' flags='--debug --version -h --help' argument='' ;;
+    'chatcli') commands='run ask batch replay tokens completion models adapters history templates config' flags='--debug --version -h --help' argument='' ;;
     'chatcli run') commands='' flags='-s --system -c --continue --id --no-history --temperature --top-p --top-k --min-p --repetition-penalty --seed --max-tokens --stop --overflow --think --no-think --reasoning-effort --plain --no-plain --revision --trust-remote-code -h --help' argument='list models' ;;
     'chatcli ask') commands='' flags='-f --file -t --template --truncate -o --output --json --jsonl -q --quiet --no-stream -n --answers --logprobs --schema --regex --choice --require-complete -m --model -s --system -c --continue --id --no-history --temperature --top-p --top-k --min-p --repetition-penalty --seed --max-tokens --stop --overflow --think --no-think --reasoning-effort --plain --no-plain --revision --trust-remote-code -h --help' argument='' ;;
     'chatcli batch') commands='' flags='-o --output --overwrite -m --model -s --system --temperature --top-p --top-k --min-p --repetition-penalty --seed --max-tokens --stop --think --no-think --reasoning-effort --revision -h --help' argument='files' ;;
     'chatcli replay') commands='' flags='-h --help' argument='list conversations' ;;
     'chatcli tokens') commands='' flags='-m --model --chat --ids --revision --trust-remote-code -h --help' argument='' ;;
     'chatcli completion') commands='' flags='--install -h --help' argument='bash zsh fish powershell' ;;
+    'chatcli models') commands='show' flags='-h --help' argument='' ;;
+    'chatcli models show') commands='' flags='--json -h --help' argument='list models' ;;
     'chatcli adapters') commands='show match render' flags='--json -h --help' argument='' ;;
     'chatcli adapters show') commands='' flags='--json -h --help' argument='list adapters' ;;
     'chatcli adapters match') commands='' flags='--json -h --help' argument='list models' ;;
     'chatcli adapters render') commands='' flags='-h --help' argument='list adapters' ;;
-    'chatcli models') commands='show' flags='-h --help' argument='' ;;
-    'chatcli models show') commands='' flags='--json -h --help' argument='list models' ;;
     'chatcli history') commands='show search export import rm prune title path' flags='-n --limit --json -h --help' argument='' ;;
     'chatcli history show') commands='' flags='--json -h --help' argument='list conversations' ;;
     'chatcli history search') commands='' flags='-n --limit --json -h --help' argument='' ;;

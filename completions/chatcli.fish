@@ -25,7 +25,7 @@ function __chatcli_at
     test "$route" = "$argv[1]"
 end
 
-set -g __chatcli_routes 'chatcli' 'chatcli run' 'chatcli ask' 'chatcli batch' 'chatcli replay' 'chatcli tokens' 'chatcli completion' 'chatcli adapters' 'chatcli adapters show' 'chatcli adapters match' 'chatcli adapters render' 'chatcli models' 'chatcli models show' 'chatcli history' 'chatcli history show' 'chatcli history search' 'chatcli history export' 'chatcli history import' 'chatcli history rm' 'chatcli history prune' 'chatcli history title' 'chatcli history path' 'chatcli templates' 'chatcli templates show' 'chatcli config' 'chatcli config path' 'chatcli config show' 'chatcli config set'
+set -g __chatcli_routes 'chatcli' 'chatcli run' 'chatcli ask' 'chatcli batch' 'chatcli replay' 'chatcli tokens' 'chatcli completion' 'chatcli models' 'chatcli models show' 'chatcli adapters' 'chatcli adapters show' 'chatcli adapters match' 'chatcli adapters render' 'chatcli history' 'chatcli history show' 'chatcli history search' 'chatcli history export' 'chatcli history import' 'chatcli history rm' 'chatcli history prune' 'chatcli history title' 'chatcli history path' 'chatcli templates' 'chatcli templates show' 'chatcli config' 'chatcli config path' 'chatcli config show' 'chatcli config set'
 complete -c chatcli -f
 complete -c chatcli -n '__chatcli_at "chatcli"' -a run -d 'Chat in the terminal; the model loads while you type'
 complete -c chatcli -n '__chatcli_at "chatcli"' -a ask -d 'Answer once, on standard output'
@@ -33,8 +33,8 @@ complete -c chatcli -n '__chatcli_at "chatcli"' -a batch -d 'Answer a file of qu
 complete -c chatcli -n '__chatcli_at "chatcli"' -a replay -d 'Say a stored reply again, with its model, revision, settings and seed; exit with 1 where it differs'
 complete -c chatcli -n '__chatcli_at "chatcli"' -a tokens -d 'Count the tokens of a text for a model'
 complete -c chatcli -n '__chatcli_at "chatcli"' -a completion -d 'Print the completion script of a shell, or install it'
-complete -c chatcli -n '__chatcli_at "chatcli"' -a adapters -d 'The table of model families: list, show, match, render'
 complete -c chatcli -n '__chatcli_at "chatcli"' -a models -d 'What is known of a model'
+complete -c chatcli -n '__chatcli_at "chatcli"' -a adapters -d 'The table of model families: list, show, match, render'
 complete -c chatcli -n '__chatcli_at "chatcli"' -a history -d 'List, show, find, export, import and remove stored conversations'
 complete -c chatcli -n '__chatcli_at "chatcli"' -a templates -d 'List and show prompt templates'
 complete -c chatcli -n '__chatcli_at "chatcli"' -a config -d 'Show and change settings'
@@ -123,6 +123,11 @@ complete -c chatcli -n '__chatcli_at "chatcli tokens"' -s h -l help -d 'Show thi
 complete -c chatcli -n '__chatcli_at "chatcli completion"' -a 'bash zsh fish powershell'
 complete -c chatcli -n '__chatcli_at "chatcli completion"' -l install -d 'Put the script where the shell finds it'
 complete -c chatcli -n '__chatcli_at "chatcli completion"' -s h -l help -d 'Show this message and exit'
+complete -c chatcli -n '__chatcli_at "chatcli models"' -a show -d 'Show how a model is talked to and sampled, and where each setting comes from'
+complete -c chatcli -n '__chatcli_at "chatcli models"' -s h -l help -d 'Show this message and exit'
+complete -c chatcli -n '__chatcli_at "chatcli models show"' -a '(__chatcli_list models; __fish_complete_directories)'
+complete -c chatcli -n '__chatcli_at "chatcli models show"' -l json -d 'Print JSON, for programs'
+complete -c chatcli -n '__chatcli_at "chatcli models show"' -s h -l help -d 'Show this message and exit'
 complete -c chatcli -n '__chatcli_at "chatcli adapters"' -a show -d 'Show a row of the table, with an example of its prompts'
 complete -c chatcli -n '__chatcli_at "chatcli adapters"' -a match -d 'Say which row a model gets, and why'
 complete -c chatcli -n '__chatcli_at "chatcli adapters"' -a render -d 'Print the prompt that a conversation becomes, byte for byte'
@@ -136,11 +141,6 @@ complete -c chatcli -n '__chatcli_at "chatcli adapters match"' -l json -d 'Print
 complete -c chatcli -n '__chatcli_at "chatcli adapters match"' -s h -l help -d 'Show this message and exit'
 complete -c chatcli -n '__chatcli_at "chatcli adapters render"' -k -a '(__chatcli_list adapters)'
 complete -c chatcli -n '__chatcli_at "chatcli adapters render"' -s h -l help -d 'Show this message and exit'
-complete -c chatcli -n '__chatcli_at "chatcli models"' -a show -d 'Show how a model is talked to and sampled, and where each setting comes from'
-complete -c chatcli -n '__chatcli_at "chatcli models"' -s h -l help -d 'Show this message and exit'
-complete -c chatcli -n '__chatcli_at "chatcli models show"' -a '(__chatcli_list models; __fish_complete_directories)'
-complete -c chatcli -n '__chatcli_at "chatcli models show"' -l json -d 'Print JSON, for programs'
-complete -c chatcli -n '__chatcli_at "chatcli models show"' -s h -l help -d 'Show this message and exit'
 complete -c chatcli -n '__chatcli_at "chatcli history"' -a show -d 'Print a whole conversation'
 complete -c chatcli -n '__chatcli_at "chatcli history"' -a search -d 'Find conversations by what was said in them, newest first, with a line of the message'
 complete -c chatcli -n '__chatcli_at "chatcli history"' -a export -d 'Write a conversation, or all, as Markdown, JSON, JSON Lines or an HTML page'

@@ -56,7 +56,7 @@ class Match:
         Not a base model; and not one that only its `model_type` brought here, unless all of the type chat:
         "llama" is also what base models are called.
         """
-        return self.by in ("flag", "name") or self.adapter.always_chats
+        return self.by in ("flag", "name") or (self.by == "model_type" and self.adapter.always_chats)
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,7 +36,7 @@ def models_show(
     """
     from chatcli.adapters.table import load_table
     from chatcli.cli.opening import local_checkpoint
-    from chatcli.config import FIELDS, load
+    from chatcli.config import FIELDS, KINDS, load
     from chatcli.generation import in_force
     from chatcli.models.hub import not_here
     from chatcli.render.columns import columns
@@ -48,7 +48,11 @@ def models_show(
         raise not_here(model, environment.variables, (*config.aliases, *table.examples()))
     facts, layers = _facts(checkpoint, table)
     names = {field: key for key, field in FIELDS.items()}
-    sourced = list(in_force(config.generation_settings(), config.layers(), layers))
+    sourced = [
+        each
+        for each in in_force(config.generation_settings(), config.layers(), layers)
+        if names.get(each.name, each.name) in KINDS
+    ]
     if as_json:
         settings = {names.get(s.name, s.name): {"value": s.value, "origin": s.origin} for s in sourced}
         print(json.dumps({**facts, "settings": settings}, ensure_ascii=False, indent=2))
