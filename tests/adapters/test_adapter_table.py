@@ -183,7 +183,11 @@ def test_a_tie_is_found_however_it_is_written() -> None:
     one, other = Adapter("one", match=("my*chat*",)), Adapter("other", match=("*my-?chat*", "My*Chat"))
     assert ties((one, other)) == [("one", "other", "My*Chat")]
     assert ties((one, Adapter("other", base=("my*chat*",)))) == []
-    assert ties((Adapter("a", ("x*",), model_type=("llama",)), Adapter("b", ("x*",), model_type=("mpt",)))) == []
+
+
+def test_rows_of_different_model_types_tie_where_a_name_is_all_that_is_known() -> None:
+    rows = (Adapter("a", ("x*",), model_type=("llama",)), Adapter("b", ("x*",), model_type=("mpt",)))
+    assert ties(rows) == [("a", "b", "x*")]
 
 
 def test_names_made_of_the_patterns_have_one_best_row() -> None:
@@ -238,16 +242,12 @@ def test_a_fine_tune_of_a_family_is_not_taken_for_its_base_model() -> None:
     ]
 
 
-def test_the_flag_beats_everything() -> None:
-    found = TABLE.match("Qwen/Qwen3-0.6B", "qwen3", flag="Vicuna-v1.1")
-    assert found == Match(TABLE.row("vicuna_v1.1"), "it was asked for", "flag")
-
-
-def test_an_unknown_flag_names_the_nearest_row() -> None:
+def test_an_unknown_row_names_the_nearest() -> None:
     with pytest.raises(UsageError, match=r"did you mean vicuna_v1\.1"):
-        TABLE.match("x", flag="vicunna")
+        TABLE.row("vicunna")
     with pytest.raises(UsageError, match="chatcli adapters lists them"):
-        TABLE.match("x", flag="zzzzzz")
+        TABLE.row("zzzzzz")
+    assert TABLE.row("Vicuna-v1.1").name == "vicuna_v1.1"
 
 
 @pytest.mark.parametrize("row", TABLE.rows, ids=lambda row: row.name)
