@@ -64,7 +64,7 @@ complete -c chatcli -n '__chatcli_at "chatcli run"' -s h -l help -d 'Show this m
 complete -c chatcli -n '__chatcli_at "chatcli ask"' -s f -l file -r -F -d 'Read a text file in; may be given several times'
 complete -c chatcli -n '__chatcli_at "chatcli ask"' -s t -l template -r -k -a '(__chatcli_list templates)' -d 'Fill a prompt template; words like name=value fill its gaps'
 complete -c chatcli -n '__chatcli_at "chatcli ask"' -l truncate -r -a 'head tail middle' -d 'Which part of too long an input may be left out'
-complete -c chatcli -n '__chatcli_at "chatcli ask"' -s o -l output -r -F -d 'Write the answer to a file, whole or not at all'
+complete -c chatcli -n '__chatcli_at "chatcli ask"' -s o -l output -r -F -d 'Write the answer to a file, whole or not at all; `-` is standard output'
 complete -c chatcli -n '__chatcli_at "chatcli ask"' -l json -d 'Print the answer as one JSON object'
 complete -c chatcli -n '__chatcli_at "chatcli ask"' -l jsonl -d 'Print events as they come, a JSON object a line'
 complete -c chatcli -n '__chatcli_at "chatcli ask"' -s q -l quiet -d 'No notes and no progress'

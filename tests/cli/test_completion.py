@@ -61,6 +61,10 @@ def home(tmp_path: Path) -> Path:
     broken.write_text("#!/bin/sh\necho PYTHON STARTED\nexit 1\n")
     broken.chmod(0o755)
     root = tmp_path / "home"
+    own = root / "config" / "templates"
+    own.mkdir(parents=True)
+    for name in ("my notes", "$(touch RUN)", "`touch RUN`"):
+        (own / f"{name}.md").write_text("{# Odd: a name #}{{ input }}")
     environment = Environment(
         sys.stdin,
         sys.stdout,
@@ -142,6 +146,11 @@ def test_an_interactive_shell_completes(shell: str, home: Path) -> None:
     for line, word in CASES:
         shown.completes(line, word)
     shown.completes(f"chatcli history show {stored_id(home)[:5]}", stored_id(home))
+    shown.completes("chatcli ask '[x' --repet", "--repetition-penalty")
+    shown.completes("chatcli ask -t my", r"my\ notes")
+    shown.process.send("chatcli ask -t \t\t")
+    shown.wait("summarise")
+    assert not (home / "RUN").exists(), "a name in a list was run as a command"
     assert not any("PYTHON" in row for row in shown.screen.display)
     shown.process.close(force=True)
 
