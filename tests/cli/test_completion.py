@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import os
 import shutil
 import subprocess
 import sys
 import time
 from contextlib import closing, suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pexpect
@@ -182,6 +184,15 @@ def test_a_list_is_written_again_only_when_its_source_is_newer(home: Path) -> No
     os.utime(root / "data" / "history.db", (later, later))
     refresh(environment)
     assert "Where is Rome" in written.read_text()
+
+
+def test_a_damaged_history_is_never_set_aside_without_a_word(environment: Environment) -> None:
+    environment.data_folder.mkdir(parents=True)
+    (environment.data_folder / "history.db").write_bytes(b"not a database, " * 300)
+    told = io.StringIO()
+    refresh(replace(environment, stderr=told))
+    assert "damaged" in told.getvalue()
+    assert list(environment.data_folder.glob("history.db.corrupt-*"))
 
 
 def test_lists_that_cannot_be_written_are_no_error(environment: Environment) -> None:
