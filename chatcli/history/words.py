@@ -1,5 +1,4 @@
-"""What can be searched for in a text: its words, and the characters of scripts that put no spaces between words,
-emoji among them.
+"""What can be searched for in a text: its words, emoji, and the characters of scripts without spaces.
 
 SQLite's `unicode61` makes words where there are spaces, so a run of Chinese, Japanese or Korean is taken apart
 before: into single characters, and into overlapping pairs so that longer runs need not be put together from
