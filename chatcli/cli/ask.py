@@ -69,7 +69,7 @@ def ask(
     from chatcli.cli.question import PARTS, compose
     from chatcli.config import load
 
-    environment = real_environment()
+    environment = replace(real_environment(), quiet=quiet)
     config = load(environment, talk.flags)
     constraint = _constraint(schema, regex, choice)
     if truncate is not None and truncate not in PARTS:
@@ -80,7 +80,7 @@ def ask(
     if logprobs is not None and not form.structured:
         raise UsageError("--logprobs needs --json or --jsonl: there is no place for numbers in a text.")
     question = compose(prompt or [], environment, files=files or (), template=template)
-    environment = replace(environment, plain=bool(config.value("plain") or constraint), quiet=quiet)
+    environment = replace(environment, plain=bool(config.value("plain") or constraint))
     session = open_session(environment, config, talk)
     session.settings = replace(session.settings, constraint=constraint, top_logprobs=logprobs)
     text = question.text if truncate is None else _fitting(question, truncate, session, environment)
@@ -123,7 +123,7 @@ def _fitting(question: Question, part: str, session: Session, environment: Envir
         question, part, lambda whole: engine.count(session.conversation.add(Message("user", whole))) <= limit
     )
     if missing:
-        environment.note(f"chatcli: {missing} characters of the input are left out ({part}): it is too long.")
+        environment.warn(f"chatcli: {missing} characters of the input are left out ({part}): it is too long.")
     return text
 
 

@@ -64,19 +64,30 @@ class Form:
         write_whole(self.output, [gathered.stdout.getvalue()])
 
     def _show(self, environment: Environment) -> Show:
-        shown: list[dict[str, object]] = []
+        shown: list[bool] = []
 
         def text(events: Iterable[Event], session: Session) -> Finished | None:
             if shown:
                 print(f"\n{BETWEEN}\n", file=environment.stdout)
-            shown.append({})
-            return show_answer(events if self.kind == "stream" else _gathered(events, environment), environment)
+            shown.append(True)
+            told: list[Event] = []
+            if self.kind == "whole":
+                _gather(events, told, environment)
+            return show_answer(events if self.kind == "stream" else told, environment)
 
         def objects(events: Iterable[Event], session: Session) -> Finished | None:
-            told = list(_gathered(events, environment))
-            shown.append(answer_object(told, session.engine.facts, session.settings_in_force(), session.id))
-            print(json.dumps(shown[-1], ensure_ascii=False), file=environment.stdout, flush=True)
+            told: list[Event] = []
+            try:
+                _gather(events, told, environment)
+            except KeyboardInterrupt:
+                write(told, session)
+                raise
+            write(told, session)
             return _finished(told)
+
+        def write(told: Iterable[Event], session: Session) -> None:
+            answer = answer_object(told, session.engine.facts, session.settings_in_force(), session.id)
+            print(json.dumps(answer, ensure_ascii=False), file=environment.stdout, flush=True)
 
         def lines(events: Iterable[Event], session: Session) -> Finished | None:
             finished, stage = None, ""
@@ -95,10 +106,9 @@ class Form:
         return {"json": objects, "jsonl": lines}.get(self.kind, text)
 
 
-def _gathered(events: Iterable[Event], environment: Environment) -> Iterable[Event]:
-    """All events at their end, with progress on the way."""
+def _gather(events: Iterable[Event], told: list[Event], environment: Environment) -> None:
+    """Take all events into `told`, with progress on the way."""
     progress = ProgressLine(environment)
-    told: list[Event] = []
     try:
         for event in events:
             if isinstance(event, Progress):
@@ -107,7 +117,6 @@ def _gathered(events: Iterable[Event], environment: Environment) -> Iterable[Eve
                 told.append(event)
     finally:
         progress.clear()
-    return told
 
 
 def _finished(events: Iterable[Event]) -> Finished | None:

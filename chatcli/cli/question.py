@@ -89,7 +89,7 @@ def read_input(environment: Environment) -> str:
 
 
 def text_of(data: bytes, source: str, environment: Environment) -> str:
-    """The text of `data`; bytes that are no UTF-8 are replaced, and a note says so.
+    """The text of `data`; bytes that are no UTF-8 are replaced, and a line says so.
 
     Raises:
         UsageError: there are NUL bytes, so it is no text.
@@ -98,7 +98,7 @@ def text_of(data: bytes, source: str, environment: Environment) -> str:
         raise UsageError(f"{source} is binary, not text: convert it to text first.")
     text = data.decode("utf-8", errors="replace").removeprefix("\ufeff")
     if "\ufffd" in text and "\ufffd".encode() not in data:
-        environment.note(f"chatcli: {source[0].lower()}{source[1:]} is not all UTF-8; what is not was replaced.")
+        environment.warn(f"chatcli: {source} is not all UTF-8; what is not was replaced.")
     return text
 
 

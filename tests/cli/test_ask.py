@@ -128,7 +128,9 @@ def test_a_closed_pipe_ends_quietly_and_stops_the_model(surroundings: dict[str, 
     asking.stderr.close()
 
 
-def test_ctrl_c_in_a_reply_keeps_what_was_shown_and_ends_a_shells_loop_too(surroundings: dict[str, str], endless: Path) -> None:
+def test_ctrl_c_in_a_reply_keeps_what_was_shown_and_ends_a_shells_loop_too(
+    surroundings: dict[str, str], endless: Path
+) -> None:
     """A shell shows 130 and breaks off its loop only where a command has died of the signal."""
     asking = subprocess.Popen([*ASK, "-m", str(endless), "go on"], env=surroundings, stdout=subprocess.PIPE)
     assert asking.stdout
@@ -141,9 +143,7 @@ def test_ctrl_c_in_a_reply_keeps_what_was_shown_and_ends_a_shells_loop_too(surro
 
 
 @pytest.mark.parametrize("after", [0.3, 0.6, 1.0, 2.0])
-def test_ctrl_c_before_the_reply_leaves_no_trace(
-    surroundings: dict[str, str], endless: Path, after: float
-) -> None:
+def test_ctrl_c_before_the_reply_leaves_no_trace(surroundings: dict[str, str], endless: Path, after: float) -> None:
     asking = subprocess.Popen(
         [*ASK, "-m", str(endless), "go on"], env=surroundings, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
