@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import sqlite3
 import subprocess
 import sys
 import time
@@ -13,6 +12,8 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+
+from chatcli.history.store import Store
 
 ASK = [sys.executable, "-m", "chatcli", "ask"]
 
@@ -74,9 +75,10 @@ def questions(surroundings: dict[str, str]) -> list[str]:
 
 
 def messages(surroundings: dict[str, str]) -> list[tuple[str, str]]:
-    path = Path(surroundings["CHATCLI_HOME"]) / "data" / "history.db"
-    with closing(sqlite3.connect(path)) as database:
-        return database.execute("SELECT role, text FROM messages ORDER BY id").fetchall()
+    """All conversations, the oldest first, as `history show` would read them."""
+    with closing(Store.open_to_read(Path(surroundings["CHATCLI_HOME"]) / "data" / "history.db")) as store:
+        talks = [store.load(each.id) for each in reversed(store.recent(100))]
+        return [(message.role, message.text) for talk in talks for message in talk.messages]
 
 
 @pytest.mark.parametrize(
