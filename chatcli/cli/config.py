@@ -25,7 +25,13 @@ def config_path() -> int:
 def config_show() -> int:
     """Print every setting, its value and where it comes from."""
     loaded = config.load(real_environment())
-    usual = {"model": guide.NAME, "system": "", "history": True, "max_tokens": "what the context holds"}
+    usual = {
+        "model": guide.NAME,
+        "system": "",
+        "history": True,
+        "max_tokens": "what the context holds",
+        "editing_mode": "emacs",
+    }
     for key, setting in loaded.values.items():
         value = usual.get(key, getattr(DEFAULTS, key, None)) if setting.value is None else setting.value
         shown = sanitize("" if value is None else json.dumps(value, ensure_ascii=False), single_line=True)
@@ -41,7 +47,9 @@ def config_show() -> int:
 
 
 def config_set(
-    key: Annotated[str, typer.Argument(help="The setting, such as model, temperature or alias.NAME.")],
+    key: Annotated[
+        str, typer.Argument(help="The setting, such as model, temperature, editing_mode (emacs or vi) or alias.NAME.")
+    ],
     value: Annotated[str, typer.Argument(help="Its value.")],
 ) -> int:
     """Write a setting to config.toml."""

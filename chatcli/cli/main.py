@@ -190,6 +190,9 @@ def run_program() -> NoReturn:
             stream.flush()
         except (OSError, ValueError):
             code = code or CLOSED_PIPE
+    if code == INTERRUPTED and os.name == "posix":  # of the signal itself, or a shell's loop around us would go on
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGINT)
     os._exit(code)
 
 

@@ -53,6 +53,14 @@ def test_a_row_of_ours_is_overruled_key_by_key(tmp_path: Path) -> None:
     assert ours.defaults.temperature == 1.0, "the shipped table stays as it is"
 
 
+def test_a_row_of_ours_may_be_named_in_any_case(tmp_path: Path) -> None:
+    """Two rows that a person calls by one name would be one too many."""
+    table = loaded(tmp_path, '[Gemma]\nstop = ["\\nUser:"]\n["Vicuna-V1.1"]\nsystem = "S"\n')
+    assert len(table.rows) == len(shipped().rows)
+    assert (table.row("gemma").stop, table.row("gemma").match) == (("\nUser:",), shipped().row("gemma").match)
+    assert table.row("vicuna_v1.1").system == "S"
+
+
 def test_a_template_may_stand_in_the_row(tmp_path: Path) -> None:
     table = loaded(tmp_path, "[mine]\ntemplate = '''{% for m in messages %}<{{ m.content }}>{% endfor %}'''\n")
     assert render(table.row("mine").template_text, QUESTION) == "<q>"
