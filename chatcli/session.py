@@ -47,7 +47,8 @@ class Session:
 
     `conversation` is what the next prompt is made of. `unanswered` is a question that got no word of
     an answer (cancelled, failed): it stays in the history, not in the conversation, and is there to be
-    asked again. `last` tells how the latest reply went. `store` holds this and all other conversations.
+    asked again. `last` tells how the latest reply went, `used_settings` what it was asked under, with the seed that
+    was drawn for it. `store` holds this and all other conversations.
     """
 
     def __init__(
@@ -77,6 +78,7 @@ class Session:
         self.conversation = Conversation().with_system(system or "")
         self.unanswered = ""
         self.last: Finished | None = None
+        self.used_settings = settings
         self._previous: Engine | None = None
         self._monotonic = monotonic
         self.store = store
@@ -150,6 +152,7 @@ class Session:
         row = self._path[-1].row
         self._recorder.go_on(row)
         settings, reply = _seeded(self.settings), Gathered(self._monotonic, began)
+        self.used_settings = settings
         try:
             yield from self._relay(self.conversation, settings, reply)
         finally:
@@ -272,6 +275,7 @@ class Session:
     def _answer(self, asked: Conversation, path: tuple[_Kept, ...], settings: GenerationSettings) -> Generator[Event]:
         """Stream the answer to `asked`, whose messages are kept in `path`; in any case keep what was shown."""
         settings, reply = _seeded(settings), Gathered(self._monotonic)
+        self.used_settings = settings
         row = self._recorder.begin_reply(path[-1].row, self.engine.facts, settings)
         try:
             yield from self._relay(asked, settings, reply)
