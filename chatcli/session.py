@@ -47,8 +47,9 @@ class Session:
 
     `conversation` is what the next prompt is made of. `unanswered` is a question that got no word of
     an answer (cancelled, failed): it stays in the history, not in the conversation, and is there to be
-    asked again. Engines see attached files as part of the text. `last` tells how the latest reply went.
-    `store` holds this and all other conversations.
+    asked again. Engines see attached files as part of the text. `last` tells how the latest reply went,
+    `used_settings` what it was asked under, with the seed that was drawn for it. `store` holds this and all other
+    conversations.
     """
 
     def __init__(
@@ -78,6 +79,7 @@ class Session:
         self.conversation = Conversation().with_system(system or "")
         self._unanswered: Message | None = None
         self.last: Finished | None = None
+        self.used_settings = settings
         self._previous: Engine | None = None
         self._monotonic = monotonic
         self.store = store
@@ -162,6 +164,7 @@ class Session:
         row = self._path[-1].row
         self._recorder.go_on(row)
         settings, reply = _seeded(self.settings), Gathered(self._monotonic, began)
+        self.used_settings = settings
         try:
             yield from self._relay(self.conversation, settings, reply)
         finally:
@@ -285,6 +288,7 @@ class Session:
     def _answer(self, asked: Conversation, path: tuple[_Kept, ...], settings: GenerationSettings) -> Generator[Event]:
         """Stream the answer to `asked`, whose messages are kept in `path`; in any case keep what was shown."""
         settings, reply = _seeded(settings), Gathered(self._monotonic)
+        self.used_settings = settings
         row = self._recorder.begin_reply(path[-1].row, self.engine.facts, settings)
         try:
             yield from self._relay(asked, settings, reply)

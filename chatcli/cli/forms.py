@@ -86,7 +86,7 @@ class Form:
             return _finished(told)
 
         def write(told: Iterable[Event], session: Session) -> None:
-            answer = answer_object(told, session.engine.facts, session.settings_in_force(), session.id)
+            answer = answer_object(told, session.engine.facts, session.used_settings, session.id)
             print(json.dumps(answer, ensure_ascii=False), file=environment.stdout, flush=True)
 
         def lines(events: Iterable[Event], session: Session) -> Finished | None:

@@ -14,9 +14,9 @@ from chatcli.generation import (
     EngineFacts,
     Event,
     Finished,
+    GenerationSettings,
     Progress,
     Reasoning,
-    Sourced,
     Text,
     TokenLogprob,
 )
@@ -36,12 +36,12 @@ def event_object(event: Event) -> dict[str, Any]:
 
 
 def answer_object(
-    events: Iterable[Event], facts: EngineFacts, settings: Iterable[Sourced], conversation: str
+    events: Iterable[Event], facts: EngineFacts, settings: GenerationSettings, conversation: str
 ) -> dict[str, Any]:
     """A whole answer: what was said, by which model, under which settings, how it ended and how long it took.
 
-    `conversation` is the stored talk's id, empty where nothing is stored. `finish_reason` is null where the
-    events ended without `Finished`, after an interruption.
+    What `settings` leave open is the model's. `conversation` is the stored talk's id, empty where nothing is
+    stored. `finish_reason` is null where the events ended without `Finished`, after an interruption.
     """
     text, reasoning, ending = "", "", dict[str, Any](finish_reason=None)
     for event in events:
@@ -60,7 +60,9 @@ def answer_object(
         "adapter": facts.adapter,
         "device": facts.device,
         "precision": facts.precision,
-        "settings": {each.name: each.value for each in settings if each.value not in (None, ())},
+        "settings": {
+            name: value for name, value in asdict(settings.over(facts.defaults)).items() if value not in (None, ())
+        },
         **ending,
         "conversation": conversation,
     }

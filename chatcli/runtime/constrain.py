@@ -6,27 +6,73 @@ logits; what a schema is, `chatcli.constraints` knows.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import re
+from collections.abc import Collection, Iterator
 
+import tokenizers
 import torch
-from llguidance import LLMatcher, LLTokenizer
-from tokenizers import Tokenizer
+from llguidance import LLMatcher, LLTokenizer, TokenizerWrapper
 
 from chatcli.errors import EngineError
+from chatcli.models.tokenizer import Tokenizer
 
 _CLOSING = ("}", "]", '"', ",")
 """What brings JSON to an end soonest, in this order, where it is allowed and no text is open."""
 
+_BYTE = re.compile(r"<0x([0-9A-F]{2})>")
+
 
 class Vocabulary:
-    """A model's tokens as a grammar needs them; made once a model, since it takes up to a second."""
+    """A model's tokens as a grammar needs them; made once a model, since it takes up to some seconds."""
 
     def __init__(self, tokenizer: Tokenizer, end: Collection[int], size: int) -> None:
         """The tokens of `tokenizer` for a model of `size` rows, whose answers end with one of `end`."""
         self.end = sorted(end)
-        self.known = LLTokenizer(tokenizer.to_str(), n_vocab=size, eos_token=self.end)
-        ids = {text: tokenizer.token_to_id(text) for text in _CLOSING}
-        self.closing = {text: each for text, each in ids.items() if each is not None}
+        read = (
+            tokenizer.to_str()
+            if isinstance(tokenizer, tokenizers.Tokenizer)
+            else TokenizerWrapper(_Spelled(tokenizer, self.end, size))
+        )
+        self.known = LLTokenizer(read, n_vocab=size, eos_token=self.end)
+        names = {text: (text, f"<0x{ord(text):02X}>") for text in _CLOSING}
+        ids = {text: [n for name in names[text] if (n := tokenizer.token_to_id(name)) is not None] for text in names}
+        self.closing = {text: each[0] for text, each in ids.items() if each}
+
+
+class _Spelled:
+    """Every token as the bytes that it adds to a text, under the names that llguidance reads."""
+
+    bos_token_id = None
+
+    def __init__(self, tokenizer: Tokenizer, end: list[int], size: int) -> None:
+        self._tokenizer = tokenizer
+        self.eos_token_id = end[0]
+        # Behind another token, since SentencePiece drops the space before the first one.
+        self._before = tokenizer.encode("x").ids
+        self.tokens = list(self._spelled(size))
+        self._ids = {token: number for number, token in enumerate(self.tokens)}
+        self._longest = max(map(len, self.tokens))
+        self.special_token_ids = [number for number, token in enumerate(self.tokens) if not token]
+
+    def __call__(self, text: bytes) -> list[int]:
+        """Tokens that spell `text`, each the longest that fits: the tokenizer itself would begin with a space."""
+        ids: list[int] = []
+        while text:
+            length = next((n for n in range(min(len(text), self._longest), 0, -1) if text[:n] in self._ids), 0)
+            ids += [self._ids[text[:length]]] if length else []
+            text = text[length or 1 :]
+        return ids
+
+    def _spelled(self, size: int) -> Iterator[bytes]:
+        start = len(self._tokenizer.decode(self._before))
+        for number in range(size):
+            name = self._tokenizer.id_to_token(number) or ""
+            if byte := _BYTE.fullmatch(name):
+                yield bytes([int(byte[1], 16)])
+            elif name == "<unk>":  # which reads as two question marks
+                yield b""
+            else:
+                yield self._tokenizer.decode([*self._before, number])[start:].encode()
 
 
 class TokenConstraint:

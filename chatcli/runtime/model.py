@@ -9,7 +9,6 @@ from collections.abc import Collection, Generator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-import tokenizers
 import torch
 
 from chatcli.errors import ChatcliError, EngineError, OutOfMemory, UsageError
@@ -109,10 +108,6 @@ class CausalModel:
         """
         from chatcli.runtime.constrain import TokenConstraint, Vocabulary
 
-        if not isinstance(tokenizer, tokenizers.Tokenizer):
-            raise UsageError(
-                "This model's vocabulary is a SentencePiece file, which no constraint can be followed with."
-            )
         if not self._vocabulary:
             size = self._model.get_input_embeddings().num_embeddings
             try:

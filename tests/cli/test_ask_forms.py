@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import io
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner, Result
 
+from chatcli.cli.forms import Form
 from chatcli.cli.main import app
+from chatcli.engines.scripted import ScriptedEngine
+from chatcli.environment import Environment
+from chatcli.generation import Event, GenerationSettings, Text
+from chatcli.history.store import Store
+from chatcli.session import Session
 
 Ask = Callable[..., Result]
 
@@ -157,3 +164,36 @@ def test_an_output_that_cannot_be_written_is_refused_before_a_model_loads(ask: A
 
 def test_a_dash_among_the_files_is_standard_input(ask: Ask) -> None:
     assert ask("-f", "-", stdin="How do I leave?\n").stdout.startswith("`/exit`")
+
+
+def test_json_says_under_which_settings_each_answer_came(ask: Ask, tiny: tuple[str, ...]) -> None:
+    """The seed that was drawn, too: with it the answer can be had again."""
+    held = json.loads(ask("--json", "--choice", "yes,no", "How do I leave?").stdout)
+    assert held["settings"]["constraint"] == {"kind": "choice", "text": '["yes", "no"]'}
+    random = ("-m", tiny[1], "--temperature", "1.5", "--max-tokens", "8", "--json")
+    free = json.loads(ask(*random, "Hello").stdout)
+    again = json.loads(ask(*random, "--seed", str(free["settings"]["seed"]), "Hello").stdout)
+    assert again["text"] == free["text"]
+    several = [json.loads(line) for line in ask(*random, "--seed", "7", "-n", "3", "Hello").stdout.splitlines()]
+    assert [each["settings"]["seed"] for each in several] == [7, 8, 9]
+
+
+def test_an_interrupted_answer_is_an_object_without_a_reason() -> None:
+    def broken_off() -> Iterator[Event]:
+        yield Text("half a")
+        raise KeyboardInterrupt
+
+    out = io.StringIO()
+    environment = Environment(io.StringIO(), out, io.StringIO())
+    session = Session(ScriptedEngine(["unused"]), GenerationSettings(), Store.in_memory())
+    form = Form.of(as_json=True, as_jsonl=False, whole=False, output=None)
+    with pytest.raises(KeyboardInterrupt), form.writing(environment) as show:
+        show(broken_off(), session)
+    told = json.loads(out.getvalue())
+    assert (told["text"], told["finish_reason"]) == ("half a", None)
+
+
+def test_a_changed_input_is_said_to_logs_too_but_for_quiet(ask: Ask, tmp_path: Path) -> None:
+    (tmp_path / "Latin").write_bytes("caf\xe9".encode("latin-1"))
+    assert f"{tmp_path / 'Latin'} is not all UTF-8" in ask("-f", str(tmp_path / "Latin"), "How do I leave?").stderr
+    assert ask("--quiet", "-f", str(tmp_path / "Latin"), "How do I leave?").stderr == ""

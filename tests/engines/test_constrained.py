@@ -11,14 +11,17 @@ from typing import Any
 
 import jsonschema
 import pytest
+import torch
 
 from chatcli.adapters.table import shipped
-from chatcli.constraints import choice, json_schema, regex
+from chatcli.constraints import choice, grammar, json_schema, regex
 from chatcli.conversation import Conversation, Message
 from chatcli.engines.local import LocalEngine, open_local
 from chatcli.errors import UsageError
 from chatcli.generation import Constraint, Finished, GenerationSettings, Text
+from chatcli.models.chatglm import Variant, pieces
 from chatcli.models.checkpoint import open_checkpoint
+from chatcli.runtime.constrain import TokenConstraint, Vocabulary
 
 QUESTION = Conversation((Message("user", "Hello"),))
 
@@ -143,3 +146,33 @@ def test_logprobs_are_those_of_the_plain_model(engine: LocalEngine) -> None:
             assert each.top[0].id == int(expected.argmax()) == each.id
             assert [each.top[1].logprob] == pytest.approx([float(expected.topk(2).values[1])], abs=1e-3)
             ids.append(each.id)
+
+
+@pytest.mark.parametrize("family", ["chatglm", "chatglm2", "chatglm3"])
+def test_a_sentencepiece_vocabulary_is_held_to_a_constraint_too(family: Variant) -> None:
+    """Its spaces, blanks in a row, newlines and single bytes are spelled as they will be read."""
+    folder = {"chatglm": "chatglm1"}.get(family, family)
+    tokenizer = pieces(family, Path(__file__).parents[1] / "golden" / "chatglm" / folder)
+    end = tokenizer.token_to_id("</s>")
+    assert end is not None
+    size = len(tokenizer) + 5  # a model's rows are often more than its tokens
+    vocabulary = Vocabulary(tokenizer, [end], size)
+    schema = {"type": "object", "properties": {"a": {"type": "integer"}, "b": {"type": "string"}}}
+    schema |= {"required": ["a", "b"], "additionalProperties": False}
+    choices = ["yes", "也许 不", "a\nb  c", "🚀"]
+    random_logits = torch.Generator().manual_seed(5)
+
+    def drawn(constraint: Constraint) -> str:
+        held, ids = TokenConstraint(vocabulary, grammar(constraint), 200), list[int]()
+        while len(ids) < 200:
+            logits = held.allow(torch.randn(size, generator=random_logits))
+            ids.append(int(logits.argmax()))
+            held.take(ids[-1])
+            if ids[-1] == end:
+                return tokenizer.decode(ids[:-1])
+        raise AssertionError(tokenizer.decode(ids))
+
+    for _ in range(5):
+        jsonschema.validate(json.loads(drawn(json_schema(json.dumps(schema)))), schema)
+        assert drawn(choice(choices)) in choices
+        assert re.fullmatch(r"[0-9]{3} [a-z]{2}x", drawn(regex("[0-9]{3} [a-z]{2}x")))
