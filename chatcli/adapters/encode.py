@@ -41,12 +41,13 @@ def encode(
     """
     # By ids: where letters are changed first, a token's own text in the vocabulary may be a changed one.
     spellings = {number: text for text in control if (number := tokenizer.token_to_id(text)) is not None}
+    anchors = _ANCHORS if _adds_space(tokenizer) else ()
     ids: list[int] = []
     position = 0
     for start, end, reply in [*_replies(tokenizer, prompt, spoken), (len(prompt.text), len(prompt.text), ())]:
         edges = [position, *(c for c in prompt.cuts if position < c < start), start]
         for a, b in pairwise(edges):
-            ids += _encode_piece(tokenizer, prompt.text[a:b], a > 0, spellings)
+            ids += _encode_piece(tokenizer, prompt.text[a:b], a > 0, anchors, spellings)
         ids += reply
         position = end
     return ids
@@ -69,11 +70,13 @@ def _replies(tokenizer: Tokenizer, prompt: Prompt, spoken: Sequence[Spoken]) -> 
     return found[::-1]
 
 
-def _encode_piece(tokenizer: Tokenizer, text: str, continues: bool, control: Mapping[int, str]) -> list[int]:
-    """One stretch without cuts; `continues` when other text stands before it."""
+def _encode_piece(
+    tokenizer: Tokenizer, text: str, continues: bool, anchors: Sequence[str], control: Mapping[int, str]
+) -> list[int]:
+    """One stretch without cuts; `continues` when other text stands before it, which `anchors` then stand for."""
     if not text:
         return []
-    ids, offsets = _encode(tokenizer, text, continues)
+    ids, offsets = _encode(tokenizer, text, anchors if continues else ())
     # `normalized` added tokens are looked for in changed text: "＜s＞" can become <s> on the way.
     revealed = [
         start + 1
@@ -85,13 +88,13 @@ def _encode_piece(tokenizer: Tokenizer, text: str, continues: bool, control: Map
     return [
         each
         for a, b in pairwise([0, *revealed, len(text)])
-        for each in _encode_piece(tokenizer, text[a:b], continues or a > 0, control)
+        for each in _encode_piece(tokenizer, text[a:b], continues or a > 0, anchors, control)
     ]
 
 
-def _encode(tokenizer: Tokenizer, text: str, continues: bool) -> tuple[list[int], list[tuple[int, int]]]:
+def _encode(tokenizer: Tokenizer, text: str, anchors: Sequence[str]) -> tuple[list[int], list[tuple[int, int]]]:
     """Ids and offsets; a continuation must not gain the space that SentencePiece puts before a text."""
-    for anchor in _ANCHORS if continues and _adds_space(tokenizer) else ():
+    for anchor in anchors:
         alone = tokenizer.encode(anchor, add_special_tokens=False).ids
         whole = tokenizer.encode(anchor + text, add_special_tokens=False)
         n = len(alone)

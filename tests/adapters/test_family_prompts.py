@@ -28,10 +28,10 @@ def prompt(row: str, *texts: str, system: str | None = None, generation: bool = 
     return render(ROWS[row].template_text, head + said, add_generation_prompt=generation)
 
 
-@pytest.mark.parametrize("case", GOLDEN["cases"])
 @pytest.mark.parametrize("name", GOLDEN["prompts"])
-def test_every_format_renders_to_the_byte(name: str, case: str) -> None:
-    assert prompt(name, *(text for _, text in GOLDEN["cases"][case])) == GOLDEN["prompts"][name][case]
+def test_every_format_renders_to_the_byte(name: str) -> None:
+    written = {case: prompt(name, *(text for _, text in said)) for case, said in GOLDEN["cases"].items()}
+    assert written == GOLDEN["prompts"][name]
 
 
 def test_all_eighty_formats_are_rows() -> None:
@@ -135,6 +135,7 @@ ORDINARY = [
     "Here is a plan:\n\n### Step one\n\nDo it.\n\n### Response time\n\n### End of it\n\n#### Human factors",
     "The User table holds users.\nUsers of it: all.\n\nUser stories\n\nA Human: that is a word for people",
     "Q: What?\n\nA: That.\n\nBobs and Alices\n\n### Instructions\n\n### User Message queue",
+    "Choose:\nA: the first\nB: the second\n\nIn the log:\nUSER: root\nUSER: nobody",
 ]
 
 
