@@ -135,7 +135,7 @@ def find_checkpoint(
     from chatcli.adapters.format import require_chat_format
     from chatcli.adapters.table import load_table
     from chatcli.cli.consent import require_agreed, with_agreement
-    from chatcli.models.checkpoint import open_checkpoint
+    from chatcli.models.checkpoint import open_checkpoint, require_chat_model
     from chatcli.models.hub import resolve
 
     meant = full_name(name, config)
@@ -145,8 +145,10 @@ def find_checkpoint(
 
     def check(checkpoint: Checkpoint) -> None:
         if to_chat:
+            require_chat_model(checkpoint)
+        require_agreed(checkpoint, environment)  # before its format, which a family of its own seldom says
+        if to_chat:
             require_chat_format(checkpoint, table)
-        require_agreed(checkpoint, environment)
 
     found = resolve(
         meant,
@@ -161,4 +163,7 @@ def find_checkpoint(
     found = with_agreement(found, environment)
     if revision and not (found.revision or found.trusted):
         raise UsageError(f"{meant} is a folder and has no revisions: leave --revision out.")
-    return replace(found, name=meant)
+    found = replace(found, name=meant)
+    if to_chat:
+        check(found)  # what was on this machine has not been
+    return found

@@ -133,9 +133,12 @@ def pieces(family: Variant, folder: Path, *, headers: bool = True) -> PieceToken
 def glm4(folder: Path) -> Tokenizer:
     """GLM-4's tokenizer, of its tiktoken file and the special tokens in tokenizer_config.json."""
     entries = _tokenizer_config(folder).get("added_tokens_decoder")
-    if not isinstance(entries, dict) or not entries:
+    try:
+        special = {str(entry["content"]): int(number) for number, entry in entries.items()}  # type: ignore[union-attr]
+    except (AttributeError, KeyError, TypeError, ValueError):
+        special = {}
+    if not special:
         raise BrokenCheckpoint(f"{folder / 'tokenizer_config.json'} lists no added tokens: download the model again.")
-    special = {str(entry["content"]): int(number) for number, entry in entries.items()}
     return build(read_ranks(folder / "tokenizer.model"), _GLM4_PATTERN, special)
 
 

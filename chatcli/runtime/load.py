@@ -108,8 +108,7 @@ def _check_complete(name: str, info: Mapping[str, Any]) -> None:
     missing = sorted(info.get("missing_keys") or ())
     if missing:
         raise BrokenCheckpoint(
-            f"{name} lacks {len(missing)} of its model's tensors, {missing[0]} among them; "
-            "its config.json and its weights do not belong together: get the checkpoint again."
+            f"{name} lacks {len(missing)} of its model's tensors, {missing[0]} among them; {_UNFIT}."
         )
     mismatched = info.get("mismatched_keys")
     if mismatched:
@@ -150,9 +149,18 @@ def explained(name: str, *, foreign: bool = False) -> Generator[None]:
         raise _explanation(name, error) from error
 
 
+_UNFIT = "its config.json and its weights do not belong together: get the checkpoint again"
+_MEANT = {
+    "ignore_mismatched_sizes": _UNFIT,
+    "automatic conversion of the weights": _UNFIT,
+    "instantiate the backend tokenizer": "it holds no tokenizer.json and no vocabulary to make one of: get it again",
+}
+"""Parts of what transformers says, by which a person would not know what is wrong, and what is."""
+
+
 def _explanation(name: str, error: Exception) -> ChatcliError:
     text = " ".join(str(error).split())
-    first = text.split(". ")[0][:300]
+    first = text.split(". ")[0][:300].removesuffix(".")
     if "trust_remote_code" in text:
         return RemoteCodeRefused(
             f"{name} only runs with Python code from its repository, which chatcli does not execute; "
@@ -164,7 +172,10 @@ def _explanation(name: str, error: Exception) -> ChatcliError:
         return NotAChatModel(f"{name} is not a text-generating model, as far as transformers knows.")
     if isinstance(error, ImportError):
         return BrokenCheckpoint(f"{name} needs a package that is not installed: {first}.")
-    return BrokenCheckpoint(f"{name} cannot be loaded: {first} ({type(error).__name__}).")
+    if isinstance(error, KeyError):
+        return BrokenCheckpoint(f"{name} cannot be loaded: {first} is missing from its JSON files, or not known there.")
+    meant = next((meant for part, meant in _MEANT.items() if part in text), "")
+    return BrokenCheckpoint(f"{name} cannot be loaded: {meant or f'{first} ({type(error).__name__})'}.")
 
 
 @contextmanager

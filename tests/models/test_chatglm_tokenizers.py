@@ -122,6 +122,16 @@ def test_a_missing_file_is_told(tmp_path: Path) -> None:
             tokenizer(open_checkpoint(folder))
 
 
+@pytest.mark.parametrize("entries", [None, [1], {"x": {"content": "<sop>"}}, {"700": {}}, {"700": 1}])
+def test_damaged_special_tokens_are_told(tmp_path: Path, entries: object) -> None:
+    for file in ("config.json", "tokenizer.model"):
+        shutil.copy(GOLDEN / "glm4" / file, tmp_path)
+    settings = {"tokenizer_class": "ChatGLM4Tokenizer", "added_tokens_decoder": entries}
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings))
+    with pytest.raises(BrokenCheckpoint, match="lists no added tokens"):
+        tokenizer(open_checkpoint(tmp_path))
+
+
 def test_the_vocabulary_of_before_april_2023_is_told(tmp_path: Path) -> None:
     """Its file lacks the special tokens; ChatGLM2's stands for it here."""
     shutil.copy(GOLDEN / "chatglm1" / "config.json", tmp_path)

@@ -203,6 +203,15 @@ def checkpoint(folder: Path, model_type: str, **files: object) -> Checkpoint:
     return Checkpoint("org/own", folder, "", config, {})
 
 
+@pytest.mark.slow
+def test_code_is_named_where_there_is_no_chat_format_either(own: Path, ask: Chatcli, canary: Path) -> None:
+    settings = json.loads((own / "tokenizer_config.json").read_text())
+    del settings["chat_template"]
+    (own / "tokenizer_config.json").write_text(json.dumps(settings))
+    assert "modeling_own.py" in refusal(ask("-m", str(own)))
+    assert not canary.exists()
+
+
 def test_code_in_another_repository_is_never_run(tmp_path: Path) -> None:
     """Its own commit says nothing of what that other one holds."""
     foreign = checkpoint(tmp_path, "our_own")

@@ -129,6 +129,24 @@ def test_a_checkpoint_does_not_choose_the_code_of_its_attention(
     assert ids(loaded(folder)) == ids(loaded(tiny_llama))
 
 
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"intermediate_size": 8}, "do not belong together"),
+        ({"rope_scaling": {"rope_type": "magic", "factor": 2.0}}, "'magic' is missing from its JSON files"),
+    ],
+)
+def test_a_config_that_does_not_fit_is_explained_in_our_words(
+    tiny_llama: Path, tmp_path: Path, changes: dict[str, object], said: str
+) -> None:
+    folder = tmp_path / "unfit"
+    shutil.copytree(tiny_llama, folder)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, **changes}))
+    with pytest.raises(BrokenCheckpoint, match=said):
+        loaded(folder)
+
+
 def test_an_unknown_family_without_code_is_one_sentence(tiny_llama: Path, tmp_path: Path) -> None:
     folder = tmp_path / "unknown"
     shutil.copytree(tiny_llama, folder)
