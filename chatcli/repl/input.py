@@ -109,6 +109,7 @@ class Prompt:
                 self._completions,
                 edit=lambda event: self._edit(),
                 interrupt=self._interrupt,
+                dumb=self._dumb,
             ),
             bottom_toolbar=self._line_below,
             input_processors=[TabsProcessor(char1=" ", char2=" ")],  # a pasted tab is no ^I

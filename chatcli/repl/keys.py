@@ -29,10 +29,15 @@ def bindings(
     *,
     edit: Callable[[KeyPressEvent], None],
     interrupt: Callable[[KeyPressEvent], None],
+    dumb: bool,
 ) -> KeyBindings:
-    """The keys of the line that `buffer` gives; `edit` and `interrupt` are what Ctrl-O and Ctrl-C do."""
+    """The keys of the line that `buffer` gives; `edit` and `interrupt` are what Ctrl-O and Ctrl-C do.
+
+    In a `dumb` terminal, such as an editor's shell window, the Enter key may send what is Ctrl-J elsewhere.
+    """
     keys = KeyBindings()
     typing = has_focus(DEFAULT_BUFFER)
+    lines = typing & Condition(lambda: not dumb)
 
     def offered() -> list[str]:
         document = buffer().document
@@ -42,12 +47,13 @@ def bindings(
         ]
 
     @keys.add("enter", filter=typing)
+    @keys.add("c-j", filter=typing & ~lines)
     def _(event: KeyPressEvent) -> None:
         line = event.current_buffer
         line.insert_text("\n") if in_block(line.text) else line.validate_and_handle()
 
     @keys.add("escape", "enter", filter=typing & (~vi_mode | vi_insert_mode))
-    @keys.add("c-j", filter=typing)
+    @keys.add("c-j", filter=lines)
     def _(event: KeyPressEvent) -> None:
         event.current_buffer.insert_text("\n")
 

@@ -113,6 +113,17 @@ def test_a_small_and_a_dumb_terminal(
     assert saved()[0] == ("user", "go")
 
 
+def test_in_a_dumb_terminal_a_bare_newline_sends(open_chat: Open, saved: Callable[[], list[tuple[str, str]]]) -> None:
+    """The shell window of an editor sends no carriage return; the line stayed in the prompt for ever."""
+    chat = open_chat(columns=80, rows=12, term="dumb")
+    chat.wait(prompts(1))
+    chat.send("go\n")
+    chat.wait("word12")
+    chat.send(CTRL_C)
+    chat.wait(prompts(2))
+    assert saved()[0] == ("user", "go")
+
+
 def test_a_paste_of_200_lines_is_one_message(open_chat: Open, saved: Callable[[], list[tuple[str, str]]]) -> None:
     pasted = "\n".join(f"\tline {n}" for n in range(200))
     chat = open_chat()
