@@ -17,7 +17,8 @@ ROWS = {row.name: row for row in shipped().rows}
 TALK = [
     {"role": "system", "content": "Answer in one sentence."},
     {"role": "user", "content": "  What is <b>1 & 2</b>? \n"},
-    {"role": "assistant", "content": "\n3, of course. 🐼\n", "reasoning_content": "1 + 2"},
+    # Both names of the reasoning, as the newest transformers gives them to templates; older releases only pass them on.
+    {"thinking": "1 + 2", "role": "assistant", "content": "\n3, of course. 🐼\n", "reasoning_content": "1 + 2"},
     {"role": "user", "content": "谢谢！"},
 ]
 

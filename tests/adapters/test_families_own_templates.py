@@ -93,8 +93,10 @@ def family(request: pytest.FixtureRequest) -> tuple[str, Any]:
 
 
 def as_sent(messages: list[Message]) -> list[dict[str, str]]:
+    """Reasoning by both its names, as the newest transformers gives it to templates; older releases only pass it on."""
     return [
-        {"role": m.role, "content": m.text, **({"reasoning_content": m.reasoning} if m.reasoning else {})}
+        {"role": m.role, "content": m.text}
+        | ({"thinking": m.reasoning, "reasoning_content": m.reasoning} if m.reasoning else {})
         for m in messages
     ]
 

@@ -151,8 +151,8 @@ WEIGHTS = [
     ),
     WeightConverter(
         ["self_attention.query_key_value.weight$", "self_attention.query_key_value.weight_scale$"],
-        [f"{part}.weight" for part in _FUSED],
-        [Unpack(), SplitRows()],
+        f"{_FUSED[0]}.weight",
+        [Unpack(), SplitRows(*(f"{part}.weight" for part in _FUSED[1:]))],
     ),
     WeightConverter("self_attention.query_key_value.bias", [f"{part}.bias" for part in _FUSED], [SplitRows()]),
 ]

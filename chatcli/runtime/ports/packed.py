@@ -26,8 +26,6 @@ class Unpack(ConversionOps):
     The sources of the converter are the weight and the scale, in this order.
     """
 
-    supports_many_to_many = True
-
     @torch.no_grad()
     def convert(
         self, input_dict: dict[str, Any], source_patterns: list[str], target_patterns: list[str], **kwargs: Any
@@ -44,7 +42,14 @@ class Unpack(ConversionOps):
 
 
 class SplitRows(ConversionOps):
-    """Cuts a fused weight or bias into its targets, each with as many rows as the parameter it becomes."""
+    """Cuts a fused weight or bias into its targets, each with as many rows as the parameter it becomes.
+
+    Its targets are the converter's and `more`: a converter of two sources may name one target only in transformers
+    before 5.23.
+    """
+
+    def __init__(self, *more: str) -> None:
+        self._more = more
 
     @torch.no_grad()
     def convert(
@@ -54,6 +59,6 @@ class SplitRows(ConversionOps):
         (value,) = input_dict.values()
         fused = value[0] if isinstance(value, list) else value
         first, model = str(kwargs["full_layer_name"]), kwargs["model"]
-        rows = [model.get_parameter(first.replace(target_patterns[0], name)).shape[0] for name in target_patterns]
-        pieces = fused.split(rows)
-        return {name: piece.contiguous() for name, piece in zip(target_patterns, pieces, strict=True)}
+        targets = [*target_patterns, *self._more]
+        rows = [model.get_parameter(first.replace(targets[0], name)).shape[0] for name in targets]
+        return {name: piece.contiguous() for name, piece in zip(targets, fused.split(rows), strict=True)}

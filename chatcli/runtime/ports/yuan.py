@@ -117,9 +117,10 @@ class YuanForCausalLM(LlamaForCausalLM):
 
 
 class _SortHeads(ConversionOps):
-    """Queries and keys as the published code cuts them: of both together, each head has the next rows for itself."""
+    """Queries and keys as the published code cuts them: of both together, each head has the next rows for itself.
 
-    supports_many_to_many = True
+    The sources are the two, and keep their names: transformers before 5.23 let a converter of two have one target.
+    """
 
     @torch.no_grad()
     def convert(
@@ -129,7 +130,7 @@ class _SortHeads(ConversionOps):
         found = {name: value[0] if isinstance(value, list) else value for name, value in input_dict.items()}
         both = torch.cat([found[pattern] for pattern in source_patterns])
         sorted_rows = both.view(kwargs["config"].num_attention_heads, 2, -1, both.shape[1])
-        return {name: sorted_rows[:, part].flatten(0, 1) for part, name in enumerate(target_patterns)}
+        return {name: sorted_rows[:, part].flatten(0, 1) for part, name in enumerate(source_patterns)}
 
 
 PORT = Port(
@@ -142,7 +143,7 @@ PORT = Port(
         WeightRenaming(r"\.mlp\.activated\.", ".mlp.gate_proj."),
         WeightConverter(
             ["self_attn.q_proj.weight", "self_attn.k_proj.weight"],
-            ["self_attn.q_proj.weight", "self_attn.k_proj.weight"],
+            "self_attn.q_proj.weight",
             [_SortHeads()],
         ),
     ],
