@@ -11,10 +11,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from chatcli.adapters.prompt import Prompt
-from chatcli.errors import BrokenCheckpoint
-from chatcli.models.checkpoint import Checkpoint
 from chatcli.models.tokenizer import Tokenizer
-from chatcli.models.vocabulary import tokenizer as read_tokenizer
 
 # Something to stand before a continuation and be taken off again; which one stays apart from the text
 # behind it depends on the vocabulary.
@@ -114,15 +111,3 @@ def encode_text(tokenizer: Tokenizer, text: str) -> list[int]:
     """The ids of a text as such, outside any chat; control tokens in it count as what they are."""
     whole = text.encode("utf-8", "replace").decode("utf-8")  # an argument that is no UTF-8 holds lone surrogates
     return list(tokenizer.encode(whole, add_special_tokens=False).ids)
-
-
-def fast_tokenizer(checkpoint: Checkpoint) -> Tokenizer:
-    """The tokenizer that can be had without loading a model.
-
-    Raises:
-        BrokenCheckpoint: the checkpoint has no tokenizer.json, or a damaged one.
-    """
-    loaded = read_tokenizer(checkpoint)
-    if loaded is None:
-        raise BrokenCheckpoint(f"{checkpoint.name} has no tokenizer.json: its tokens cannot be counted without a load.")
-    return loaded

@@ -134,7 +134,7 @@ def check_template(row: Adapter, file: Path) -> None:
         cause = error.__cause__ or "it runs without end"
         raise ConfigError(f"{where}: {called} fails with a plain question: {cause}.") from error
     except FileNotFoundError as error:
-        raise ConfigError(f"{where}: there is no file {row.template} beside it.") from error
+        raise ConfigError(f"{where}: there is no file {row.template} beside it, nor is it one of ours.") from error
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{where}: {row.template} cannot be read: {error}.") from error
     except TemplateSyntaxError as error:

@@ -30,7 +30,7 @@ class _Endless(BaseException):
     """Thrown into a template that takes too long; a `BaseException`, so that nothing in between catches it."""
 
 
-@lru_cache(maxsize=16)
+@lru_cache(maxsize=256)
 def _compile(template: str) -> Template:
     from chatcli.adapters.sandbox import environment
 

@@ -219,10 +219,15 @@ def _as_json(row: Adapter) -> dict[str, Any]:
 
 def _words(value: object) -> str:
     if isinstance(value, list):
-        return ", ".join(str(each) for each in value)
+        return ", ".join(map(_visible, value))
     if isinstance(value, dict):
         return ", ".join(f"{key} = {json.dumps(each, ensure_ascii=False)}" for key, each in value.items())
     return "none" if value is None else json.dumps(value) if isinstance(value, bool) else str(value)
+
+
+def _visible(text: str) -> str:
+    """A text, in quotes where a line break or a space at its end would not be seen."""
+    return text if text.isprintable() and text == text.strip() else json.dumps(text, ensure_ascii=False)
 
 
 def _print_json(value: object) -> None:

@@ -1,12 +1,10 @@
 import pytest
 from tokenizers import AddedToken, Tokenizer
 
-from chatcli.adapters.encode import Spoken, encode, encode_text, fast_tokenizer
+from chatcli.adapters.encode import Spoken, encode, encode_text
 from chatcli.adapters.prompt import Prompt, build
 from chatcli.adapters.table import shipped
 from chatcli.conversation import Conversation, Message
-from chatcli.errors import BrokenCheckpoint
-from chatcli.models.checkpoint import Checkpoint
 
 ROWS = {row.name: row for row in shipped().rows}
 # One row of every kind: other rows have the same templates with other words in them.
@@ -97,9 +95,5 @@ def test_later_replies_are_matched_first(control_texts) -> None:
     assert encode(tokenizer, prompt, [Spoken("C", (90,))]) == [0, 2, 0, 2, 1]
 
 
-def test_a_text_alone(tmp_path, tiny_tokenizer: Tokenizer) -> None:
-    checkpoint = Checkpoint("x", tmp_path, "", {"model_type": "llama"}, {})
-    with pytest.raises(BrokenCheckpoint, match=r"no tokenizer\.json"):
-        fast_tokenizer(checkpoint)
-    tiny_tokenizer.save(str(tmp_path / "tokenizer.json"))
-    assert encode_text(fast_tokenizer(checkpoint), TEXTS[0]) == whole(tiny_tokenizer, TEXTS[0])
+def test_a_text_alone(tiny_tokenizer: Tokenizer) -> None:
+    assert encode_text(tiny_tokenizer, TEXTS[0]) == whole(tiny_tokenizer, TEXTS[0])

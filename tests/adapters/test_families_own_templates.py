@@ -11,13 +11,14 @@ from typing import Any
 import pytest
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
-from chatcli.adapters.encode import encode, fast_tokenizer
+from chatcli.adapters.encode import encode
 from chatcli.adapters.format import chat_format
 from chatcli.adapters.prompt import build
 from chatcli.adapters.table import shipped
 from chatcli.adapters.template import TemplateRefusal
 from chatcli.conversation import Conversation, Message
 from chatcli.models.checkpoint import open_checkpoint
+from chatcli.models.vocabulary import tokenizer as read_tokenizer
 
 FOLDER = Path(__file__).parent.parent / "golden" / "chat_templates"
 TEMPLATES = {path.stem: path.read_text(encoding="utf-8") for path in sorted(FOLDER.glob("*.jinja"))}
@@ -188,7 +189,7 @@ def test_named_templates_are_read_and_chosen_as_transformers_does(tmp_path: Path
             (tmp_path / f"{path}.jinja").write_text(text)
     reference = PreTrainedTokenizerFast.from_pretrained(tmp_path)
     checkpoint = open_checkpoint(tmp_path, "someone/thing")
-    chat = chat_format(checkpoint, fast_tokenizer(checkpoint), shipped())
+    chat = chat_format(checkpoint, read_tokenizer(checkpoint), shipped())
     talk = TALKS["turns"]
     for extra, asked_for in (("nothing", None), ("tools", None), ("documents", "rag")):
         ids = reference.apply_chat_template(

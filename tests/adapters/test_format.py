@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 from tokenizers import AddedToken
 
-from chatcli.adapters.encode import fast_tokenizer
 from chatcli.adapters.format import ChatFormat, chat_format
 from chatcli.adapters.prompt import Templates
 from chatcli.adapters.table import shipped
 from chatcli.conversation import Conversation, Message
 from chatcli.generation import GenerationSettings
 from chatcli.models.checkpoint import open_checkpoint
+from chatcli.models.vocabulary import tokenizer as read_tokenizer
 
 
 def opened(folder: Path, tmp_path: Path, generation: dict[str, object], name: str = "") -> ChatFormat:
@@ -24,7 +24,7 @@ def opened(folder: Path, tmp_path: Path, generation: dict[str, object], name: st
     shutil.copytree(folder, copy)
     (copy / "generation_config.json").write_text(json.dumps(generation))
     checkpoint = open_checkpoint(copy, name)
-    return chat_format(checkpoint, fast_tokenizer(checkpoint), shipped())
+    return chat_format(checkpoint, read_tokenizer(checkpoint), shipped())
 
 
 def test_the_checkpoint_comes_before_the_row(tiny_llama: Path, tmp_path: Path) -> None:
@@ -58,7 +58,7 @@ def test_no_token_of_the_row_or_of_a_converted_tokenizer_can_be_typed(tiny_llama
     copy = tmp_path / "copy"
     shutil.copytree(tiny_llama, copy)
     checkpoint = open_checkpoint(copy, "DeepSeek-R1-tiny")
-    tokenizer = fast_tokenizer(checkpoint)
+    tokenizer = read_tokenizer(checkpoint)
     tokenizer.add_tokens([AddedToken("<think>", normalized=False), AddedToken("</think>", normalized=False)])
     tokenizer.save(str(copy / "tokenizer.json"))
     tokenizer.add_special_tokens([AddedToken("<|hidden|>", normalized=False)])

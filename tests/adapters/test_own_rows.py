@@ -103,7 +103,10 @@ def test_a_file_of_theirs_goes_before_one_of_ours(tmp_path: Path) -> None:
         ('[mine]\nparameters = { "a-b" = "x" }', r'row mine: parameters: a template cannot have a variable "a-b"'),
         ('[mine]\nparameters = { messages = "x" }', r'row mine: parameters: a template cannot have a variable "messag'),
         ("[mine]\nparameters = { a = [1] }", r"row mine: parameters: a must be a text, a number, true or false"),
-        ('[mine]\ntemplate = "gone.jinja"', r"row mine: template: there is no file gone\.jinja beside it"),
+        (
+            '[mine]\ntemplate = "gone.jinja"',
+            r"row mine: template: there is no file gone\.jinja beside it, nor is it one of ours",
+        ),
         ('[mine]\ntemplate = "."', r"row mine: template: \. cannot be read"),
         (
             "[mine]\ntemplate = '''a\n{% for m in messages %}\n{{ m. }}\n'''\nparameters = { x = 1 }",

@@ -76,6 +76,11 @@ def test_a_row_is_shown_with_a_prompt(chatcli: Chatcli) -> None:
     assert said["example_prompt"].endswith("<|start_header_id|>assistant<|end_header_id|>\n\n")
 
 
+def test_a_stop_texts_line_break_is_seen(chatcli: Chatcli) -> None:
+    lines = chatcli("adapters", "show", "falcon").stdout.decode().splitlines()
+    assert [line.split(None, 1)[1] for line in lines if line.startswith("stop ")] == ['"\\nUser:"']
+
+
 def test_a_match_says_why_and_asks_nobody(chatcli: Chatcli, model: Path) -> None:
     shown = chatcli("adapters", "match", "lmsys/vicuna-7b-v1.5").stdout.decode()
     assert "vicuna*" in shown and "no config.json of it is on this machine" in shown

@@ -11,7 +11,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
-from chatcli.adapters.encode import fast_tokenizer
 from chatcli.adapters.format import ChatFormat, chat_format
 from chatcli.adapters.row import Adapter
 from chatcli.adapters.table import Table
@@ -20,6 +19,7 @@ from chatcli.engines.local import LocalEngine
 from chatcli.engines.reply import Reply
 from chatcli.generation import Finished, GenerationSettings, Reasoning, Text
 from chatcli.models.checkpoint import open_checkpoint
+from chatcli.models.vocabulary import tokenizer as read_tokenizer
 
 SPECIAL = ["<|end|>", "<|start|>", "<|channel|>", "<|message|>", "<|return|>", "</s>"]
 HARMONY = ("<|channel|>analysis<|message|>", "<|end|><|start|>assistant", "<|channel|>final<|message|>")
@@ -42,7 +42,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def chat_of(folder: Path, **row: object) -> ChatFormat:
     checkpoint = open_checkpoint(folder)
     table = Table((Adapter("thing", model_type=("thing",), **row),))  # type: ignore[arg-type]
-    return chat_format(checkpoint, fast_tokenizer(checkpoint), table)
+    return chat_format(checkpoint, read_tokenizer(checkpoint), table)
 
 
 def played(chat: ChatFormat, text: str, *stops: str) -> tuple[str, str, str]:
