@@ -83,8 +83,16 @@ def require_agreement(checkpoint: Checkpoint, references: Collection[str]) -> No
 
 
 def code_files(folder: Path) -> tuple[str, ...]:
-    """The Python files of a folder, by their paths in it."""
-    return tuple(sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.py") if path.is_file()))
+    """The Python files of a folder, by their paths in it; those in linked folders are among them."""
+    found, seen = [], set[Path]()
+    for place, inner, names in os.walk(folder, followlinks=True):
+        if (here := Path(place).resolve()) in seen:  # links may go in a circle
+            inner.clear()
+            continue
+        seen.add(here)
+        inner.sort()
+        found += [Path(place, name) for name in names if name.endswith(".py")]
+    return tuple(sorted(path.relative_to(folder).as_posix() for path in found if path.is_file()))
 
 
 def fingerprint(folder: Path, names: Sequence[str] = ()) -> str:

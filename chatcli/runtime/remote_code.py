@@ -13,12 +13,15 @@ from chatcli.models.remote_code import model_code, tokenizer_code
 
 
 def code_needed(checkpoint: Checkpoint) -> tuple[str, ...]:
-    """The classes that only the checkpoint's own code provides; none for a native family."""
+    """The classes of the checkpoint's own code that would run; none where a native family or a port does without.
+
+    One that is needed brings all others that are named: transformers trusts a checkpoint wholly or not at all.
+    """
     if checkpoint.model_type in ports():
         return ()
-    model = () if checkpoint.model_type in CONFIG_MAPPING_NAMES else model_code(checkpoint)
-    tokenizer = tokenizer_code(checkpoint)
-    return (*model, *(() if not tokenizer or _has_native_tokenizer(checkpoint) else tokenizer))
+    model, tokenizer = model_code(checkpoint), tokenizer_code(checkpoint)
+    native = not model or checkpoint.model_type in CONFIG_MAPPING_NAMES
+    return () if native and (not tokenizer or _has_native_tokenizer(checkpoint)) else (*model, *tokenizer)
 
 
 def _has_native_tokenizer(checkpoint: Checkpoint) -> bool:

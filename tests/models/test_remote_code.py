@@ -9,6 +9,7 @@ import stat
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pexpect
@@ -18,7 +19,7 @@ from safetensors.torch import load_file
 
 from chatcli.errors import RemoteCodeRefused
 from chatcli.models.checkpoint import Checkpoint, open_checkpoint
-from chatcli.models.remote_code import agree, fingerprint, is_agreed, require_agreement, tokenizer_code
+from chatcli.models.remote_code import agree, code_files, fingerprint, is_agreed, require_agreement, tokenizer_code
 from chatcli.runtime.remote_code import code_needed
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -233,6 +234,29 @@ def test_a_tokenizer_of_its_own_counts_where_nothing_else_can_read_its_files(tmp
     assert code_needed(llama) == ()
     checkpoint(tmp_path, "llama", tokenizer_config=table, tokenizer={})
     assert code_needed(llama) == ()
+
+
+def test_one_class_that_is_needed_brings_all_that_are_named(tmp_path: Path) -> None:
+    """transformers, once trusted for the tokenizer, would run the model's code of another repository, too."""
+    config = {"model_type": "llama", "auto_map": {"AutoModelForCausalLM": "their/model--modeling_other.M"}}
+    table = {"auto_map": {"AutoTokenizer": ["tokenization_own.T", None]}, "tokenizer_class": "OwnTokenizer"}
+    llama = checkpoint(tmp_path, "llama", tokenizer_config=table)
+    llama = replace(llama, config=config, trusted=True)
+    with pytest.raises(RemoteCodeRefused, match=r"modeling_other\.py of their/model"):
+        require_agreement(llama, code_needed(llama))
+
+
+def test_code_in_a_linked_folder_is_code(tmp_path: Path) -> None:
+    outside, folder = tmp_path / "outside", tmp_path / "model"
+    outside.mkdir()
+    folder.mkdir()
+    (folder / "linked").symlink_to(outside)
+    (outside / "circle").symlink_to(folder)
+    (outside / "inner.py").write_text("x = 1")
+    before = fingerprint(folder)
+    assert code_files(folder) == ("linked/inner.py",)
+    (outside / "inner.py").write_text("x = 2")
+    assert fingerprint(folder) != before
 
 
 def test_an_agreement_is_for_a_name_a_commit_and_these_bytes(own: Path, tmp_path: Path) -> None:

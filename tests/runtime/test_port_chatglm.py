@@ -64,6 +64,14 @@ def steps(model: Any, ids: torch.Tensor, mask: torch.Tensor | None, positions: l
     return made
 
 
+def assert_close(pairs: list[tuple[torch.Tensor, torch.Tensor]]) -> None:
+    """Logits of every step are those that were recorded; prints by how much they differ."""
+    for ours, theirs in pairs:
+        torch.testing.assert_close(ours, theirs.float(), atol=CLOSE, rtol=0)
+    largest = max(float((ours - theirs.float()).abs().max()) for ours, theirs in pairs)
+    print(f"largest |difference| of logits: {largest:.1e} of {max(float(t.abs().max()) for _, t in pairs):.1f}")
+
+
 @pytest.mark.parametrize(("name", "case"), cases())
 def test_prompt_and_cached_steps_equal_the_original(name: str, case: str) -> None:
     """The prompt's positions are the model's own where `generate` does not tell them."""
@@ -75,13 +83,15 @@ def test_prompt_and_cached_steps_equal_the_original(name: str, case: str) -> Non
     if mask is None or name == "chatglm1":
         positions[0] = None
     made = steps(ported(name), ids, mask, positions)
+    pairs = []
     for number, (logits, step) in enumerate(zip(made, told["steps"], strict=True)):
         expected = tensors[f"{case}.step{number}.logits"].float()
         ours = logits[:, -expected.shape[1] :]
         if mask is not None and number == 0:
             ours, expected = ours[mask.bool()], expected[mask.bool()]
-        torch.testing.assert_close(ours, expected, atol=CLOSE, rtol=0)
+        pairs.append((ours, expected))
         assert logits[:, -1].argmax(-1).tolist() == step["argmax_next"]
+    assert_close(pairs)
 
 
 @pytest.mark.parametrize("case", recorded("chatglm1")["cases"])
@@ -171,8 +181,8 @@ def test_a_tuned_prefix_gives_the_recorded_logits(tuned: Any) -> None:
     model, told, tensors = tuned
     positions = [None, *(step["position_ids"] for step in told["steps"][1:])]
     made = steps(model, torch.tensor(told["input_ids"]), None, positions)
-    for number, (logits, step) in enumerate(zip(made, told["steps"], strict=True)):
-        torch.testing.assert_close(logits, tensors[f"single.step{number}.logits"].float(), atol=CLOSE, rtol=0)
+    assert_close([(logits, tensors[f"single.step{number}.logits"]) for number, logits in enumerate(made)])
+    for logits, step in zip(made, told["steps"], strict=True):
         assert logits[:, -1].argmax(-1).tolist() == step["argmax_next"]
 
 

@@ -95,7 +95,8 @@ class BaichuanALiBiForCausalLM(LlamaForCausalLM):
         fed = input_ids if inputs_embeds is None else inputs_embeds
         if fed is not None and (attention_mask is None or attention_mask.dim() == 2):
             past = cache.get_seq_length() if cache is not None else 0
-            bias = alibi(slopes(self.config.num_attention_heads), fed.shape[1], past).to(fed.device, self.dtype)
+            slope = torch.tensor(slopes(self.config.num_attention_heads), device=fed.device)
+            bias = alibi(slope, fed.shape[1], past).to(self.dtype)
             if attention_mask is not None:
                 padding = attention_mask[:, None, None, : bias.shape[-1]] == 0
                 bias = bias.masked_fill(padding, torch.finfo(bias.dtype).min)
@@ -114,10 +115,14 @@ def slopes(heads: int) -> list[float]:
     return own + between[: heads - whole]
 
 
-def alibi(slope: list[float], queries: int, past: int) -> torch.Tensor:
-    """What is added to the scores of `queries` after `past` keys, (1, heads, queries, keys); -inf for later keys."""
-    distance = torch.arange(past + queries)[None] - torch.arange(past, past + queries)[:, None]
-    bias = torch.tensor(slope)[:, None, None] * distance
+def alibi(slope: torch.Tensor, queries: int, past: int) -> torch.Tensor:
+    """What is added to the scores of `queries` after `past` keys, (1, heads, queries, keys); -inf for later keys.
+
+    `slope` (heads,) says the device, too: for a long prompt the result takes hundreds of megabytes.
+    """
+    keys = torch.arange(past + queries, device=slope.device)
+    distance = keys[None] - keys[past:, None]
+    bias = slope[:, None, None] * distance
     return bias.masked_fill(distance > 0, -math.inf)[None]
 
 
