@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -54,6 +55,16 @@ def run(
     )
 
 
+def _names(terminal: TextIO) -> Iterator[str]:
+    """What a terminal may be opened by; its own name first, for macOS cannot wait for keys on /dev/tty."""
+    if os.name == "nt":
+        yield "CONIN$"
+        return
+    with suppress(OSError):  # in a container it may have no name
+        yield os.ttyname(terminal.fileno())
+    yield "/dev/tty"
+
+
 def _keys(environment: Environment) -> TextIO:
     """Where keys come from: standard input, or the terminal itself where that is a pipe.
 
@@ -63,8 +74,7 @@ def _keys(environment: Environment) -> TextIO:
     if environment.stdin_is_terminal and environment.stdout_is_terminal:
         return environment.stdin
     if environment.stdout_is_terminal:
-        # By its own name first: macOS cannot wait for keys on /dev/tty.
-        for name in (os.ttyname(environment.stdout.fileno()), "/dev/tty") if os.name != "nt" else ("CONIN$",):
+        for name in _names(environment.stdout):
             with suppress(OSError):
                 return Path(name).open(encoding="utf-8")
     raise UsageError('A chat needs a terminal; in a script or a pipe use: chatcli ask "..."')

@@ -244,6 +244,18 @@ def test_input_history_is_kept_for_the_next_chat_and_is_private(type_keys: Type,
     assert type_keys(PAUSE + UP + "!" + ENTER).questions == ["one\ntwo!"]
 
 
+def test_the_input_history_keeps_pasted_texts_whole_but_not_endless_ones(
+    type_keys: Type, environment: Environment
+) -> None:
+    """Their labels would mean nothing in another chat; megabytes would be read by every chat that begins."""
+    text = "\n".join(f"long {n}" for n in range(30))
+    type_keys(pasted(text) + ENTER + pasted("x" * 70_000) + " twice" + ENTER)
+    kept = (environment.state_folder / "input_history").read_text()
+    assert "+long 28\n+long 29\n" in kept
+    assert "pasted" not in kept and "twice" not in kept
+    assert type_keys(PAUSE + UP + ENTER).questions == [text]
+
+
 def test_no_place_for_the_input_history_is_no_reason_to_stop(type_keys: Type, environment: Environment) -> None:
     Path(environment.state_folder).write_text("a file where the folder should be")
     assert type_keys("one" + ENTER + PAUSE + UP + "!" + ENTER).questions == ["one", "one!"]
