@@ -139,7 +139,7 @@ class ChatGLM4Tokenizer(PreTrainedTokenizerFast):
         super().__init__(**kwargs)  # type: ignore[no-untyped-call]
 
     @classmethod
-    def convert_to_native_format(cls, **kwargs: Any) -> dict[str, Any]:
+    def convert_to_native_format(cls, trust_remote_code: bool = False, **kwargs: Any) -> dict[str, Any]:
         """Nothing: transformers would read the file again, with a package that is not needed here."""
         return kwargs
 
