@@ -81,6 +81,7 @@ def agree_on_code(name: str, config: Config, environment: Environment, revision:
         known=load_table(environment.config_folder).examples(),
     )
     progress.clear()
+    found = replace(found, name=name)  # of a folder its whole path, as the person must write it to pin the code
 
     def fetch() -> None:
         if found.revision and not all((found.folder / file).exists() for file in files):

@@ -109,7 +109,8 @@ def test_a_folders_code_runs_when_its_fingerprint_is_pinned_and_until_it_changes
     refused = refusal(ask("-m", str(own)))
     assert "(configuration_own.py, modeling_own.py)" in refused and "--trust-remote-code" in refused
     pin = fingerprint(own)
-    assert f"--trust-remote-code --revision {pin}" in refusal(ask("-m", str(own), "--trust-remote-code"))
+    pinned = f"--trust-remote-code --revision {pin} --model {own}."
+    assert pinned in refusal(ask("-m", str(own), "--trust-remote-code"))
     assert pin in refusal(ask("-m", str(own), "--trust-remote-code", "--revision", COMMIT))
     assert not canary.exists()
 
