@@ -56,6 +56,7 @@ class Terminal:
     def send(self, keys: str) -> None:
         """Type, however much it is, showing what the program writes meanwhile."""
         data = keys.encode()
+        time.sleep(0.05)  # nobody presses a key at once after another
         while data:
             data = data[os.write(self.child.child_fd, data[:4096]) :]
             if data:
