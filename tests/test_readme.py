@@ -79,7 +79,7 @@ def test_the_example_runs(line: str, home: Path, surroundings: dict[str, str]) -
     child = pexpect.spawn("bash", ["-c", line], cwd=str(home), env=surroundings, timeout=90, dimensions=(30, 100))
     if line.partition("chatcli ")[2].startswith("run"):
         # Keys before the prompt is there, or while a reply comes, would count as typed ahead, not as sent.
-        child.expect("tokens/s" if " -p " in line else "leaves.*>")
+        child.expect_exact("\x1b[0;1m>")
         child.send("/exit\r")
     child.expect(pexpect.EOF)
     child.close()
