@@ -195,7 +195,7 @@ def test_ctrl_c_while_loading_stops_the_wait_and_offers_the_question_again(open_
     chat = open_chat("--load", "30")
     chat.wait(prompts(1))
     chat.send("early" + ENTER)
-    chat.wait("loading")
+    chat.wait("> early\nloading")  # below the question: before it is sent, the toolbar says so, too
     chat.send(CTRL_C)
     chat.wait("[stopped]")
     chat.wait(lambda text: text.count("> early") == 2)
