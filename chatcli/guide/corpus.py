@@ -23,6 +23,8 @@ else:
 
 SAID = 0.6
 """Share of whole questions among those that are made; the rest comes from patterns."""
+PLENTY = 30
+"""A fact with fewer whole questions is asked for by its patterns more often, lest the few be learned by heart."""
 
 Words = Mapping[str, str]
 Pick = Callable[[random.Random], str]
@@ -142,7 +144,7 @@ def _about(rng: random.Random, fact: Fact, language: str) -> str:
     if names and rng.random() < (0.22 if fact.do[language] or fact.ask[language] else 1):
         frame, text = rng.choice(_AROUND["name"][language]), _spelled(rng, rng.choice(names))
         return _noise(rng, tidy(frame.format(text)), language, 0.25)
-    if fact.said[language] and rng.random() < SAID:
+    if rng.random() < SAID * min(1, len(fact.said[language]) / PLENTY):
         return _noise(rng, rng.choice(fact.said[language]), language, 1)
     words = load().words[language]
     do, ask = fact.do[language], fact.ask[language]
