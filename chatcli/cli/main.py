@@ -181,9 +181,8 @@ def surface() -> frozenset[str]:
     def walk(command: Any, path: str) -> None:
         names.add(path)
         for parameter in command.params:
-            names.update(
-                f"{path} {option}" for option in (*parameter.opts, *parameter.secondary_opts) if option.startswith("--")
-            )
+            options = (*parameter.opts, *parameter.secondary_opts)  # --think and --no-think
+            names.update(f"{path} {option}" for option in options if option.startswith("--"))
         for name, child in getattr(command, "commands", {}).items():
             walk(child, f"{path} {name}")
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import random
 import re
 import sys
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -155,8 +156,17 @@ def _about(rng: random.Random, fact: Fact, language: str) -> str:
     return _noise(rng, tidy(text), language, 1)
 
 
+@cache
+def _ambiguous() -> frozenset[str]:
+    """Options that belong to several facts, such as --json: alone they ask for none of them."""
+    counts = Counter(option for fact in load().facts for option in {name.rpartition(" ")[2] for name in fact.covers})
+    return frozenset(option for option, count in counts.items() if count > 1 and option.startswith("--"))
+
+
 def _spelled(rng: random.Random, name: str) -> str:
     option = name.rpartition(" ")[2]
+    if option in _ambiguous():
+        return name
     if option.startswith("--") and rng.random() < 0.8:
         name = rng.choice([option, option, option, option[2:], option[2:].replace("-", "_")])
     elif name.startswith("chatcli ") and rng.random() < 0.2 and name != "chatcli ask":
