@@ -25,7 +25,7 @@ from chatcli.history.records import StoredConversation, StoredMessage
 from chatcli.history.store import Store
 
 OWN_LIMIT, COMMAND_LIMIT = 100, 250
-ROUNDS = 7
+ROUNDS = 5
 _WORDS = (
     "the a of to and in is it for on with as by this that model code file test error python function value list string "
     "number data time user server request response memory cache token prompt answer question write read open close"
@@ -113,7 +113,7 @@ def measure(home: Path, file: Path) -> None:
 
     queries = [
         RARE, RARE_CHINESE, "鹦", "的", "人我", "我在有他", "the", "th", "model answer", "name12", "xyloph",
-        "the 的", "error xylophone", "在有 鹦鹉", "nowhere", "没有没有", "C++ -*\"",
+        "the 的", "error xylophone", "在有 鹦鹉", "nowhere", "没有没有", "🚀", "C++ -*\"",
     ]  # fmt: skip
     old = f"@{len(Store.open(file).ids()) * 9 // 10}"
     middle = Store.open(file).find("@500")

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import signal
 
 
 def main() -> None:
     """Run chatcli with the process's arguments and leave with its exit code."""
-    signal.signal(signal.SIGINT, lambda *_: os._exit(130))
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     from chatcli.cli.main import run_program
 
     run_program()

@@ -14,7 +14,7 @@ import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import IO, Any, get_args
 
 from chatcli import config
 from chatcli.conversation import Conversation, Message, Role
@@ -27,12 +27,12 @@ _SETTINGS = tuple(key for key in config.KINDS if key not in ("model", "system"))
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One line's question. `line` counts from 1; `id` is the line's own, any JSON value, null where it has none."""
+    """One line's question. `line` counts from 1; `named` are its own `id` and `metadata`, for its answer."""
 
     line: int
     conversation: Conversation
     settings: GenerationSettings = field(default_factory=GenerationSettings)
-    id: Any = None
+    named: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ class Refused:
 
     line: int
     error: str
-    id: Any = None
+    named: Mapping[str, Any] = field(default_factory=dict)
 
 
 def read(text: str, settings: GenerationSettings, system: str = "") -> Iterator[Request | Refused]:
@@ -60,7 +60,7 @@ def read(text: str, settings: GenerationSettings, system: str = "") -> Iterator[
         except (ValueError, RecursionError) as error:
             yield Refused(number, f"it is no JSON: {error}")
         except UsageError as error:
-            yield Refused(number, str(error), said.get("id") if isinstance(said, dict) else None)
+            yield Refused(number, str(error), _named(said))
 
 
 def _request(line: int, said: Any, settings: GenerationSettings, system: str) -> Request:
@@ -79,7 +79,12 @@ def _request(line: int, said: Any, settings: GenerationSettings, system: str) ->
         raise UsageError("system must be a text.")
     if asked.system and "system" in said:
         raise UsageError("The system message stands twice: in system and in messages.")
-    return Request(line, asked if asked.system else asked.with_system(system), replace(settings, **own), said.get("id"))
+    return Request(line, asked if asked.system else asked.with_system(system), replace(settings, **own), _named(said))
+
+
+def _named(said: Any) -> dict[str, Any]:
+    """What a line is known by to its author: any JSON values, none where it says nothing."""
+    return {key: said[key] for key in ("id", "metadata") if key in said} if isinstance(said, dict) else {}
 
 
 def _messages(said: Mapping[str, Any]) -> Conversation:
@@ -115,16 +120,18 @@ class Journal:
         self._target = target
         self._path = target.with_name(f"{target.name}.part")
         self._answers: dict[int, dict[str, Any]] = {}
-        header = json.dumps({"questions": fingerprint})
+        header = _line({"questions": fingerprint})
         try:
+            self._file = self._path.open("a+b")
+            _claim(self._file, self._path)
             kept = self._read(header)
-            self._file = self._path.open("r+b" if kept else "wb")
+            self._file.truncate(kept)  # a line that a kill has cut
         except OSError as error:
             raise UsageError(f"{self._path} cannot be written: {error.strerror}.") from error
-        if kept:
-            self._file.truncate(kept)  # a line that a kill has cut
-            self._file.seek(kept)
-        else:
+        except UsageError:
+            self._file.close()
+            raise
+        if not kept:
             self._write(header)
 
     @property
@@ -140,48 +147,68 @@ class Journal:
     def add(self, line: int, answer: Mapping[str, Any]) -> None:
         """Keep the answer to a line."""
         self._answers[line] = dict(answer)
-        self._write(json.dumps({"line": line, **answer}, ensure_ascii=False))
+        self._write(_line({"line": line, **answer}))
 
     def finish(self) -> None:
         """Write all answers in the order of their questions, whole or not at all, and remove the journal."""
         fresh = self._target.with_name(f"{self._target.name}.new")
-        lines = (json.dumps({"line": n, **self._answers[n]}, ensure_ascii=False) for n in sorted(self._answers))
-        with fresh.open("w", encoding="utf-8") as file:
-            file.writelines(f"{line}\n" for line in lines)
+        with fresh.open("wb") as file:
+            file.writelines(_line({"line": number, **self._answers[number]}) for number in sorted(self._answers))
             file.flush()
             os.fsync(file.fileno())
         fresh.replace(self._target)
         self.close()
-        self._path.unlink()
+        self._path.unlink(missing_ok=True)
 
     def close(self) -> None:
         """Close the file; what is in it stays."""
         self._file.close()
 
-    def _read(self, header: str) -> int:
+    def _read(self, header: bytes) -> int:
         """Take in what is there; returns the length of its whole lines in bytes."""
-        if not self._path.exists():
-            return 0
-        data = self._path.read_bytes()
+        self._file.seek(0)
+        data = self._file.read()
         whole = data[: data.rfind(b"\n") + 1]
         if not whole:
             return 0
-        first, *rest = whole.decode("utf-8").splitlines()
+        first, *rest = whole.splitlines(keepends=True)  # of bytes, which knows no line ends but the ASCII ones
         if first != header:
             raise UsageError(
                 f"{self._path} holds answers to other questions or of another model: remove it, or choose another file."
             )
-        for text in rest:
-            answer = json.loads(text)
-            self._answers[answer.pop("line")] = answer
-        return len(whole)
+        length = len(first)
+        for line in rest:
+            try:
+                answer = json.loads(line)
+                self._answers[answer.pop("line")] = answer
+            except (ValueError, TypeError, KeyError, AttributeError):  # a power cut: what follows is asked again
+                break
+            length += len(line)
+        return length
 
-    def _write(self, line: str) -> None:
-        self._file.write(line.encode("utf-8", "replace") + b"\n")
+    def _write(self, line: bytes) -> None:
+        self._file.write(line)
         self._file.flush()
 
 
-def fingerprint(questions: str, model: str, settings: GenerationSettings, system: str) -> str:
+def _line(values: Mapping[str, Any]) -> bytes:
+    """A line of JSON; half a surrogate pair, which a question's id may hold and UTF-8 cannot, becomes `?`."""
+    return json.dumps(values, ensure_ascii=False).encode("utf-8", "replace") + b"\n"
+
+
+def _claim(file: IO[bytes], path: Path) -> None:
+    """Hold `file` for this process until it is closed; where there are no such locks, do without."""
+    try:
+        import fcntl
+    except ImportError:
+        return
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise UsageError(f"{path} is being written by another run: let it end, or choose another file.") from error
+
+
+def fingerprint(questions: str, model: str, revision: str, settings: GenerationSettings, system: str) -> str:
     """What a run's answers depend on, as a short text."""
-    said = "\0".join((questions, model, repr(settings), system))
+    said = "\0".join((questions, model, revision, repr(settings), system))
     return hashlib.sha256(said.encode("utf-8", "surrogatepass")).hexdigest()

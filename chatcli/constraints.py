@@ -18,9 +18,11 @@ def json_schema(said: str) -> Constraint:
     """The constraint of a schema, given as JSON text or as the path of a file.
 
     Raises:
-        UsageError: there is no such file, it is no JSON, or the schema cannot be followed; names the keyword.
+        UsageError: it is empty, no file or no JSON, or the schema cannot be followed; names the keyword.
     """
     text = said
+    if not said.strip():
+        raise UsageError("--schema is empty: give a file or a JSON object.")
     if not said.lstrip().startswith(("{", "[", "true", "false")):
         try:
             text = Path(said).expanduser().read_text(encoding="utf-8-sig")
@@ -42,8 +44,10 @@ def regex(pattern: str) -> Constraint:
     """The constraint of a regular expression, which the whole answer matches.
 
     Raises:
-        UsageError: the pattern is wrong, or has look-around or back-references.
+        UsageError: the pattern is empty or wrong, or has look-around or back-references.
     """
+    if not pattern:
+        raise UsageError("--regex is empty: give a pattern, as in --regex '[0-9]+'.")
     return _checked(Constraint("regex", pattern), "--regex")
 
 
@@ -75,11 +79,16 @@ def grammar(constraint: Constraint) -> str:
 
 
 def _checked(constraint: Constraint, flag: str) -> Constraint:
-    from llguidance import LLMatcher
+    from llguidance import LLMatcher, LLTokenizer
 
-    failed, messages = LLMatcher.validate_grammar_with_warnings(grammar(constraint))
+    made = grammar(constraint)
+    failed, messages = LLMatcher.validate_grammar_with_warnings(made)
     if failed:
         lines = [line.strip() for line in messages[0].splitlines() if line.strip()]
         said = next((line for line in lines if line.startswith("error: ")), lines[0]).removeprefix("error: ")
         raise UsageError(f"{flag} cannot be followed: {said}.")
+    # What is well-formed may still be matched by no text; over single bytes that shows before a model is there.
+    matcher = LLMatcher(LLTokenizer("byte"), made, log_level=0)
+    if not any(matcher.compute_logit_bias()) or matcher.is_error():
+        raise UsageError(f"{flag} cannot be followed: there is no text that conforms to it.")
     return constraint

@@ -72,6 +72,11 @@ class Environment:
         if self.stderr_is_terminal:
             print(text, file=self.stderr, flush=True)
 
+    def warn(self, text: str) -> None:
+        """One line on stderr for people and logs, unless they want quiet."""
+        if not self.quiet:
+            print(text, file=self.stderr, flush=True)
+
 
 def _is_terminal(stream: TextIO | None) -> bool:
     """False for closed and missing streams, which `isatty` would answer with an exception."""

@@ -1,11 +1,15 @@
 # bash completion for chatcli, made by `chatcli completion bash`.
 
+# Offers what begins with $2 in the list $1. No `compgen -W`: it would run a name such as $(date).
 _chatcli_list() {
-    local place name rest
-    for place in "${CHATCLI_HOME:+$CHATCLI_HOME/state}" "${XDG_STATE_HOME:-$HOME/.local/state}/chatcli" \
-        "$HOME/Library/Application Support/chatcli"; do
+    local place name rest quoted
+    for place in "${CHATCLI_HOME:+$CHATCLI_HOME/state}" "${XDG_STATE_HOME:-${HOME-}/.local/state}/chatcli" \
+        "${HOME-}/Library/Application Support/chatcli"; do
         if [[ -n $place && -r $place/completion/$1 ]]; then
-            while IFS=$'\t' read -r name rest; do printf '%s\n' "$name"; done <"$place/completion/$1"
+            while IFS=$'\t' read -r name rest; do
+                printf -v quoted %q "$name"
+                [[ $name == "$2"* || $quoted == "$2"* ]] && COMPREPLY+=("$quoted")
+            done <"$place/completion/$1"
             return
         fi
     done
@@ -13,19 +17,19 @@ _chatcli_list() {
 
 _chatcli_command() {
     case $1 in
-    'chatcli') commands='run ask batch replay tokens completion adapters models history templates config' flags='--debug --version -h --help' argument='' ;;
+    'chatcli') commands='run ask batch replay tokens completion models adapters history templates config' flags='--debug --version -h --help' argument='' ;;
     'chatcli run') commands='' flags='-s --system -c --continue --id --no-history --temperature --top-p --top-k --min-p --repetition-penalty --seed --max-tokens --stop --overflow --think --no-think --reasoning-effort --plain --no-plain --revision --trust-remote-code -h --help' argument='list models' ;;
     'chatcli ask') commands='' flags='-f --file -t --template --truncate -o --output --json --jsonl -q --quiet --no-stream -n --answers --logprobs --schema --regex --choice --require-complete -m --model -s --system -c --continue --id --no-history --temperature --top-p --top-k --min-p --repetition-penalty --seed --max-tokens --stop --overflow --think --no-think --reasoning-effort --plain --no-plain --revision --trust-remote-code -h --help' argument='' ;;
     'chatcli batch') commands='' flags='-o --output --overwrite -m --model -s --system --temperature --top-p --top-k --min-p --repetition-penalty --seed --max-tokens --stop --think --no-think --reasoning-effort --revision -h --help' argument='files' ;;
     'chatcli replay') commands='' flags='-h --help' argument='list conversations' ;;
     'chatcli tokens') commands='' flags='-m --model --chat --ids --revision --trust-remote-code -h --help' argument='' ;;
     'chatcli completion') commands='' flags='--install -h --help' argument='bash zsh fish powershell' ;;
+    'chatcli models') commands='show' flags='-h --help' argument='' ;;
+    'chatcli models show') commands='' flags='--json -h --help' argument='list models' ;;
     'chatcli adapters') commands='show match render' flags='--json -h --help' argument='' ;;
     'chatcli adapters show') commands='' flags='--json -h --help' argument='list adapters' ;;
     'chatcli adapters match') commands='' flags='--json -h --help' argument='list models' ;;
     'chatcli adapters render') commands='' flags='-h --help' argument='list adapters' ;;
-    'chatcli models') commands='show' flags='-h --help' argument='' ;;
-    'chatcli models show') commands='' flags='--json -h --help' argument='list models' ;;
     'chatcli history') commands='show search export import rm prune title path' flags='-n --limit --json -h --help' argument='' ;;
     'chatcli history show') commands='' flags='--json -h --help' argument='list conversations' ;;
     'chatcli history search') commands='' flags='-n --limit --json -h --help' argument='' ;;
@@ -114,10 +118,11 @@ _chatcli_value() {
         mapfile -t COMPREPLY < <(compgen -f -- "$2")
         ;;
     'list models')
-        mapfile -t COMPREPLY < <(compgen -W "$(_chatcli_list models)" -- "$2"; compgen -d -S / -- "$2")
+        _chatcli_list models "$2"
+        mapfile -t -O "${#COMPREPLY[@]}" COMPREPLY < <(compgen -d -S / -- "$2")
         [[ ${COMPREPLY[0]} == */ ]] && compopt -o nospace
         ;;
-    list\ *) mapfile -t COMPREPLY < <(compgen -W "$(_chatcli_list "${1#list }")" -- "$2") ;;
+    list\ *) _chatcli_list "${1#list }" "$2" ;;
     ?*) mapfile -t COMPREPLY < <(compgen -W "$1" -- "$2") ;;
     esac
 }

@@ -28,7 +28,10 @@ def test_a_line_is_a_text_a_prompt_or_messages() -> None:
     assert found == [
         Request(1, Conversation((brief, Message("user", "你好"))), BASE),
         Request(
-            3, Conversation((Message("user", "x"),)), GenerationSettings(temperature=0.5, seed=1, max_new_tokens=5), 7
+            3,
+            Conversation((Message("user", "x"),)),
+            GenerationSettings(temperature=0.5, seed=1, max_new_tokens=5),
+            {"id": 7},
         ),
         Request(4, Conversation((brief, Message("user", "a"), Message("assistant", "b"), Message("user", "c"))), BASE),
     ]
@@ -60,6 +63,11 @@ def test_a_line_that_cannot_be_asked_is_refused_alone(line: str, said: str) -> N
     assert isinstance(good, Request) and good.line == 2
 
 
+def test_a_line_keeps_what_its_author_knows_it_by() -> None:
+    good, refused = lines({"prompt": "x", "id": [1], "metadata": {"k": 2}}, {"promt": "x", "metadata": 3})
+    assert (good.named, refused.named) == ({"id": [1], "metadata": {"k": 2}}, {"metadata": 3})
+
+
 def test_a_journal_cut_at_any_byte_goes_on_with_the_whole_answers(tmp_path: Path) -> None:
     target, journal_file = tmp_path / "out.jsonl", tmp_path / "out.jsonl.part"
     journal = Journal(target, "f")
@@ -81,14 +89,54 @@ def test_a_journal_cut_at_any_byte_goes_on_with_the_whole_answers(tmp_path: Path
         assert not journal_file.exists()
 
 
+def test_an_answer_may_hold_any_character_and_is_there_after_a_kill(tmp_path: Path) -> None:
+    odd = {"id": "\ud800", "text": "a\u2028b\x85c\u2029d\r\n\x1ce"}
+    journal = Journal(tmp_path / "out.jsonl", "f")
+    journal.add(1, odd)
+    journal.close()
+    again = Journal(tmp_path / "out.jsonl", "f")
+    assert again.done == {1}
+    again.finish()
+    written = (tmp_path / "out.jsonl").read_bytes().removesuffix(b"\n")
+    assert b"\n" not in written
+    assert json.loads(written) == {"line": 1, "id": "?", "text": odd["text"]}
+
+
+def test_what_a_power_cut_spoiled_is_asked_again(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "out.jsonl", "f")
+    journal.add(1, {"text": "a"})
+    journal.close()
+    with (tmp_path / "out.jsonl.part").open("ab") as file:
+        file.write(b"\0\0\0\n" + b'{"line": 3, "text": "c"}\n')
+    again = Journal(tmp_path / "out.jsonl", "f")
+    assert again.done == {1}
+    again.add(2, {"text": "b"})
+    again.finish()
+    assert [json.loads(line)["text"] for line in (tmp_path / "out.jsonl").read_text().splitlines()] == ["a", "b"]
+
+
+def test_two_runs_never_write_the_same_journal(tmp_path: Path) -> None:
+    first = Journal(tmp_path / "out.jsonl", "f")
+    with pytest.raises(UsageError, match="another run"):
+        Journal(tmp_path / "out.jsonl", "f")
+    first.add(1, {"text": "a"})
+    first.close()
+    assert Journal(tmp_path / "out.jsonl", "f").done == {1}
+
+
+def test_answers_of_another_revision_or_model_are_not_mixed() -> None:
+    one = fingerprint("a", "m", "", BASE, "")
+    assert len({one, fingerprint("a", "m", "v2", BASE, ""), fingerprint("a", "n", "", BASE, "")}) == 3
+
+
 def test_a_journal_of_other_questions_is_not_touched(tmp_path: Path) -> None:
-    first = Journal(tmp_path / "out.jsonl", fingerprint("a", "m", BASE, ""))
+    first = Journal(tmp_path / "out.jsonl", fingerprint("a", "m", "", BASE, ""))
     first.add(1, {"error": "no"})
     assert first.failed == 1
     first.close()
     kept = (tmp_path / "out.jsonl.part").read_bytes()
     with pytest.raises(UsageError, match="other questions"):
-        Journal(tmp_path / "out.jsonl", fingerprint("b", "m", BASE, ""))
+        Journal(tmp_path / "out.jsonl", fingerprint("b", "m", "", BASE, ""))
     assert (tmp_path / "out.jsonl.part").read_bytes() == kept
     with pytest.raises(UsageError, match="cannot be written"):
         Journal(tmp_path / "no" / "out.jsonl", "f")

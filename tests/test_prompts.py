@@ -51,7 +51,7 @@ def test_a_missing_value_and_an_unknown_one_are_named(tmp_path: Path) -> None:
         fill(greeting, {}, "")
     with pytest.raises(UsageError, match="has no whom: it has who"):
         fill(greeting, {"whom": "x"}, "")
-    with pytest.raises(UsageError, match="'input' is undefined"):
+    with pytest.raises(UsageError, match="needs an input: pipe it in"):
         fill(named("commit", tmp_path), {}, "")
 
 

@@ -1,4 +1,4 @@
-"""Every example of the README runs, as it stands, in a real terminal."""
+"""Every example of the README and of the pages behind it runs, as it stands, in a real terminal."""
 
 from __future__ import annotations
 
@@ -24,11 +24,14 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
+PAGES = (README, *((ROOT / "docs" / page).read_text(encoding="utf-8") for page in ("scripts.md", "adapters.md")))
+
+
 def examples() -> list[str]:
-    """The lines of the block under "What people do most", without their comments."""
-    block = re.search(r"## What people do most\n\n```sh\n(.*?)```", README, re.DOTALL)
-    assert block
-    return [line.partition(" #")[0].rstrip() for line in block[1].splitlines()]
+    """Every line of the pages' shell blocks, without comments; the two lines that install are run by hand and by CI."""
+    blocks = [block for page in PAGES for block in re.findall(r"^```sh\n(.*?)```", page, re.DOTALL | re.MULTILINE)]
+    lines = [re.sub(r"\s+# .*", "", line) for block in blocks for line in block.splitlines()]
+    return [line for line in lines if line and "venv" not in line]
 
 
 @pytest.fixture(scope="module")
@@ -47,6 +50,7 @@ def home(tmp_path_factory: pytest.TempPathFactory, make_checkpoint: Callable[...
     (home / "notes.txt").write_text("one\n")
     subprocess.run(["git", "add", "notes.txt"], cwd=home, check=True)
     (home / "notes.txt").write_text("two\n")
+    (home / "questions.jsonl").write_text('"How do I leave?"\n{"id": 7, "prompt": "Name a river.", "max_tokens": 5}\n')
     return home
 
 
@@ -82,7 +86,8 @@ def test_the_example_runs(line: str, home: Path, surroundings: dict[str, str]) -
 
 
 def test_the_tree_of_the_readme_is_the_tree() -> None:
-    drawn = set(re.findall(r"^ .{7}([a-z_]+(?:\.py|/)) ", README, re.MULTILINE))
+    tree = README[README.index("    chatcli/\n") : README.index("    completions/")]
+    drawn = set(re.findall(r"^ .{7}([a-z_]+(?:\.py|/)) ", tree, re.MULTILINE))
     package = ROOT / "chatcli"
     there = {p.name + ("/" if p.is_dir() else "") for p in package.iterdir() if not p.name.startswith(("_", "."))}
     assert drawn == there - {"py.typed"}

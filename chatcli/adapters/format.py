@@ -132,7 +132,7 @@ def chat_format(checkpoint: Checkpoint, tokenizer: Tokenizer, table: Table) -> C
         match=found,
         templates=templates,
         tokenizer=tokenizer,
-        control=_control(tokenizer, tokens, "".join(templates.named.values())),
+        control=_control(tokenizer, tokens, "".join((*templates.named.values(), *row.stop_tokens, *row.reasoning))),
         variables=dict(tokens.named),
         end=_ids(tokenizer, ends) | declared_ends(checkpoint, special.values()),
         stop=row.stop,
@@ -157,9 +157,15 @@ def specials(tokenizer: Tokenizer) -> dict[str, int]:
     return {token.content: number for number, token in tokenizer.get_added_tokens_decoder().items() if token.special}
 
 
-def _control(tokenizer: Tokenizer, tokens: SpecialTokens, templates: str) -> frozenset[str]:
-    """What a person must not be able to type; tokenizers of our own recognise only what templates write."""
-    return tokenizer.control if isinstance(tokenizer, PieceTokenizer) else tokens.control(templates)
+def _control(tokenizer: Tokenizer, tokens: SpecialTokens, written: str) -> frozenset[str]:
+    """What a person must not be able to type; tokenizers of our own recognise only what templates write.
+
+    `written` is all that the templates and the row say. A tokenizer that was converted may have special tokens of
+    which the checkpoint's files say nothing.
+    """
+    if isinstance(tokenizer, PieceTokenizer):
+        return tokenizer.control
+    return tokens.control(written) | specials(tokenizer).keys()
 
 
 def _each_id(tokenizer: Tokenizer, texts: Sequence[str]) -> tuple[int, ...]:

@@ -16,8 +16,9 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from chatcli.adapters.template import TemplateRefusal, render
 from chatcli.config import FROM_THE_MODEL, check
-from chatcli.errors import ConfigError, UsageError
+from chatcli.errors import BrokenCheckpoint, ConfigError, UsageError
 from chatcli.generation import GenerationSettings
 from chatcli.streaming.cleanup import CLEANUPS
 
@@ -111,7 +112,7 @@ def read_row(name: str, said: object, file: Path, under: Adapter | None = None, 
 
 
 def check_template(row: Adapter, file: Path) -> None:
-    """See that a row's template exists and that Jinja can read it.
+    """See that a row's template exists, that Jinja can read it, and that it can write a plain question.
 
     Raises:
         ConfigError: it cannot; the text names file, row and, for a mistake in Jinja, the line.
@@ -122,17 +123,22 @@ def check_template(row: Adapter, file: Path) -> None:
 
     from chatcli.adapters.sandbox import environment
 
+    where = f"{file}: row {row.name}: template"
+    called = "its text" if _is_text(row.template) else row.template
     try:
         environment().from_string(row.template_text)
+        render(row.template_text, [{"role": "user", "content": "?"}])
+    except TemplateRefusal:
+        pass
+    except BrokenCheckpoint as error:
+        cause = error.__cause__ or "it runs without end"
+        raise ConfigError(f"{where}: {called} fails with a plain question: {cause}.") from error
     except FileNotFoundError as error:
-        raise ConfigError(f"{file}: row {row.name}: template: there is no file {row.template} beside it.") from error
+        raise ConfigError(f"{where}: there is no file {row.template} beside it.") from error
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{file}: row {row.name}: template: {row.template} cannot be read: {error}.") from error
+        raise ConfigError(f"{where}: {row.template} cannot be read: {error}.") from error
     except TemplateSyntaxError as error:
-        where = "" if _is_text(row.template) else f" of {row.template}"
-        raise ConfigError(
-            f"{file}: row {row.name}: template: line {error.lineno}{where} is no Jinja: {error.message}."
-        ) from error
+        raise ConfigError(f"{where}: line {error.lineno} of {called} is no Jinja: {error.message}.") from error
 
 
 def _checked(name: str, key: str, value: object, keys: Collection[str]) -> object:

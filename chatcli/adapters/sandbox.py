@@ -6,11 +6,14 @@ Only imported when a template is rendered: Jinja costs 60 ms. It knows no messag
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterable, Sized
 from datetime import datetime
+from functools import wraps
 from typing import Any
 
 from jinja2 import TemplateRuntimeError, nodes, utils
+from jinja2.compiler import CodeGenerator, Frame
 from jinja2.exceptions import SecurityError, TemplateError
 from jinja2.ext import Extension, loopcontrols
 from jinja2.parser import Parser
@@ -18,6 +21,11 @@ from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 _LARGEST = 4_000_000
+"""The largest product, and the largest number that a text may be padded, indented or cut by."""
+_LONGEST = 100_000_000
+"""The longest text or list that may be put together: far above any message, far below what fills a memory."""
+_WIDE = re.compile(r"%[-+ #0]*(\*|\d{7})|\{[^{}]*:[^{}]*(\{|\d{7})")
+"""A field of a format, for `%` or `str.format`, that is very wide or has an argument for its width."""
 
 
 class Refusal(TemplateError):
@@ -39,19 +47,102 @@ class Generation(Extension):
         return caller()
 
 
-class Sandbox(ImmutableSandboxedEnvironment):
-    """`*` and `**` cannot fill the memory: one call into C is not stopped by any time limit."""
+class _Code(CodeGenerator):
+    """Writes `~` as a call of `Sandbox.joined`."""
 
-    intercepted_binops = frozenset({"*", "**"})
+    def visit_Concat(self, node: nodes.Concat, frame: Frame) -> None:  # noqa: N802
+        """One join of all that is joined."""
+        self.write("environment.joined((")
+        for part in node.nodes:
+            self.visit(part, frame)
+            self.write(", ")
+        self.write("))")
+
+
+class Sandbox(ImmutableSandboxedEnvironment):
+    """Multiplies, pads and joins nothing that would fill the memory: one call into C is not stopped by a time limit."""
+
+    intercepted_binops = frozenset({"*", "**", "+", "%"})
+    code_generator_class = _Code
 
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
-        """Multiply, unless the product would be absurdly large."""
+        """Compute, unless the outcome would be absurdly large."""
         if operator == "**" and any(isinstance(v, (int, float)) and abs(v) > 1_000 for v in (left, right)):
             raise TemplateRuntimeError("a power that large is not computed")
-        for text, times in ((left, right), (right, left)):
-            if isinstance(text, (str, list, tuple)) and isinstance(times, int) and len(text) * times > _LARGEST:
-                raise TemplateRuntimeError("a text that long is not made")
+        if operator == "*":
+            for text, times in ((left, right), (right, left)):
+                if isinstance(text, (str, list, tuple)) and isinstance(times, int):
+                    _check_length(len(text) * times, _LARGEST)
+        if operator == "+" and isinstance(left, Sized) and isinstance(right, Sized):
+            _check_length(len(left) + len(right))
+        if operator == "%" and isinstance(left, str):
+            _check_format(left)
         return super().call_binop(context, operator, left, right)
+
+    def call(__self, __context: Context, __obj: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: N805
+        """Call, unless a text's own method would make an absurdly long one of it."""
+        text, name = getattr(__obj, "__self__", None), getattr(__obj, "__name__", "")
+        if isinstance(text, str):
+            _check_method(text, name, args)
+        return super().call(__context, __obj, *args, **kwargs)
+
+    def wrap_str_format(self, value: Any) -> Callable[..., str] | None:
+        """As Jinja, which replaces the formatting methods of `str` by its own, unless a field would be very wide."""
+        wrapped = super().wrap_str_format(value)
+        if wrapped:
+            _check_format(value.__self__)
+        return wrapped
+
+    def joined(self, parts: Iterable[object]) -> str:
+        """What `~` makes of its operands."""
+        texts = [str(part) for part in parts]
+        _check_length(sum(map(len, texts)))
+        return "".join(texts)
+
+
+def _check_length(length: int, longest: int = _LONGEST) -> None:
+    if length > longest:
+        raise TemplateRuntimeError("a text that long is not made")
+
+
+def _check_format(text: str) -> None:
+    if _WIDE.search(text):
+        raise TemplateRuntimeError("a field that wide is not made")
+
+
+def _check_method(text: str, name: str, args: tuple[Any, ...]) -> None:
+    """Refuse what a method of `str` would take too much memory for."""
+    if name == "join" and args and isinstance(args[0], Sized):
+        _check_length(len(text) * len(args[0]))
+    elif name == "replace" and len(args) > 1 and all(isinstance(each, str) for each in args[:2]):
+        found = text.count(args[0])
+        times = min(found, args[2]) if len(args) > 2 and args[2] >= 0 else found
+        _check_length(len(text) + times * len(args[1]))
+    else:
+        _check_numbers(args)
+
+
+def _check_numbers(args: Iterable[object]) -> None:
+    _check_length(max((each for each in args if isinstance(each, int)), default=0), _LARGEST)
+
+
+def _bounded(name: str, filter_: Callable[..., Any]) -> Callable[..., Any]:
+    """A filter of Jinja's that fills no memory."""
+
+    @wraps(filter_)  # with the mark by which Jinja knows what to pass first
+    def bounded(first: Any, /, *args: Any, **kwargs: Any) -> Any:
+        if name == "join":
+            args = (list(args[0]), *args[1:])
+            _check_method(str(args[1]) if len(args) > 1 else str(kwargs.get("d", "")), name, args[:1])
+        elif name == "replace":
+            _check_method(str(args[0]), name, (str(args[1]), str(args[2]), *args[3:]))
+        elif name == "format":
+            _check_format(str(first))
+        else:
+            _check_numbers((*args, *kwargs.values()))
+        return filter_(first, *args, **kwargs)
+
+    return bounded
 
 
 class Namespace(utils.Namespace):
@@ -110,6 +201,8 @@ def environment() -> Sandbox:
     """The environment that chat templates are written for."""
     made = Sandbox(trim_blocks=True, lstrip_blocks=True, extensions=[Generation, loopcontrols])
     made.filters["tojson"] = tojson
+    bounded = ("batch", "center", "format", "indent", "join", "replace", "slice", "tojson")
+    made.filters |= {name: _bounded(name, made.filters[name]) for name in bounded}
     made.globals.update(
         raise_exception=raise_exception, strftime_now=strftime_now, dict=Dictionary(), namespace=Namespace
     )

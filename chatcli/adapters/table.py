@@ -39,7 +39,7 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """The row that applies; `reason` says why, for people, and `by` for code: flag, name, base or model_type.
+    """The row that applies; `reason` says why, for people, and `by` for code: name, base or model_type.
 
     `candidates` are all rows that the name fits and config.json allows, the best first.
     """
@@ -56,7 +56,7 @@ class Match:
         Not a base model; and not one that only its `model_type` brought here, unless all of the type chat:
         "llama" is also what base models are called.
         """
-        return self.by in ("flag", "name") or self.adapter.always_chats
+        return self.by == "name" or (self.by == "model_type" and self.adapter.always_chats)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,18 +78,13 @@ class Table:
         hint = f"did you mean {names[close[0]].name}?" if close else "chatcli adapters lists them."
         raise UsageError(f"There is no adapter {name}: {hint}")
 
-    def match(self, name: str, model_type: str = "", flag: str = "") -> Match | None:
+    def match(self, name: str, model_type: str = "") -> Match | None:
         """The row for a model, or None where no row knows it.
 
-        First what the person says (`flag`, a row's name). Else the most specific pattern that fits the
-        name, among the rows that config.json's `model_type` allows: those that list it and those that list
-        none, or all where no row lists it. Else the one row that lists the type, if it is one.
-
-        Raises:
-            UsageError: the flag names no row.
+        The most specific pattern that fits the name, among the rows that config.json's `model_type` allows:
+        those that list it and those that list none, or all where no row lists it. Else the one row that lists
+        the type, if it is one.
         """
-        if flag:
-            return Match(self.row(flag), "it was asked for", "flag")
         listing = [row for row in self.rows if model_type and model_type in row.model_type]
         said = f'config.json says "{model_type}"'
         if found := self.candidates(name, model_type):
@@ -106,12 +101,14 @@ class Table:
         """The rows that a name fits, of those that the `model_type` allows, the most specific first.
 
         The one with more letters is the more specific; of equal ones, the one that fits further to the left. Rows
-        that know the name as a base model's come last: fine-tunes carry the names of what they are made from.
+        that know the name as a base model's come last: fine-tunes carry the names of what they are made from. A
+        folder may have its model's owner in front, as in "TheBloke_Llama-2-7B-Chat-GPTQ".
         """
         listed = any(model_type in row.model_type for row in self.rows)
         allowed = [r for r in self.rows if not listed or not r.model_type or model_type in r.model_type]
-        last = _last_part(name)
-        fitting = [_best(row, last) for row in allowed]
+        last = _last_part(name).lower()
+        starts = {0, last.find("_") + 1}
+        fitting = [_best(row, _folded(last), starts) for row in allowed]
         return tuple(sorted((c for c in fitting if c), key=lambda c: (c.base, c.rank)))
 
     def examples(self) -> tuple[str, ...]:
@@ -123,7 +120,8 @@ def ties(rows: tuple[Adapter, ...]) -> list[tuple[str, str, str]]:
     """Pairs of rows that could fit one name equally well, each with the pattern of the second.
 
     Equal specificity means the same letters at the same places, so it takes two patterns with the same letters.
-    Patterns of base models give way to others, so only two of a kind can tie.
+    Patterns of base models give way to others, so only two of a kind can tie. That two rows are for different
+    model_types does not help: a name may be all that is known.
     """
     seen: dict[tuple[bool, str], list[Adapter]] = {}
     found = []
@@ -131,20 +129,20 @@ def ties(rows: tuple[Adapter, ...]) -> list[tuple[str, str, str]]:
         for base, pattern in (*((False, p) for p in row.match), *((True, p) for p in row.base)):
             letters = "".join(_compiled(pattern)[0])
             for other in seen.setdefault((base, letters), []):
-                shared = set(row.model_type) & set(other.model_type)
-                if other is not row and (shared or not row.model_type or not other.model_type):
+                if other is not row:
                     found.append((other.name, row.name, pattern))
             seen[base, letters].append(row)
     return found
 
 
-def _best(row: Adapter, name: str) -> Candidate | None:
-    """The most specific of a row's patterns that fit."""
+def _best(row: Adapter, name: str, starts: set[int]) -> Candidate | None:
+    """The most specific of a row's patterns that fit the name from one of the `starts` on."""
     fitting = [
         Candidate(row, pattern, base, places)
         for base, patterns in ((False, row.match), (True, row.base))
         for pattern in patterns
-        if (places := _fit(pattern, name)) is not None
+        for start in starts
+        if (places := _fit(pattern, name, start)) is not None
     ]
     return min(fitting, key=lambda candidate: candidate.rank, default=None)
 
@@ -157,14 +155,14 @@ def _last_part(name: str) -> str:
     """What a name calls the model: no owner, no folders; a folder of the Hub's cache by its repository."""
     parts = [part for part in name.replace("\\", "/").split("/") if part not in ("", ".")]
     cached = [part for part in parts if part.startswith("models--")]
-    last = cached[-1].rpartition("--")[2] if cached else parts[-1] if parts else ""
-    return _folded(last)
+    return cached[-1].rpartition("--")[2] if cached else parts[-1] if parts else ""
 
 
-def _fit(pattern: str, name: str) -> tuple[int, ...] | None:
-    """Where the letters of a pattern stand in a name that it fits, as far to the left as they can."""
+def _fit(pattern: str, name: str, start: int) -> tuple[int, ...] | None:
+    """Where the letters of a pattern stand in a name that it fits from `start`, as far to the left as they can."""
     runs, expression = _compiled(pattern)
-    found = all(run in name for run in runs) and re.fullmatch(expression, name, re.DOTALL)
+    # Most patterns are not in the name at all, and to see that is cheaper than to compile them.
+    found = all(run in name for run in runs) and re.compile(expression, re.DOTALL).fullmatch(name, start)
     if not found:
         return None
     return tuple(chain.from_iterable(range(*found.span(i)) for i in range(1, found.re.groups + 1)))
@@ -189,14 +187,15 @@ def shipped() -> Table:
 def load_table(folder: Path) -> Table:
     """Our table under a person's own: rows of adapters.toml in the `folder` of their configuration.
 
-    A row of a new name is added; what one of our names says goes over what our row says, key by key.
+    A row of a new name is added; what one of our names, in any case, says goes over what our row says, key by key.
 
     Raises:
         ConfigError: the file has a mistake; the text names file, row and key.
     """
     file = adapters_file(folder)
-    own = _read(file)
     rows = {row.name: row for row in shipped().rows}
+    ours = {_folded(name): name for name in rows}
+    own = {ours.get(_folded(name), name): said for name, said in _read(file).items()}
     for name, said in own.items():
         row = read_row(name, said, file, rows.get(name))
         rows[name] = replace(row, folder=folder) if "template" in said else row

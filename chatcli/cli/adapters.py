@@ -85,22 +85,17 @@ def adapters_match(
     config, table = load(environment), _table(environment)
     name = full_name(model, config)
     checkpoint = local_checkpoint(model, config, environment)
-    model_type = checkpoint.model_type if checkpoint else ""
-    found = table.match(name, model_type)
-    known = (
-        f'config.json of {checkpoint.folder} says "{model_type}"'
-        if checkpoint
-        else "the name alone: no config.json of it is on this machine"
-    )
+    family = checkpoint.family if checkpoint else ""
+    found = table.match(name, family)
     said: dict[str, Any] = {
         "model": name,
-        "judged_by": known,
+        "judged_by": _evidence(checkpoint),
         "row": found.adapter.name if found else None,
-        "reason": found.reason if found else "no row fits the name" + (" and the model_type" if model_type else ""),
-        "template": _template_of(checkpoint, table) if checkpoint else _template_by_name(found),
+        "reason": found.reason if found else "no row fits the name" + (" and the model_type" if family else ""),
+        "template": _template_of(checkpoint, found) if checkpoint else _template_by_name(found),
         "candidates": [
             {"row": c.adapter.name, "pattern": c.pattern, "letters": len(c.places), "base": c.base}
-            for c in table.candidates(name, model_type)
+            for c in table.candidates(name, family)
         ],
     }
     if as_json:
@@ -114,6 +109,15 @@ def adapters_match(
         for line in columns([_candidate(each) for each in said["candidates"]]):
             print(f"  {line}")
     return 0
+
+
+def _evidence(checkpoint: Checkpoint | None) -> str:
+    """What a match is judged by beside the name."""
+    if not checkpoint:
+        return "the name alone: no config.json of it is on this machine"
+    told = f'config.json of {checkpoint.folder} says "{checkpoint.model_type}"'
+    family = checkpoint.family
+    return told if family == checkpoint.model_type else f"{told}, and its files that it is {family}"
 
 
 def _candidate(said: Mapping[str, Any]) -> tuple[str, str, str]:
@@ -174,18 +178,18 @@ def _templates(name: str, environment: Environment) -> tuple[Templates, dict[str
     except UsageError as error:
         if not checkpoint:
             raise UsageError(f"{str(error).rstrip('.')}; and no model of that name is on this machine.") from error
-        templates = choose_templates(checkpoint, table.match(checkpoint.name, checkpoint.model_type))
+        templates = choose_templates(checkpoint, table.match(checkpoint.name, checkpoint.family))
         return templates, dict(special_tokens(checkpoint).named)
     if not row.template:
         raise UsageError(f"The row {row.name} has no template of its own: name a model's folder instead.")
     return Templates({"default": row.template_text}, row.template), {}
 
 
-def _template_of(checkpoint: Checkpoint, table: Table) -> str:
+def _template_of(checkpoint: Checkpoint, found: Match | None) -> str:
     from chatcli.adapters.prompt import choose_templates
 
     try:
-        return choose_templates(checkpoint, table.match(checkpoint.name, checkpoint.model_type)).origin
+        return choose_templates(checkpoint, found).origin
     except NotAChatModel:
         return "none: a base model has no chat format"
 
@@ -208,7 +212,7 @@ def _for_example(row: Adapter) -> str:
 def _as_json(row: Adapter) -> dict[str, Any]:
     said = {key: getattr(row, key) for key in type(row).__slots__ if key not in ("folder", "defaults")}
     said["template"] = _template_name(row)
-    said["parameters"] = dict(row.parameters)
+    said |= {key: dict(value) for key, value in said.items() if isinstance(value, Mapping)}
     said["defaults"] = {key: value for key, value in asdict(row.defaults).items() if value is not None}
     return {key: list(value) if isinstance(value, tuple) else value for key, value in said.items()}
 

@@ -30,14 +30,16 @@ def ask(
         list[str] | None, typer.Option("--file", "-f", help="Read a text file in; may be given several times.")
     ] = None,
     template: Annotated[
-        str, typer.Option("--template", "-t", help="Fill a prompt template; words like name=value fill its gaps.")
-    ] = "",
+        str | None,
+        typer.Option("--template", "-t", help="Fill a prompt template; words like name=value fill its gaps."),
+    ] = None,
     truncate: Annotated[
-        str, typer.Option(metavar="head|tail|middle", help="Which part of too long an input may be left out.")
-    ] = "",
+        str | None, typer.Option(metavar="head|tail|middle", help="Which part of too long an input may be left out.")
+    ] = None,
     output: Annotated[
-        str, typer.Option("--output", "-o", help="Write the answer to a file, whole or not at all.")
-    ] = "",
+        str | None,
+        typer.Option("--output", "-o", help="Write the answer to a file, whole or not at all; `-` is standard output."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the answer as one JSON object.")] = False,
     as_jsonl: Annotated[bool, typer.Option("--jsonl", help="Print events as they come, a JSON object a line.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No notes and no progress.")] = False,
@@ -48,10 +50,10 @@ def ask(
         typer.Option(min=0, max=20, help="Probabilities of the tokens and of that many others; with --json."),
     ] = None,
     schema: Annotated[
-        str, typer.Option(metavar="FILE|JSON", help="Hold the answer to a JSON schema, in a file or as text.")
-    ] = "",
-    regex: Annotated[str, typer.Option(help="Hold the answer to a regular expression.")] = "",
-    choice: Annotated[str, typer.Option(metavar="A,B,C", help="The answer is one of these.")] = "",
+        str | None, typer.Option(metavar="FILE|JSON", help="Hold the answer to a JSON schema, in a file or as text.")
+    ] = None,
+    regex: Annotated[str | None, typer.Option(help="Hold the answer to a regular expression.")] = None,
+    choice: Annotated[str | None, typer.Option(metavar="A,B,C", help="The answer is one of these.")] = None,
     require_complete: Annotated[
         bool, typer.Option("--require-complete", help="Exit with 6 where a limit cut the answer.")
     ] = False,
@@ -64,20 +66,24 @@ def ask(
     """
     from chatcli.cli.forms import Form
     from chatcli.cli.opening import open_session
-    from chatcli.cli.question import compose
+    from chatcli.cli.question import PARTS, compose
     from chatcli.config import load
 
-    environment = real_environment()
+    environment = replace(real_environment(), quiet=quiet)
     config = load(environment, talk.flags)
     constraint = _constraint(schema, regex, choice)
+    if truncate is not None and truncate not in PARTS:
+        raise UsageError(
+            f"--truncate cannot be {truncate or 'empty'}: it must be {', '.join(PARTS[:-1])} or {PARTS[-1]}."
+        )
     form = Form.of(as_json=as_json, as_jsonl=as_jsonl, whole=no_stream, output=output)
     if logprobs is not None and not form.structured:
         raise UsageError("--logprobs needs --json or --jsonl: there is no place for numbers in a text.")
     question = compose(prompt or [], environment, files=files or (), template=template)
-    environment = replace(environment, plain=bool(config.value("plain") or constraint), quiet=quiet)
+    environment = replace(environment, plain=bool(config.value("plain") or constraint))
     session = open_session(environment, config, talk)
     session.settings = replace(session.settings, constraint=constraint, top_logprobs=logprobs)
-    text = _fitting(question, truncate, session, environment) if truncate else question.text
+    text = question.text if truncate is None else _fitting(question, truncate, session, environment)
     with form.writing(environment) as show:
         for number in range(answers):
             with closing(session.retry(_reseeded(session, number)) if number else session.say(text)) as events:
@@ -88,28 +94,27 @@ def ask(
     return 0
 
 
-def _constraint(schema: str, regex: str, choice: str) -> Constraint | None:
+def _constraint(schema: str | None, regex: str | None, choice: str | None) -> Constraint | None:
+    """What the answer is held to; a flag that was given, empty too, never means "nothing"."""
     from chatcli import constraints
 
-    if sum(map(bool, (schema, regex, choice))) > 1:
+    if 3 - (schema, regex, choice).count(None) > 1:
         raise UsageError("An answer can be held to one thing only: --schema, --regex or --choice.")
-    if schema:
+    if schema is not None:
         return constraints.json_schema(schema)
-    if regex:
+    if regex is not None:
         return constraints.regex(regex)
-    return constraints.choice([each.strip() for each in choice.split(",")]) if choice else None
+    return None if choice is None else constraints.choice([each.strip() for each in choice.split(",")])
 
 
 def _fitting(question: Question, part: str, session: Session, environment: Environment) -> str:
     """The question's text with what does not fit left out of `part`, as the person allowed."""
-    from chatcli.cli.question import PARTS, shortened
+    from chatcli.cli.question import shortened
     from chatcli.conversation import Message
     from chatcli.engines.deferred import DeferredEngine
     from chatcli.engines.overflow import room
     from chatcli.render.progress import shown_while
 
-    if part not in PARTS:
-        raise UsageError(f"--truncate cannot be {part}: it must be {', '.join(PARTS[:-1])} or {PARTS[-1]}.")
     engine = session.engine
     if isinstance(engine, DeferredEngine):
         shown_while(engine.wait(), environment)
@@ -118,7 +123,7 @@ def _fitting(question: Question, part: str, session: Session, environment: Envir
         question, part, lambda whole: engine.count(session.conversation.add(Message("user", whole))) <= limit
     )
     if missing:
-        environment.note(f"chatcli: {missing} characters of the input are left out ({part}): it is too long.")
+        environment.warn(f"chatcli: {missing} characters of the input are left out ({part}): it is too long.")
     return text
 
 

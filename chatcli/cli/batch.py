@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from chatcli.cli.options import Talk, talking
+from chatcli.cli.output import target_of
 from chatcli.environment import Environment, real_environment
 from chatcli.errors import EngineError, UsageError
 
@@ -39,18 +40,20 @@ def batch(
 
     environment = real_environment()
     loaded = config.load(environment, talk.flags)
-    target = Path(output).expanduser()
+    target = target_of(output)
+    if target.exists() and not target.is_file():
+        raise UsageError(f"{target} is no file: answers that can be gone on with need one.")
     if target.exists() and not overwrite:
         raise UsageError(f"{target} is there already: choose another file, or replace it with --overwrite.")
     questions = _questions(file, environment)
     settings, prompt = loaded.generation_settings(), str(loaded.value("system") or "")
     asked = list(batches.read(questions, settings, prompt))
     name = full_name(str(loaded.value("model") or guide.NAME), loaded)
-    journal = batches.Journal(target, batches.fingerprint(questions, name, settings, prompt))
+    journal = batches.Journal(target, batches.fingerprint(questions, name, talk.revision, settings, prompt))
     with closing(journal):
         for line in asked:
             if isinstance(line, batches.Refused) and line.line not in journal.done:
-                journal.add(line.line, _named(line.id, error=line.error))
+                journal.add(line.line, {**line.named, "error": line.error})
         waiting = [line for line in asked if isinstance(line, batches.Request) and line.line not in journal.done]
         if waiting:
             try:
@@ -90,7 +93,7 @@ def _answer(waiting: list[Request], engine: DeferredEngine, journal: Journal, en
         answers: Iterable[Answer] = local.answer_together([(each.conversation, each.settings) for each in waiting])
         for number, answer in enumerate(answers, 1):
             request = waiting[answer.index]
-            journal.add(request.line, _named(request.id, **_told(answer)))
+            journal.add(request.line, {**request.named, **_told(answer)})
             progress.show(Progress("answering", number, len(waiting), "questions"))
     finally:
         progress.clear()
@@ -102,8 +105,3 @@ def _told(answer: Answer) -> dict[str, Any]:
     if answer.error:
         return {"error": str(answer.error)}
     return {"text": answer.message.text, "reasoning": answer.message.reasoning, **ending_object(answer.finished)}
-
-
-def _named(own: Any, **said: Any) -> dict[str, Any]:
-    """An answer under the line's own id, where it has one."""
-    return said if own is None else {"id": own, **said}

@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import io
 import json
-import os
-import tempfile
 from collections.abc import Callable, Generator, Iterable
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+from chatcli.cli.output import target_of, write_whole
 from chatcli.environment import Environment
 from chatcli.errors import UsageError
 from chatcli.generation import Event, Finished, Progress
@@ -34,18 +33,19 @@ class Form:
     """How answers are written, and the file that they go to, if any."""
 
     kind: Literal["stream", "whole", "json", "jsonl"]
-    output: str = ""
+    output: Path | None = None
 
     @classmethod
-    def of(cls, *, as_json: bool, as_jsonl: bool, whole: bool, output: str) -> Form:
-        """The form that the flags ask for.
+    def of(cls, *, as_json: bool, as_jsonl: bool, whole: bool, output: str | None) -> Form:
+        """The form that the flags ask for; `output` names a file, `-` standard output.
 
         Raises:
-            UsageError: they contradict each other.
+            UsageError: they contradict each other, or the file cannot be written.
         """
         if as_json and as_jsonl:
             raise UsageError("An answer has one form: --json (one object) or --jsonl (an object an event).")
-        return cls("jsonl" if as_jsonl else "json" if as_json else "whole" if whole or output else "stream", output)
+        target = None if output in (None, "-") else target_of(output)
+        return cls("jsonl" if as_jsonl else "json" if as_json else "whole" if whole or target else "stream", target)
 
     @property
     def structured(self) -> bool:
@@ -58,26 +58,36 @@ class Form:
         if not self.output:
             yield self._show(environment)
             return
-        target = Path(self.output).expanduser()
         gathered = replace(environment, stdout=io.StringIO())
         yield self._show(gathered)
         assert isinstance(gathered.stdout, io.StringIO)
-        write_whole(target, gathered.stdout.getvalue())
+        write_whole(self.output, [gathered.stdout.getvalue()])
 
     def _show(self, environment: Environment) -> Show:
-        shown: list[dict[str, object]] = []
+        shown: list[bool] = []
 
         def text(events: Iterable[Event], session: Session) -> Finished | None:
             if shown:
                 print(f"\n{BETWEEN}\n", file=environment.stdout)
-            shown.append({})
-            return show_answer(events if self.kind == "stream" else _gathered(events, environment), environment)
+            shown.append(True)
+            told: list[Event] = []
+            if self.kind == "whole":
+                _gather(events, told, environment)
+            return show_answer(events if self.kind == "stream" else told, environment)
 
         def objects(events: Iterable[Event], session: Session) -> Finished | None:
-            told = list(_gathered(events, environment))
-            shown.append(answer_object(told, session.engine.facts, session.settings_in_force(), session.id))
-            print(json.dumps(shown[-1], ensure_ascii=False), file=environment.stdout, flush=True)
+            told: list[Event] = []
+            try:
+                _gather(events, told, environment)
+            except KeyboardInterrupt:
+                write(told, session)
+                raise
+            write(told, session)
             return _finished(told)
+
+        def write(told: Iterable[Event], session: Session) -> None:
+            answer = answer_object(told, session.engine.facts, session.settings_in_force(), session.id)
+            print(json.dumps(answer, ensure_ascii=False), file=environment.stdout, flush=True)
 
         def lines(events: Iterable[Event], session: Session) -> Finished | None:
             finished, stage = None, ""
@@ -96,10 +106,9 @@ class Form:
         return {"json": objects, "jsonl": lines}.get(self.kind, text)
 
 
-def _gathered(events: Iterable[Event], environment: Environment) -> Iterable[Event]:
-    """All events at their end, with progress on the way."""
+def _gather(events: Iterable[Event], told: list[Event], environment: Environment) -> None:
+    """Take all events into `told`, with progress on the way."""
     progress = ProgressLine(environment)
-    told: list[Event] = []
     try:
         for event in events:
             if isinstance(event, Progress):
@@ -108,38 +117,7 @@ def _gathered(events: Iterable[Event], environment: Environment) -> Iterable[Eve
                 told.append(event)
     finally:
         progress.clear()
-    return told
 
 
 def _finished(events: Iterable[Event]) -> Finished | None:
     return next((event for event in events if isinstance(event, Finished)), None)
-
-
-def write_whole(target: Path, text: str) -> None:
-    """Write a file in one step, so that nobody ever sees half of it.
-
-    Raises:
-        UsageError: it cannot be written.
-    """
-    try:
-        handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}-")
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            mode = target.stat().st_mode & 0o7777 if target.exists() else 0o666 & ~_umask()
-            Path(name).chmod(mode)
-            Path(name).replace(target)
-        except BaseException:
-            with suppress(OSError):
-                Path(name).unlink()
-            raise
-    except OSError as error:
-        raise UsageError(f"{target} cannot be written: {error.strerror}.") from error
-
-
-def _umask() -> int:
-    mask = os.umask(0o022)
-    os.umask(mask)
-    return mask

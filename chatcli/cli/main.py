@@ -11,7 +11,8 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Annotated, Any, NoReturn
 
 import typer
@@ -39,6 +40,54 @@ from chatcli.streaming.sanitize import sanitize
 CLOSED_PIPE = 141
 """Exit code when the reader of our output has gone, as shells count it: 128 + SIGPIPE."""
 
+Action = Callable[..., int | None]
+
+COMMANDS: Mapping[str, Action] = {
+    "run": run,
+    "ask": ask,
+    "batch": batch,
+    "replay": replay,
+    "tokens": tokens,
+    "completion": completion,
+}
+"""The commands that stand alone, in the order of the help page."""
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Commands under one name; `alone` is what the name does by itself."""
+
+    help: str
+    commands: Mapping[str, Action]
+    alone: Action | None = None
+
+
+GROUPS: Mapping[str, Group] = {
+    "models": Group("What is known of a model.", {"show": models_show}),
+    "adapters": Group(
+        "The table of model families: list, show, match, render.",
+        {"show": adapters_show, "match": adapters_match, "render": adapters_render},
+        adapters_list,
+    ),
+    "history": Group(
+        "List, show, find, export, import and remove stored conversations.",
+        {
+            "show": history_show,
+            "search": history_search,
+            "export": history_export,
+            "import": history_import,
+            "rm": history_rm,
+            "prune": history_prune,
+            "title": history_title,
+            "path": history_path,
+        },
+        history_list,
+    ),
+    "templates": Group("List and show prompt templates.", {"show": templates_show}, templates_list),
+    "config": Group("Show and change settings.", {"path": config_path, "show": config_show, "set": config_set}),
+}
+"""The commands that have commands below them."""
+
 app = typer.Typer(
     name="chatcli",
     no_args_is_help=True,
@@ -48,11 +97,6 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Talk to any Hugging Face checkpoint from your terminal.",
 )
-_history = typer.Typer(help="List, show, find, export, import and remove stored conversations.", rich_markup_mode=None)
-_templates = typer.Typer(help="List and show prompt templates.", rich_markup_mode=None)
-_adapters = typer.Typer(help="The table of model families: list, show, match, render.", rich_markup_mode=None)
-_models = typer.Typer(help="What is known of a model.", no_args_is_help=True, rich_markup_mode=None)
-_config = typer.Typer(help="Show and change settings.", no_args_is_help=True, rich_markup_mode=None)
 
 
 def _show_version(wanted: bool) -> None:
@@ -71,7 +115,7 @@ def _program(
     """`--debug` is listed here for its help; `run_program` has taken it already."""
 
 
-def _guarded(command: Callable[..., int | None]) -> Callable[..., None]:
+def _guarded(command: Action) -> Callable[..., None]:
     """A command whose errors are explained, and which ends the program with a documented exit code."""
 
     @functools.wraps(command)
@@ -105,36 +149,19 @@ def _explain(error: ChatcliError) -> int:
     return error.exit_code
 
 
-app.command("run", cls=Continuing)(_guarded(run))
-app.command("ask", cls=Continuing)(_guarded(ask))
-app.command("batch")(_guarded(batch))
-app.command("replay")(_guarded(replay))
-app.command("tokens")(_guarded(tokens))
-_history.callback(invoke_without_command=True)(_guarded(history_list))
-_history.command("show")(_guarded(history_show))
-_history.command("search")(_guarded(history_search))
-_history.command("export")(_guarded(history_export))
-_history.command("import")(_guarded(history_import))
-_history.command("rm")(_guarded(history_rm))
-_history.command("prune")(_guarded(history_prune))
-_history.command("title")(_guarded(history_title))
-_history.command("path")(_guarded(history_path))
-_templates.callback(invoke_without_command=True)(_guarded(templates_list))
-_templates.command("show")(_guarded(templates_show))
-_config.command("path")(_guarded(config_path))
-_config.command("show")(_guarded(config_show))
-_config.command("set")(_guarded(config_set))
-_adapters.callback(invoke_without_command=True)(_guarded(adapters_list))
-_adapters.command("show")(_guarded(adapters_show))
-_adapters.command("match")(_guarded(adapters_match))
-_adapters.command("render")(_guarded(adapters_render))
-_models.command("show")(_guarded(models_show))
-app.add_typer(_adapters, name="adapters")
-app.add_typer(_models, name="models")
-app.command("completion")(_guarded(completion))
-app.add_typer(_history, name="history")
-app.add_typer(_templates, name="templates")
-app.add_typer(_config, name="config")
+def _add_commands() -> None:
+    for name, action in COMMANDS.items():
+        app.command(name, cls=Continuing if name in ("run", "ask") else None)(_guarded(action))
+    for name, group in GROUPS.items():
+        below = typer.Typer(help=group.help, no_args_is_help=not group.alone, rich_markup_mode=None)
+        if group.alone:
+            below.callback(invoke_without_command=True)(_guarded(group.alone))
+        for each, action in group.commands.items():
+            below.command(each)(_guarded(action))
+        app.add_typer(below, name=name)
+
+
+_add_commands()
 
 
 def run_program() -> NoReturn:
@@ -163,6 +190,9 @@ def run_program() -> NoReturn:
             stream.flush()
         except (OSError, ValueError):
             code = code or CLOSED_PIPE
+    if code == INTERRUPTED and os.name == "posix":  # of the signal itself, or a shell's loop around us would go on
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGINT)
     os._exit(code)
 
 

@@ -36,7 +36,7 @@ def models_show(
     """
     from chatcli.adapters.table import load_table
     from chatcli.cli.opening import local_checkpoint
-    from chatcli.config import FIELDS, load
+    from chatcli.config import FIELDS, KINDS, load
     from chatcli.generation import in_force
     from chatcli.models.hub import not_here
     from chatcli.render.columns import columns
@@ -48,7 +48,11 @@ def models_show(
         raise not_here(model, environment.variables, (*config.aliases, *table.examples()))
     facts, layers = _facts(checkpoint, table)
     names = {field: key for key, field in FIELDS.items()}
-    sourced = list(in_force(config.generation_settings(), config.layers(), layers))
+    sourced = [
+        each
+        for each in in_force(config.generation_settings(), config.layers(), layers)
+        if names.get(each.name, each.name) in KINDS
+    ]
     if as_json:
         settings = {names.get(s.name, s.name): {"value": s.value, "origin": s.origin} for s in sourced}
         print(json.dumps({**facts, "settings": settings}, ensure_ascii=False, indent=2))
@@ -71,12 +75,13 @@ def _setting(name: str, sourced: Sourced) -> tuple[str, str, str]:
 def _facts(checkpoint: Checkpoint, table: Table) -> tuple[dict[str, Any], tuple[Layer, ...]]:
     """What the files and the row say, for people and for programs, and the layers of sampling."""
     from chatcli.adapters.format import chat_format, layers
+    from chatcli.adapters.prompt import choose_templates
     from chatcli.adapters.thinking import knobs
     from chatcli.models.checkpoint import context_length
     from chatcli.models.generation_config import declared_ends
     from chatcli.models.vocabulary import tokenizer as read_tokenizer
 
-    found = table.match(checkpoint.name, checkpoint.model_type)
+    found = table.match(checkpoint.name, checkpoint.family)
     row = found.adapter if found else None
     architectures = checkpoint.config.get("architectures")
     facts: dict[str, Any] = {
@@ -93,7 +98,7 @@ def _facts(checkpoint: Checkpoint, table: Table) -> tuple[dict[str, Any], tuple[
     try:
         tokenizer = read_tokenizer(checkpoint)
         chat = chat_format(checkpoint, tokenizer, table) if tokenizer else None
-        templates = chat.templates if chat else _templates(checkpoint, table)
+        templates = chat.templates if chat else choose_templates(checkpoint, found)
     except NotAChatModel:
         return {**facts, "template": "none: a base model does not chat"}, layers(checkpoint, found)
     ids = sorted(chat.end if chat else declared_ends(checkpoint, ()))
@@ -105,12 +110,6 @@ def _facts(checkpoint: Checkpoint, table: Table) -> tuple[dict[str, Any], tuple[
         "stop_texts": list(row.stop) if row else [],
     }
     return facts, layers(checkpoint, found)
-
-
-def _templates(checkpoint: Checkpoint, table: Table) -> Any:
-    from chatcli.adapters.prompt import choose_templates
-
-    return choose_templates(checkpoint, table.match(checkpoint.name, checkpoint.model_type))
 
 
 def _weights(checkpoint: Checkpoint) -> dict[str, Any] | str:

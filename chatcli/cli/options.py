@@ -17,7 +17,10 @@ Revision = Annotated[str, typer.Option(help="Commit, branch or tag of the model;
 TrustRemoteCode = Annotated[
     bool, typer.Option("--trust-remote-code", help="Ask to run the model's own Python code, at one commit.")
 ]
-System = Annotated[str | None, typer.Option("--system", "-s", help='System message to answer under; "" for none.')]
+System = Annotated[
+    str | None,
+    typer.Option("--system", "-s", help='System message to answer under; "" for the model\'s own, if it has one.'),
+]
 Temperature = Annotated[float | None, typer.Option(help="Randomness; 0 always takes the likeliest token.")]
 TopP = Annotated[float | None, typer.Option(help="Sample among the likeliest tokens of this total probability.")]
 TopK = Annotated[int | None, typer.Option(help="Sample among this many likeliest tokens; 0 is all.")]

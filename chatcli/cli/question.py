@@ -33,7 +33,7 @@ class Question:
 
 
 def compose(
-    words: Sequence[str], environment: Environment, *, files: Sequence[str] = (), template: str = ""
+    words: Sequence[str], environment: Environment, *, files: Sequence[str] = (), template: str | None = None
 ) -> Question:
     """Piped input and files, a blank line, the words; or a template filled with them.
 
@@ -44,11 +44,12 @@ def compose(
         UsageError: there is nothing to ask, an input is no text, or the template does not fit.
     """
     spoken = " ".join(words).strip()
-    piped = read_input(environment) if spoken == "-" or not environment.stdin_is_terminal else ""
+    piped = read_input(environment) if "-" in (spoken, *files) or not environment.stdin_is_terminal else ""
     parts = [piped.rstrip("\n")] if piped.strip() else []
-    parts += [_file(name, environment, several=len(files) > 1 or bool(parts)) for name in files]
+    named = [name for name in files if name != "-"]  # what is piped in is there already
+    parts += [_file(name, environment, several=len(named) > 1 or bool(parts)) for name in named]
     given = "\n\n".join(parts)
-    if template:
+    if template is not None:
         question = _templated(words, given, template, environment)
     else:
         behind = "" if spoken == "-" else spoken
@@ -88,7 +89,7 @@ def read_input(environment: Environment) -> str:
 
 
 def text_of(data: bytes, source: str, environment: Environment) -> str:
-    """The text of `data`; bytes that are no UTF-8 are replaced, and a note says so.
+    """The text of `data`; bytes that are no UTF-8 are replaced, and a line says so.
 
     Raises:
         UsageError: there are NUL bytes, so it is no text.
@@ -97,7 +98,7 @@ def text_of(data: bytes, source: str, environment: Environment) -> str:
         raise UsageError(f"{source} is binary, not text: convert it to text first.")
     text = data.decode("utf-8", errors="replace").removeprefix("\ufeff")
     if "\ufffd" in text and "\ufffd".encode() not in data:
-        environment.note(f"chatcli: {source[0].lower()}{source[1:]} is not all UTF-8; what is not was replaced.")
+        environment.warn(f"chatcli: {source} is not all UTF-8; what is not was replaced.")
     return text
 
 

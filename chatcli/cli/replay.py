@@ -41,6 +41,8 @@ def replay(
         stored = store.load(store.find(conversation))
     place = _last_reply(stored)
     reply = stored.messages[place]
+    if not reply.model:
+        raise UsageError(f"The conversation {stored.id} does not say which model made its reply.")
     asked = Conversation(tuple(Message(m.role, m.text, m.reasoning) for m in stored.messages[:place]))
     engine = open_engine(reply.model, load(environment), environment, reply.revision)
     text, reasoning = [], []
@@ -55,28 +57,39 @@ def replay(
     with closing(engine.stream(asked.with_system(stored.system), settings_of(reply.settings))) as events:
         show_answer(map(noted, events), environment)
     verdict = compared(
-        (reply.reasoning, reply.text), ("".join(reasoning), "".join(text)), cut=reply.finish_reason == "cancelled"
+        (reply.reasoning, reply.text),
+        ("".join(reasoning), "".join(text)),
+        cut=reply.finish_reason in ("cancelled", "error", None),
     )
     print(f"chatcli: {verdict or 'the reply is the same'}.", file=sys.stderr)
     return DIFFERENT if verdict else 0
 
 
 def settings_of(kept: Mapping[str, Any]) -> GenerationSettings:
-    """The settings that a reply was made under, from how the history keeps them."""
+    """The settings that a reply was made under, from how the history keeps them.
+
+    Raises:
+        UsageError: they are not of ours, as those of an imported conversation may be.
+    """
+    from chatcli import config
     from chatcli.generation import Constraint, GenerationSettings
 
-    said = {**kept}
-    if said.get("stop") is not None:
-        said["stop"] = tuple(said["stop"])
-    if said.get("constraint"):
-        said["constraint"] = Constraint(**said["constraint"])
-    return GenerationSettings(**said)
+    names = {field: name for name, field in config.FIELDS.items()}
+    try:
+        said = {
+            field: Constraint(**value) if field == "constraint" else config.check(names.get(field, field), value)
+            for field, value in kept.items()
+            if field != "top_logprobs"
+        }
+        return GenerationSettings(**said)  # type: ignore[arg-type]
+    except (TypeError, UsageError) as error:
+        raise UsageError(f"The reply was made under settings that cannot be taken up again: {error}") from error
 
 
 def compared(before: tuple[str, str], now: tuple[str, str], *, cut: bool) -> str:
     """Where two replies, each as reasoning and text, first differ, in words; empty where they do not.
 
-    Of one that a person `cut`, only what came before the cut is compared.
+    Of one that was `cut`, by a person or a failure, only what came before the cut is compared.
     """
     for part, old, new in zip(("reasoning", "text"), before, now, strict=True):
         if old == new or (cut and new.startswith(old)):

@@ -88,7 +88,7 @@ def answer_together(
         except ChatcliError as error:
             yield from (Answer(index, error=error) for index in sorted(left))
             left.clear()
-        waiting = [each for each in waiting if each not in batch or each.index in left]
+        waiting = [each for each in batch if each.index in left] + waiting[len(batch) :]
 
 
 def _first(waiting: Sequence[_Prepared], rows: int) -> list[_Prepared]:

@@ -91,6 +91,11 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         )
         """,
     ),
+    (
+        # Emoji are words: the next search makes the index anew.
+        "INSERT INTO words (words) VALUES ('delete-all')",
+        "UPDATE messages SET indexed = 0 WHERE indexed = 1",
+    ),
 )
 
 

@@ -1,4 +1,4 @@
-"""What can be searched for in a text: its words, and the characters of scripts that put no spaces between words.
+"""What can be searched for in a text: its words, emoji, and the characters of scripts without spaces.
 
 SQLite's `unicode61` makes words where there are spaces, so a run of Chinese, Japanese or Korean is taken apart
 before: into single characters, and into overlapping pairs so that longer runs need not be put together from
@@ -21,24 +21,31 @@ SHORTEST_BEGINNING = 3
 """Letters of a word that may go on; what begins with fewer is too much to look through."""
 EXCERPT_COLUMNS = 120
 
-# Han, kana, hangul and its letters.
-_UNSPACED = (
+_SYMBOLS = "\u2600-\u27bf\U0001f1e6-\U0001f1ff\U0001f300-\U0001f6ff\U0001f900-\U0001faff"
+# Emoji, Han, kana, hangul and its letters.
+_UNSPACED = _SYMBOLS + (
     "\u1100-\u11ff\u3005-\u3007\u3021-\u3029\u3040-\u30ff\u3130-\u318f\u31f0-\u31ff\u3400-\u4dbf"
     "\u4e00-\u9fff\ua960-\ua97f\uac00-\ud7ff\uf900-\ufaff\uff66-\uff9d\U00020000-\U0003ffff"
 )
 _RUN = re.compile(f"[{_UNSPACED}]+")
+_SYMBOL = re.compile(f"[{_SYMBOLS}]")
 _LETTER = rf"[^\W_{_UNSPACED}]"
 _WORD = re.compile(f"{_LETTER}+")
 
 
 def spaced(text: str) -> str:
-    """`text` with a space around each character of an unspaced script."""
-    return _RUN.sub(lambda run: f" {' '.join(run[0])} ", text)
+    """`text` with a space around each emoji and each character of an unspaced script."""
+    return _RUN.sub(lambda run: f" {_spelled(' '.join(run[0]))} ", text)
 
 
 def pairs(text: str) -> str:
-    """Every two neighbours in runs of an unspaced script, a space between the pairs."""
-    return " ".join(first + second for run in _RUN.findall(text) for first, second in pairwise(run))
+    """Every two neighbours in runs of emoji or an unspaced script, a space between the pairs."""
+    return _spelled(" ".join(first + second for run in _RUN.findall(text) for first, second in pairwise(run)))
+
+
+def _spelled(text: str) -> str:
+    """`text` with each emoji as a word such as u1f680, since SQLite would pass over it."""
+    return _SYMBOL.sub(lambda symbol: f"u{ord(symbol[0]):x}", text)
 
 
 def fts_query(query: str) -> str:
@@ -53,7 +60,7 @@ def fts_query(query: str) -> str:
             goes_on = "*" if len(words[-1]) >= SHORTEST_BEGINNING and term.endswith(words[-1]) else ""
             parts.append(f'spaced : "{" ".join(words)}" {goes_on}')
         for run in _RUN.findall(term):
-            parts.append(f'pairs : "{pairs(run)}"' if len(run) > 1 else f'spaced : "{run}"')
+            parts.append(f'pairs : "{pairs(run)}"' if len(run) > 1 else f'spaced : "{_spelled(run)}"')
     return " AND ".join(parts)
 
 

@@ -150,6 +150,8 @@ def read_pieces(path: Path) -> SentencePieceProcessor:
     """
     from sentencepiece import SentencePieceProcessor
 
+    if not path.is_file():
+        raise BrokenCheckpoint(f"{path} is missing, and the model has no other tokenizer: download the model again.")
     model = SentencePieceProcessor()
     try:
         model.LoadFromSerializedProto(path.read_bytes())

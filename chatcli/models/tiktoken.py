@@ -23,6 +23,8 @@ def read_ranks(path: Path) -> dict[bytes, int]:
     Raises:
         BrokenCheckpoint: the file cannot be read, is no rank file, or its ranks have gaps.
     """
+    if not path.is_file():
+        raise BrokenCheckpoint(f"{path} is missing, and the model has no other tokenizer: download the model again.")
     ranks: dict[bytes, int] = {}
     try:
         for line in path.read_bytes().splitlines():

@@ -83,6 +83,10 @@ def fill(template: PromptTemplate, values: Mapping[str, str], piped: str) -> str
         known: dict[str, Any] = {**values, "input": piped} if piped else dict(values)
         text = jinja.from_string(template.text).render(known).strip()
     except TemplateError as error:
+        if error.message == "'input' is undefined":
+            raise UsageError(
+                f"The template {template.name} needs an input: pipe it in, or name a file with -f."
+            ) from error
         raise UsageError(f"The template {template.name} cannot be filled: {error.message}; {_gaps(gaps)}") from error
     return text if "input" in gaps or not piped else f"{piped}\n\n{text}"
 

@@ -15,7 +15,7 @@ from chatcli.render.reasoning import PlainThoughts, Thoughts
 from chatcli.render.rows import DIM, Span, encoded
 from chatcli.render.tail import Tail, undisturbed
 
-FRAME_SECONDS = 0.04
+FRAME_SECONDS = 0.08
 SHARE_OF_TIME = 0.02
 """Painting takes no more of the time than this: where a frame costs more, the next one comes later."""
 LONGEST_FRAME_SECONDS = 0.5

@@ -7,9 +7,10 @@ as printed, and the lines behind the cut. Knows the parser's tree; knows no scre
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+from markdown_it.token import Token
 from markdown_it.tree import SyntaxTreeNode
 
 from chatcli.render import inline, table
@@ -30,9 +31,11 @@ from chatcli.render.markdown import (
 from chatcli.render.rows import may_break, wrap
 
 Containers = tuple[SyntaxTreeNode, ...]
+Gap = tuple[int, int]
+"""Where the text before ends, and where the text behind begins."""
 LIVE_ROWS = 2
 """Rows at the end of a growing paragraph that are kept back: the last word may still move to another row."""
-ATTEMPTS = 6
+ATTEMPTS = 4
 _QUOTE = r" *> ?"
 _ITEM = r" *(?:[-+*]|\d{1,9}[.)])(?: {1,4}(?! )| (?= {4})|$)"
 _GAP = re.compile(r"(?<=[^\s\\])[ \n](?=\S)")
@@ -58,8 +61,9 @@ class Open:
 
 def open_end(root: SyntaxTreeNode) -> Open | None:
     """The way down to the last block; None for a text without blocks."""
-    node, containers = root, ()
-    siblings = []
+    node = root
+    containers: Containers = ()
+    siblings: list[tuple[SyntaxTreeNode, SyntaxTreeNode, Containers]] = []
     while node.children:
         if len(node.children) > 1:
             siblings.append((node.children[-2], node.children[-1], containers))
@@ -75,26 +79,40 @@ def block_cuts(end: Open, lines: Sequence[str], columns: int, carried: Carried, 
     """The cuts of a text of whole lines, the latest first; each must prove itself (`render.stream`)."""
     leaf, kept = end.leaf, _kept(lines, end.containers)
     if kept:
-        if leaf.type == "fence" and leaf.content and not is_closed(leaf):
-            code = leaf.content.removesuffix("\n").split("\n")
-            _, carry = highlighted(language(leaf), code, carried.code if goes_on(leaf) else "")
-            opening = kept.at_margin(lines, leaf)
-            marked = opening if goes_on(leaf) else f"{opening.rstrip()} {PRINTED}"
-            yield Cut("\n".join((*kept.lines, marked, "")), Carried(code=carry))
-        if leaf.type == "table" and (
-            goes_on(leaf) or lines_of(leaf)[1] - lines_of(leaf)[0] > table.ROWS_THAT_COUNT + 2
-        ):
-            first = lines_of(leaf)[0]
-            head = kept.at_margin(lines, leaf)
-            marked = head if goes_on(leaf) else head.replace("|", f"|{PRINTED}", 1)
+        if leaf.type == "fence" and leaf.content.strip() and not is_closed(leaf):
+            yield _code_cut(leaf, kept, lines, carried)
+        if leaf.type == "table" and (goes_on(leaf) or _length(leaf) > table.ROWS_THAT_COUNT + 2):
             widths = table_widths(leaf, room_within(end.containers, columns - 1), carried, color=color)
-            yield Cut("\n".join((*kept.lines, marked, lines[first + 1], "")), Carried(widths=widths))
+            yield _table_cut(leaf, kept, lines, widths)
         if _is_finished(leaf, lines):
             yield Cut("\n".join((*kept.or_mark, *lines[lines_of(leaf)[1] :])), Carried())
     for before, last, containers in reversed(end.siblings):
         if kept := _kept(lines, containers):
             first = lines_of(last)[0] - apart(lines, before, last)
             yield Cut("\n".join((*kept.or_mark, *lines[first:])), carried)
+
+
+def _code_cut(fence: SyntaxTreeNode, kept: _Kept, lines: Sequence[str], carried: Carried) -> Cut:
+    """Behind the lines of a fence that is open: each is final, but blank ones at the end may stand behind it."""
+    code = fence.content.rstrip().split("\n")
+    behind = lines_of(fence)[0] + 1 + len(code)
+    _, carry = highlighted(language(fence), code, carried.code if goes_on(fence) else "")
+    opening = kept.at_margin(lines, fence)
+    marked = opening if goes_on(fence) else f"{opening.rstrip()} {PRINTED}"
+    return Cut("\n".join((*kept.lines, marked, *lines[behind:])), Carried(code=carry))
+
+
+def _table_cut(grown: SyntaxTreeNode, kept: _Kept, lines: Sequence[str], widths: tuple[int, ...]) -> Cut:
+    """Behind all rows of a table whose widths are settled."""
+    head = kept.at_margin(lines, grown)
+    marked = head if goes_on(grown) else head.replace("|", f"|{PRINTED}", 1)
+    first, end = lines_of(grown)
+    return Cut("\n".join((*kept.lines, marked, lines[first + 1], *lines[end:])), Carried(widths=widths))
+
+
+def _length(node: SyntaxTreeNode) -> int:
+    first, last = lines_of(node)
+    return last - first
 
 
 def _is_finished(leaf: SyntaxTreeNode, lines: Sequence[str]) -> bool:
@@ -120,15 +138,17 @@ def paragraph_cut(end: Open, lines: Sequence[str], columns: int, *, color: bool)
         return len(wrap(inline.spans(_inline(content[:length]), color=color), room))
 
     total = rows(len(content))
-    if total <= LIVE_ROWS:
-        return
-    gaps = _gaps(content)
+    gaps = _gaps(content) if total > LIVE_ROWS else []
     for count in range(total - LIVE_ROWS, max(total - LIVE_ROWS - ATTEMPTS, 0), -1):
-        end_of_row, start = _last(gaps, lambda gap, count=count: rows(gap[0]) <= count)
-        if end_of_row and not inline.unresolved(_inline(content[:end_of_row])):
-            line = content.count("\n", 0, start)
-            if content.split("\n")[line].startswith("|"):  # may be the head of a table
-                continue
+        end_of_row, start = _last(gaps, lambda gap, count=count: rows(gap[0]) <= count)  # type: ignore[misc]
+        line = content.count("\n", 0, start)
+        may_be_a_table = content.split("\n")[line].startswith("|")
+        # The next word decides where the row ends, so it must be settled as well.
+        behind = next((gap[0] for gap in gaps if gap[0] > start), 0)
+        settled = behind and not any(
+            inline.unresolved(_inline(content[:length]), content[length]) for length in (end_of_row, behind)
+        )
+        if end_of_row and settled and not may_be_a_table:
             at = lines_of(end.leaf)[0] + line
             rest = content[start:].split("\n")[0]
             if line == content.count("\n"):
@@ -136,11 +156,11 @@ def paragraph_cut(end: Open, lines: Sequence[str], columns: int, *, color: bool)
             yield Cut("\n".join((*kept.lines, f"{kept.margin}{PRINTED} {rest}", *lines[at + 1 :])), Carried())
 
 
-def _inline(text: str) -> list[inline.Token]:
+def _inline(text: str) -> list[Token]:
     return parser().parseInline(text)[0].children or []
 
 
-def _gaps(content: str) -> list[tuple[int, int]]:
+def _gaps(content: str) -> list[Gap]:
     """Where a row may end and where the next begins: at white space, and between wide letters."""
     gaps = [(found.start(), found.end()) for found in _GAP.finditer(content)]
     if not content.isascii():
@@ -153,12 +173,12 @@ def _gaps(content: str) -> list[tuple[int, int]]:
     return gaps
 
 
-def _last(gaps: Sequence[tuple[int, int]], fits: object) -> tuple[int, int]:
+def _last(gaps: Sequence[Gap], fits: Callable[[Gap], bool]) -> Gap:
     """The last gap that fits, by bisection; (0, 0) where none does."""
     low, high = 0, len(gaps)
     while low < high:
         middle = (low + high) // 2
-        if fits(gaps[middle]):  # type: ignore[operator]
+        if fits(gaps[middle]):
             low = middle + 1
         else:
             high = middle

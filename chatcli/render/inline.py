@@ -22,7 +22,10 @@ PRINTED = "\x01"
 
 _STYLES = {"em": ITALIC, "strong": BOLD, "s": STRIKE, "link": UNDERLINE}
 _MATH = re.compile(
-    r"\$\$[^$]+\$\$|\$(?![\s$])[^$\n]*(?<![\s\\])\$(?![\d$])|\\\((?:(?!\\\)).)+\\\)|\\\[(?:(?!\\\]).)+\\\]", re.DOTALL
+    r"\$\$[^$]+\$\$"
+    r"|\$(?![\s$]|\d[\d.,]*[\s),;])[^$\n]{,200}(?<![\s\\])\$(?![\d$])"  # not the dollars of prices
+    r"|\\\((?:(?!\\\)).)+\\\)|\\\[(?:(?!\\\]).)+\\\]",
+    re.DOTALL,
 )
 _ESCAPABLE = frozenset("*_`#+-.|~<>$!\n")
 
@@ -88,29 +91,31 @@ def spans(tokens: list[Token], *, color: bool) -> list[Span]:
         elif token.type in ("softbreak", "hardbreak"):
             made.append(Span("\n"))
         elif token.type == "image":
-            made += [Span(token.content, style), *_address(str(token.attrs.get("src", "")), len(made), made)]
+            made.append(Span(token.content, style))
+            made += _address(str(token.attrs.get("src", "")), len(made) - 1, made)
         elif token.content:
             made.append(Span(_without_mark(token.content), style))
     return made
 
 
-def unresolved(tokens: list[Token]) -> bool:
-    """Whether later text could still give a sign in these tokens a meaning, as a closing `**` would."""
+def unresolved(tokens: list[Token], following: str) -> bool:
+    """Whether text behind `following`, the next character, could give a sign a meaning, as a closing `**` would."""
     dollar = False
     for token in tokens:
+        content = token.content + (following if token is tokens[-1] else "")
         if token.type == "text":
-            if _OPENER.search(_BRACKETS.sub("", token.content)):
+            if _OPENER.search(_BRACKETS.sub("", content)):
                 return True
-            dollar = dollar or "$" in token.content
+            dollar = bool(_LAST_DOLLAR.search(content)) or (dollar and "$" not in content)
         elif token.type in ("softbreak", "hardbreak"):
             dollar = False  # the math of one `$` ends with its line
-    return dollar and bool(_LAST_DOLLAR.search(tokens[-1].content))
+    return dollar
 
 
 # A star between spaces and an underscore inside a word open nothing; an address has no space.
 _OPENER = re.compile(r"\*(?<!\s\*(?=\s))|(?<!\w)_|[`\[]|~~|\$\$|\\[(\[]|<\S*$")
 _BRACKETS = re.compile(r"\[[^\[\]]*\](?!\()")
-_LAST_DOLLAR = re.compile(r"\$(?!\s)[^$]*$")
+_LAST_DOLLAR = re.compile(r"\$(?!\s|\d[\d.,]*[\s),;])[^$]{,200}$")
 
 
 def _code(token: Token, style: str, color: bool) -> Span:

@@ -27,6 +27,8 @@ from chatcli.render.rows import BOLD, DIM, ITALIC, UNDERLINE, Row, Span, styled,
 CONTAINERS = ("list_item", "blockquote", "bullet_list", "ordered_list")
 NARROWEST = 10
 """Columns below which nested blocks are no longer indented."""
+DEEPEST = 100
+"""Levels of nesting; the parser drops what is deeper."""
 _HEADINGS = {"h1": f"{BOLD};{UNDERLINE}", "h2": BOLD}
 _MATH = {"$$": "$$", "\\[": "\\]"}
 
@@ -42,12 +44,10 @@ class Carried:
 @lru_cache(maxsize=1)
 def parser() -> MarkdownIt:
     """The parser with our choice of rules."""
-    made = MarkdownIt("commonmark").enable(["table", "strikethrough"])
+    made = MarkdownIt("commonmark", {"maxNesting": DEEPEST}).enable(["table", "strikethrough"])
     made.disable(["reference", "lheading", "html_block", "html_inline", "entity"])
     made.block.ruler.at("table", _table, {"alt": ["paragraph", "reference"]})
-    made.block.ruler.before(
-        "fence", "math_block", _math_block, {"alt": ["paragraph", "reference", "blockquote", "list"]}
-    )
+    made.block.ruler.before("fence", "math_block", _math_block, {"alt": ["paragraph", "blockquote", "list"]})
     inline.add_inline_rules(made)
     return made
 
@@ -114,7 +114,7 @@ def goes_on(node: SyntaxTreeNode) -> bool:
 def is_closed(fence: SyntaxTreeNode) -> bool:
     """Whether the closing line of a fence has come."""
     first, last = lines_of(fence)
-    return last - first == fence.content.count("\n") + 2
+    return last - first == len(fence.content.splitlines()) + 2
 
 
 def lines_of(node: SyntaxTreeNode) -> tuple[int, int]:
@@ -220,7 +220,10 @@ class _Layout:
 
     def cells(self, node: SyntaxTreeNode) -> tuple[list[table.Cell], list[list[table.Cell]], list[str]]:
         """The header, the body and the alignments of a table."""
-        parts = [[[self._spans(cell.children[0]) for cell in row.children] for row in part.children] for part in node]
+        parts = [
+            [[self._spans(cell.children[0]) for cell in row.children] for row in part.children]
+            for part in node.children
+        ]
         styles = [str(cell.attrs.get("style", "")) for cell in node.children[0].children[0].children]
         return parts[0][0], parts[1] if len(parts) > 1 else [], [style.removeprefix("text-align:") for style in styles]
 

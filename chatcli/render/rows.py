@@ -13,6 +13,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import groupby
 
 BOLD, DIM, ITALIC, UNDERLINE, STRIKE = "1", "2", "3", "4", "9"
 RED, GREEN, MAGENTA, CYAN = "31", "32", "35", "36"
@@ -58,7 +59,8 @@ def plain(row: Row) -> str:
 
 def encoded(row: Row, *, color: bool) -> str:
     """A row with its escape codes; without `color` bold, italic, underline and strike are left."""
-    return "".join(_encoded(span, color) for span in row)
+    runs = groupby(row, key=lambda span: span.style)
+    return "".join(_encoded(Span("".join(span.text for span in spans), style), color) for style, spans in runs)
 
 
 def _encoded(span: Span, color: bool) -> str:

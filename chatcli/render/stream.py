@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from markdown_it.tree import SyntaxTreeNode
+
 from chatcli.render.cut import Cut, block_cuts, open_end, paragraph_cut
 from chatcli.render.markdown import Carried, parse, rows_of
 from chatcli.render.rows import Row
@@ -21,6 +23,7 @@ class MarkdownStream:
         self._color = color
         self._source = ""
         self._carried = Carried()
+        self._retry_at = 0  # the length at which a paragraph has grown enough to be tried again
         self._unread = False  # whole lines came that were not looked at for a cut
 
     def feed(self, text: str) -> None:
@@ -35,8 +38,11 @@ class MarkdownStream:
             self._unread = False
             while rows := self._cut_between_lines(columns):
                 finished += rows
-        finished += self._cut_in_paragraph(columns)
-        return finished, self._rendered(self._source, self._carried, columns)
+        root = parse(self._source)
+        if rows := self._cut_in_paragraph(root, columns):
+            finished += rows
+            root = parse(self._source)
+        return finished, rows_of(root, self._source, columns, self._carried, color=self._color)
 
     def end(self, columns: int) -> list[Row]:
         """All rows that are left."""
@@ -57,12 +63,15 @@ class MarkdownStream:
         cuts = block_cuts(end, lines, columns, self._carried, color=self._color)
         return self._first_good(cuts, whole, columns)
 
-    def _cut_in_paragraph(self, columns: int) -> list[Row]:
-        end = open_end(parse(self._source))
+    def _cut_in_paragraph(self, root: SyntaxTreeNode, columns: int) -> list[Row]:
+        end = open_end(root) if len(self._source) >= self._retry_at else None
         if not end:
             return []
         cuts = paragraph_cut(end, self._source.split("\n"), columns, color=self._color)
-        return self._first_good(cuts, self._source, columns)
+        rows = self._first_good(cuts, self._source, columns)
+        length = len(self._source)
+        self._retry_at = length + columns // 2 if rows else max(length * 9 // 8, length + columns // 2)
+        return rows
 
     def _first_good(self, cuts: Iterable[Cut], source: str, columns: int) -> list[Row]:
         """Make the first cut behind which the rest gives the very rows that it gave before; returns the rows before."""
@@ -76,5 +85,6 @@ class MarkdownStream:
             if count > 0 and rows[count:] == rest:
                 self._source = cut.source + self._source[len(source) :]
                 self._carried = cut.carried
+                self._retry_at = 0
                 return rows[:count]
         return []

@@ -13,6 +13,7 @@ import torch
 from transformers.cache_utils import DynamicCache
 
 from chatcli.runtime.decode import PREFILL_CHUNK
+from chatcli.runtime.kv import CACHE
 from chatcli.runtime.sampling import Sampler, draw_rows
 
 
@@ -102,7 +103,7 @@ class _Padded:
                 input_ids=ids,
                 attention_mask=mask,
                 position_ids=positions,
-                past_key_values=self._cache,
+                **{CACHE: self._cache},
                 use_cache=True,
                 logits_to_keep=1,
             )

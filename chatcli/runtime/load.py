@@ -44,6 +44,7 @@ def load_model(checkpoint: Checkpoint, weights: Weights, plan: LoadPlan, report:
     with explained(checkpoint.name, foreign=trust), _weights_reported(weights, report):
         loaded: Any = transformers.AutoModelForCausalLM.from_pretrained(
             checkpoint.folder,
+            config=_configuration(checkpoint, trust=trust),
             dtype=getattr(torch, plan.dtype),
             local_files_only=True,
             trust_remote_code=trust,
@@ -55,6 +56,14 @@ def load_model(checkpoint: Checkpoint, weights: Weights, plan: LoadPlan, report:
         model, info = loaded
     _check_complete(checkpoint.name, info)
     return model.eval()
+
+
+def _configuration(checkpoint: Checkpoint, *, trust: bool) -> Any:
+    """What config.json says, less the code it may choose for attention and experts: that of a package or of the Hub."""
+    found = transformers.AutoConfig.from_pretrained(checkpoint.folder, local_files_only=True, trust_remote_code=trust)
+    found._attn_implementation = None
+    found._experts_implementation = None
+    return found
 
 
 def load_tokenizer(checkpoint: Checkpoint) -> Tokenizer:

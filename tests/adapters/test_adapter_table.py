@@ -108,8 +108,9 @@ def test_a_decorated_name_finds_the_same_row(decoration: str) -> None:
         ("THUDM/glm-4-9b-chat-1m", "glm-4"),
         ("zai-org/GLM-4.5-Air-FP8", "glm-4.5"),
         ("THUDM/codegeex2-6b", "codegeex"),
-        ("HuggingFaceTB/SmolLM2-360M-Instruct", "smollm"),
-        ("HuggingFaceTB/SmolLM3-3B", "smollm"),
+        ("HuggingFaceTB/SmolLM2-360M-Instruct", "smollm2"),
+        ("HuggingFaceTB/SmolLM3-3B", "smollm3"),
+        ("mistralai/Magistral-Small-2506", "magistral"),
         ("ibm-granite/granite-3.1-8b-instruct", "granite"),
         ("allenai/OLMo-2-1124-7B-Instruct", "olmo"),
         ("allenai/Llama-3.1-Tulu-3-8B", "tulu"),
@@ -143,6 +144,38 @@ def test_a_decorated_name_finds_the_same_row(decoration: str) -> None:
         ("jondurbin/airoboros-l2-13b-3.1", "airoboros_v3"),
         ("mosaicml/mpt-30b-instruct", "mpt-30b-instruct"),
         ("someone/mistral-7b-chatml", "chatml"),
+        ("nvidia/Llama-3_1-Nemotron-51B-Instruct", "meta-llama-3.1"),
+        ("Open-Orca/Mistral-7B-SlimOrca", "mistral-7b-openorca"),
+        ("microsoft/WizardLM-2-7B", "vicuna_v1.1"),
+        ("liuhaotian/llava-v1.5-13b", "vicuna_v1.1"),
+        ("chavinlo/gpt4-x-alpaca", "alpaca"),
+        ("teknium/OpenHermes-13B", "alpaca"),
+        ("jondurbin/airoboros-l2-70b-gpt4-2.0", "airoboros_v1"),
+        ("PygmalionAI/mythalion-13b", "metharme"),
+        ("HuggingFaceH4/starchat2-15b-v0.1", "chatml"),
+        ("Qwen/CodeQwen1.5-7B-Chat", "qwen-7b-chat"),
+        ("argilla/notux-8x7b-v1", "zephyr"),
+        ("google/recurrentgemma-2b-it", "gemma"),
+        ("microsoft/Phi-4-multimodal-instruct", "phi-4-mini"),
+        ("CohereLabs/c4ai-command-a-03-2025", "command-r"),
+        ("CohereLabs/command-a-reasoning-08-2025", "command-r"),
+        ("tiiuae/falcon-mamba-7b-instruct", "falcon3"),
+        ("deepseek-ai/deepseek-math-7b-rl", "deepseek-chat"),
+        ("zai-org/codegeex4-all-9b", "chatglm4"),
+        # Folders as other programs name them, with the owner in front.
+        ("TheBloke_Llama-2-13B-chat-GPTQ", "llama-2"),
+        ("/srv/models/Qwen_Qwen2.5-7B-Instruct", "qwen-7b-chat"),
+        ("Qwen_Qwen3-0.6B", "qwen3"),
+        ("C:\\text-generation-webui\\models\\mistralai_Mistral-7B-Instruct-v0.2", "mistral"),
+        ("google_gemma-2-9b-it", "gemma"),
+        # What only looks like one of these families, or is one whose format is another.
+        ("upstage/llama-30b-instruct", None),
+        ("huggyllama/llama-30b", None),
+        ("ehartford/dolphin-llama2-7b", None),
+        ("openchat/openchat-3.6-8b-20240522", None),
+        ("someone/command-and-conquer", None),
+        ("someone/zephyrus-7b", None),
+        ("someone/not-a-gemma-2b-it", None),
         ("/srv/models/model", None),
         ("", None),
     ],
@@ -164,7 +197,7 @@ def test_other_sizes_versions_and_owners(name: str, row: str | None) -> None:
         "xverse/XVERSE-13B", "OrionStarAI/Orion-14B-Base", "stabilityai/stablelm-2-1_6b", "mosaicml/mpt-30b",
         "codellama/CodeLlama-7b-Python-hf", "deepseek-ai/DeepSeek-V3-Base", "zai-org/GLM-4.5-Base",
         "TinyLlama/TinyLlama-1.1B-intermediate-step-1431k-3T", "upstage/SOLAR-10.7B-v1.0",
-        "ibm-granite/granite-3b-base",
+        "ibm-granite/granite-3b-base", "google/medgemma-4b-pt", "Qwen/Qwen3-Embedding-0.6B", "Qwen_Qwen3-0.6B-Base",
     ],
 )  # fmt: skip
 def test_a_base_model_gets_no_chat_format(name: str) -> None:
@@ -182,7 +215,11 @@ def test_a_tie_is_found_however_it_is_written() -> None:
     one, other = Adapter("one", match=("my*chat*",)), Adapter("other", match=("*my-?chat*", "My*Chat"))
     assert ties((one, other)) == [("one", "other", "My*Chat")]
     assert ties((one, Adapter("other", base=("my*chat*",)))) == []
-    assert ties((Adapter("a", ("x*",), model_type=("llama",)), Adapter("b", ("x*",), model_type=("mpt",)))) == []
+
+
+def test_rows_of_different_model_types_tie_where_a_name_is_all_that_is_known() -> None:
+    rows = (Adapter("a", ("x*",), model_type=("llama",)), Adapter("b", ("x*",), model_type=("mpt",)))
+    assert ties(rows) == [("a", "b", "x*")]
 
 
 def test_names_made_of_the_patterns_have_one_best_row() -> None:
@@ -232,21 +269,17 @@ def test_a_fine_tune_of_a_family_is_not_taken_for_its_base_model() -> None:
     assert row_of(found) == "tulu"
     assert found is not None
     assert [(c.adapter.name, c.pattern, c.base) for c in found.candidates] == [
-        ("tulu", "*tulu*", False),
+        ("tulu", "*-tulu-*", False),
         ("mistral", "mixtral-*", True),
     ]
 
 
-def test_the_flag_beats_everything() -> None:
-    found = TABLE.match("Qwen/Qwen3-0.6B", "qwen3", flag="Vicuna-v1.1")
-    assert found == Match(TABLE.row("vicuna_v1.1"), "it was asked for", "flag")
-
-
-def test_an_unknown_flag_names_the_nearest_row() -> None:
+def test_an_unknown_row_names_the_nearest() -> None:
     with pytest.raises(UsageError, match=r"did you mean vicuna_v1\.1"):
-        TABLE.match("x", flag="vicunna")
+        TABLE.row("vicunna")
     with pytest.raises(UsageError, match="chatcli adapters lists them"):
-        TABLE.match("x", flag="zzzzzz")
+        TABLE.row("zzzzzz")
+    assert TABLE.row("Vicuna-v1.1").name == "vicuna_v1.1"
 
 
 @pytest.mark.parametrize("row", TABLE.rows, ids=lambda row: row.name)

@@ -1,6 +1,7 @@
 import time
 
 import pytest
+from jinja2.sandbox import ImmutableSandboxedEnvironment
 from tokenizers import Tokenizer
 
 from chatcli.adapters import template as template_module
@@ -106,6 +107,44 @@ def test_a_broken_or_hostile_template_is_one_sentence(broken: str) -> None:
     with pytest.raises(BrokenCheckpoint) as error:
         render(broken, [{"role": "user", "content": "x"}])
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "hostile",
+    [
+        "{% set ns = namespace(x='ab') %}{% for i in range(99) %}{% set ns.x = ns.x ~ ns.x %}{% endfor %}",
+        "{% set ns = namespace(x='ab') %}{% for i in range(99) %}{% set ns.x = ns.x + ns.x %}{% endfor %}",
+        "{{ 'x'.ljust(10000000000) }}",
+        "{{ '%10000000000d' % 1 }}",
+        "{{ '%*d' % (10000000000, 1) }}",
+        "{{ '{:>10000000000}'.format(1) }}",
+        "{{ '{:{}}'.format(1, 10000000000) }}",
+        "{{ '{a:>10000000000}'.format_map({'a': 1}) }}",
+        "{{ 'x' | center(10000000000) }}",
+        "{{ 'x' | indent(width=10000000000, first=true) }}",
+        "{{ '%10000000000d' | format(1) }}",
+        "{{ messages | tojson(indent=10000000000) }}",
+        "{{ ('a' * 4000000).replace('a', 'b' * 4000000) }}",
+        "{{ ('a' * 4000000) | replace('a', 'b' * 4000000) }}",
+        "{{ ('a' * 4000000).join(['b'] * 4000000) }}",
+        "{{ range(90000) | map('string') | join('a' * 4000000) }}",
+        "{{ range(9) | batch(10000000000, 'x') | list }}",
+    ],
+)
+def test_a_template_cannot_fill_the_memory_in_one_call(hostile: str) -> None:
+    with pytest.raises(BrokenCheckpoint, match=r"(long|wide) is not made"):
+        render(hostile, [{"role": "user", "content": "x"}])
+
+
+def test_what_is_bounded_is_else_what_jinja_makes_of_it() -> None:
+    template = (
+        "{{ '**%s** {x} %% %-5d|' % ('q', 3) }}{{ 'a1a'.replace('a', 'b', 1) }}{{ '%s-%05d' | format('q', 3) }}"
+        "{{ 'aa' | replace('a', 'c') }}{{ [1, none] | join }}{{ [{'a': 1}, {'a': 2}] | join(d=', ', attribute='a') }}"
+        "{{ 1 ~ none ~ nothing ~ 2.5 }}{{ [1] + [2] }}{{ 1 + 2 }}{{ 5 % 3 }}{{ '{:>5}|{b}'.format(1, b=2) }}"
+        "{{ 'x'.center(5) }}{{ [1, 2, 3] | batch(2) | list }}{{ 'x' | indent(2, true) }}{{ ('a' ~ 'b') | upper }}"
+        "{% macro f(a) %}{{ a ~ '!' }}{% endmacro %}{{ f('x' ~ 1) }}{{ ', '.join(['a', 'b']) }}"
+    )
+    assert render(template, []) == ImmutableSandboxedEnvironment().from_string(template).render()
 
 
 def test_a_loop_without_output_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from tokenizers import AddedToken
 
 from chatcli.adapters.encode import fast_tokenizer
 from chatcli.adapters.format import ChatFormat, chat_format
@@ -50,3 +51,19 @@ def test_a_person_is_told_what_the_template_cannot_do(tiny_llama: Path, tmp_path
 def test_every_declared_end_ends_a_reply(tiny_llama: Path, tmp_path: Path, declared: object, end: set[int]) -> None:
     """The tokenizer's own <|im_end|> is id 2, and so is the eos_token_id of config.json."""
     assert opened(tiny_llama, tmp_path, {"eos_token_id": declared}).end == end
+
+
+def test_no_token_of_the_row_or_of_a_converted_tokenizer_can_be_typed(tiny_llama: Path, tmp_path: Path) -> None:
+    """Neither is in the template, and of the second the checkpoint's files say nothing."""
+    copy = tmp_path / "copy"
+    shutil.copytree(tiny_llama, copy)
+    checkpoint = open_checkpoint(copy, "DeepSeek-R1-tiny")
+    tokenizer = fast_tokenizer(checkpoint)
+    tokenizer.add_tokens([AddedToken("<think>", normalized=False), AddedToken("</think>", normalized=False)])
+    tokenizer.save(str(copy / "tokenizer.json"))
+    tokenizer.add_special_tokens([AddedToken("<|hidden|>", normalized=False)])
+    chat = chat_format(checkpoint, tokenizer, shipped())
+    ids = chat.encode(Conversation((Message("user", "a <think> b <|hidden|> c"),)))
+    assert chat.row == "deepseek-r1"
+    assert {tokenizer.token_to_id("<think>"), tokenizer.token_to_id("<|hidden|>")}.isdisjoint(ids)
+    assert tokenizer.decode(ids, skip_special_tokens=False).count("a <think> b <|hidden|> c") == 1

@@ -53,6 +53,14 @@ def test_a_row_of_ours_is_overruled_key_by_key(tmp_path: Path) -> None:
     assert ours.defaults.temperature == 1.0, "the shipped table stays as it is"
 
 
+def test_a_row_of_ours_may_be_named_in_any_case(tmp_path: Path) -> None:
+    """Two rows that a person calls by one name would be one too many."""
+    table = loaded(tmp_path, '[Gemma]\nstop = ["\\nUser:"]\n["Vicuna-V1.1"]\nsystem = "S"\n')
+    assert len(table.rows) == len(shipped().rows)
+    assert (table.row("gemma").stop, table.row("gemma").match) == (("\nUser:",), shipped().row("gemma").match)
+    assert table.row("vicuna_v1.1").system == "S"
+
+
 def test_a_template_may_stand_in_the_row(tmp_path: Path) -> None:
     table = loaded(tmp_path, "[mine]\ntemplate = '''{% for m in messages %}<{{ m.content }}>{% endfor %}'''\n")
     assert render(table.row("mine").template_text, QUESTION) == "<q>"
@@ -78,7 +86,7 @@ def test_a_file_of_theirs_goes_before_one_of_ours(tmp_path: Path) -> None:
         ("[mine", r"is not TOML"),
         ('mine = "x"', r'"mine" must be a row: a table such as \[mine\]'),
         ('[mine]\nmach = ["x*"]', r'row mine: there is no key "mach"; did you mean match\?'),
-        ("[mine]\nzzz = 1", r'row mine: there is no key "zzz"; there are always_chats, base, defaults'),
+        ("[mine]\nzzz = 1", r'row mine: there is no key "zzz"; there are always_chats, base, '),
         ('[mine]\nport = "moss"', r'row mine: there is no key "port"'),
         ('[mine]\nmatch = "x*"', r"row mine: match must be a list of texts that are not empty"),
         ('[mine]\nmatch = ["x*", ""]', r"row mine: match must be a list of texts that are not empty"),
@@ -99,9 +107,17 @@ def test_a_file_of_theirs_goes_before_one_of_ours(tmp_path: Path) -> None:
         ('[mine]\ntemplate = "."', r"row mine: template: \. cannot be read"),
         (
             "[mine]\ntemplate = '''a\n{% for m in messages %}\n{{ m. }}\n'''\nparameters = { x = 1 }",
-            r"row mine: template: line 3 is no Jinja: expected name or number",
+            r"row mine: template: line 3 of its text is no Jinja: expected name or number",
         ),
         ('[mine]\ntemplate = "bad.jinja"', r"row mine: template: line 2 of bad\.jinja is no Jinja: "),
+        (
+            '[mine]\ntemplate = "turns.jinja"\nparameters = { assistant = "A: {}" }',
+            r"row mine: template: turns\.jinja fails with a plain question: 'user' is undefined",
+        ),
+        (
+            "[mine]\ntemplate = '{{ 1 + messages }}'",
+            r"row mine: template: its text fails with a plain question",
+        ),
         (
             '[mine]\nmatch = ["vicuna*"]',
             r'row mine: match: "vicuna\*" could fit a name as well as row vicuna_v1\.1 does; write more of the name, '
@@ -115,6 +131,11 @@ def test_a_mistake_is_reported_by_file_row_and_key(tmp_path: Path, text: str, sa
     with pytest.raises(ConfigError, match=said) as error:
         loaded(tmp_path, text)
     assert str(error.value).startswith(str(tmp_path / "adapters.toml"))
+
+
+def test_a_template_that_refuses_is_none_that_fails(tmp_path: Path) -> None:
+    table = loaded(tmp_path, '[mine]\ntemplate = "{{ raise_exception(1) }}"\n')
+    assert table.row("mine").template
 
 
 def test_a_row_name_with_a_dot_wants_quotes(tmp_path: Path) -> None:

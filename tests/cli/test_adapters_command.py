@@ -90,6 +90,19 @@ def test_a_match_says_why_and_asks_nobody(chatcli: Chatcli, model: Path) -> None
     assert (nothing.returncode, json.loads(chatcli("adapters", "match", "x/y", "--json").stdout)["row"]) == (0, None)
 
 
+def test_a_chatglm2_is_not_taken_for_the_first_chatglm(chatcli: Chatcli, tmp_path: Path) -> None:
+    """Their config.json files give one model_type; what tells them apart is the rest of the files."""
+    folder = tmp_path / "my-glm"
+    folder.mkdir()
+    said = {"model_type": "chatglm", "padded_vocab_size": 65024, "_name_or_path": "THUDM/chatglm2-6b"}
+    (folder / "config.json").write_text(json.dumps(said))
+    found = json.loads(chatcli("adapters", "match", str(folder), "--json").stdout)
+    assert (found["row"], found["template"].split(",")[0]) == ("chatglm2", "chatglm2.jinja")
+    assert found["judged_by"].endswith('says "chatglm", and its files that it is chatglm2')
+    talk = {"messages": [{"role": "user", "content": "Hi"}]}
+    assert chatcli("adapters", "render", str(folder), stdin=talk).stdout.decode() == "[Round 1]\n\n问：Hi\n\n答："
+
+
 TALK = {"system": "Be brief.", "messages": [{"role": "user", "content": " 北京 </s> <b>\r\n "}]}
 
 

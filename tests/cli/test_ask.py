@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import sqlite3
 import subprocess
 import sys
 import time
@@ -13,6 +12,8 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+
+from chatcli.history.store import Store
 
 ASK = [sys.executable, "-m", "chatcli", "ask"]
 
@@ -74,9 +75,10 @@ def questions(surroundings: dict[str, str]) -> list[str]:
 
 
 def messages(surroundings: dict[str, str]) -> list[tuple[str, str]]:
-    path = Path(surroundings["CHATCLI_HOME"]) / "data" / "history.db"
-    with closing(sqlite3.connect(path)) as database:
-        return database.execute("SELECT role, text FROM messages ORDER BY id").fetchall()
+    """All conversations, the oldest first, as `history show` would read them."""
+    with closing(Store.open_to_read(Path(surroundings["CHATCLI_HOME"]) / "data" / "history.db")) as store:
+        talks = [store.load(each.id) for each in reversed(store.recent(100))]
+        return [(message.role, message.text) for talk in talks for message in talk.messages]
 
 
 @pytest.mark.parametrize(
@@ -128,28 +130,29 @@ def test_a_closed_pipe_ends_quietly_and_stops_the_model(surroundings: dict[str, 
     asking.stderr.close()
 
 
-def test_ctrl_c_in_a_reply_keeps_what_was_shown_and_exits_130(surroundings: dict[str, str], endless: Path) -> None:
+def test_ctrl_c_in_a_reply_keeps_what_was_shown_and_ends_a_shells_loop_too(
+    surroundings: dict[str, str], endless: Path
+) -> None:
+    """A shell shows 130 and breaks off its loop only where a command has died of the signal."""
     asking = subprocess.Popen([*ASK, "-m", str(endless), "go on"], env=surroundings, stdout=subprocess.PIPE)
     assert asking.stdout
     shown = asking.stdout.read(20)
     asking.send_signal(signal.SIGINT)
     shown += asking.stdout.read()
     asking.stdout.close()
-    assert asking.wait(60) == 130
+    assert asking.wait(60) == -signal.SIGINT
     assert messages(surroundings) == [("user", "go on"), ("assistant", shown.decode().removesuffix("\n"))]
 
 
 @pytest.mark.parametrize("after", [0.3, 0.6, 1.0, 2.0])
-def test_ctrl_c_before_the_reply_exits_130_without_a_trace(
-    surroundings: dict[str, str], endless: Path, after: float
-) -> None:
+def test_ctrl_c_before_the_reply_leaves_no_trace(surroundings: dict[str, str], endless: Path, after: float) -> None:
     asking = subprocess.Popen(
         [*ASK, "-m", str(endless), "go on"], env=surroundings, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
     time.sleep(after)
     asking.send_signal(signal.SIGINT)
     _, complaints = asking.communicate(timeout=60)
-    assert (asking.returncode, complaints) == (130, b"")
+    assert (asking.returncode, complaints) == (-signal.SIGINT, b"")
 
 
 def test_kill_9_in_a_reply_loses_at_most_the_last_tenth_of_a_second(

@@ -130,3 +130,30 @@ def test_logprobs_are_there_for_programs_only(ask: Ask, tiny: tuple[str, ...]) -
     assert ask("--logprobs", "2", "Hello").exit_code == 2
     assert ask("--json", "--jsonl", "Hello").exit_code == 2
     assert ask("--regex", "a", "--choice", "b", "Hello").exit_code == 2
+
+
+@pytest.mark.parametrize("flag", ["--schema", "--regex", "--choice", "--truncate", "-t", "-o"])
+def test_an_empty_value_never_means_that_nothing_was_asked_for(ask: Ask, flag: str) -> None:
+    """A script's empty variable must not turn a guaranteed answer into a free one."""
+    done = ask(flag, "", "How do I leave?")
+    assert (done.exit_code, done.stdout) == (2, "")
+
+
+@pytest.mark.parametrize(
+    ("flag", "value"),
+    [("--schema", '{"$ref": "#"}'), ("--schema", '{"enum": []}'), ("--regex", r"[^\s\S]"), ("--regex", r"a[^\s\S]")],
+)
+def test_what_no_text_conforms_to_is_refused_before_a_model_loads(ask: Ask, flag: str, value: str) -> None:
+    done = ask("-m", "./nowhere", flag, value, "Hello")
+    assert done.exit_code == 2
+    assert f"{flag} cannot be followed" in done.stderr
+
+
+def test_an_output_that_cannot_be_written_is_refused_before_a_model_loads(ask: Ask, tmp_path: Path) -> None:
+    done = ask("-m", "./nowhere", "-o", str(tmp_path), "Hello")
+    assert done.exit_code == 2
+    assert ask("-o", "-", "How do I leave?").stdout.startswith("`/exit`")
+
+
+def test_a_dash_among_the_files_is_standard_input(ask: Ask) -> None:
+    assert ask("-f", "-", stdin="How do I leave?\n").stdout.startswith("`/exit`")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import os
 import shutil
 import subprocess
 import sys
 import time
 from contextlib import closing, suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pexpect
@@ -61,6 +63,10 @@ def home(tmp_path: Path) -> Path:
     broken.write_text("#!/bin/sh\necho PYTHON STARTED\nexit 1\n")
     broken.chmod(0o755)
     root = tmp_path / "home"
+    own = root / "config" / "templates"
+    own.mkdir(parents=True)
+    for name in ("my notes", "$(touch RUN)", "`touch RUN`"):
+        (own / f"{name}.md").write_text("{# Odd: a name #}{{ input }}")
     environment = Environment(
         sys.stdin,
         sys.stdout,
@@ -142,6 +148,11 @@ def test_an_interactive_shell_completes(shell: str, home: Path) -> None:
     for line, word in CASES:
         shown.completes(line, word)
     shown.completes(f"chatcli history show {stored_id(home)[:5]}", stored_id(home))
+    shown.completes("chatcli ask '[x' --repet", "--repetition-penalty")
+    shown.completes("chatcli ask -t my", r"my\ notes")
+    shown.process.send("chatcli ask -t \t\t")
+    shown.wait("summarise")
+    assert not (home / "RUN").exists(), "a name in a list was run as a command"
     assert not any("PYTHON" in row for row in shown.screen.display)
     shown.process.close(force=True)
 
@@ -173,6 +184,15 @@ def test_a_list_is_written_again_only_when_its_source_is_newer(home: Path) -> No
     os.utime(root / "data" / "history.db", (later, later))
     refresh(environment)
     assert "Where is Rome" in written.read_text()
+
+
+def test_a_damaged_history_is_never_set_aside_without_a_word(environment: Environment) -> None:
+    environment.data_folder.mkdir(parents=True)
+    (environment.data_folder / "history.db").write_bytes(b"not a database, " * 300)
+    told = io.StringIO()
+    refresh(replace(environment, stderr=told))
+    assert "damaged" in told.getvalue()
+    assert list(environment.data_folder.glob("history.db.corrupt-*"))
 
 
 def test_lists_that_cannot_be_written_are_no_error(environment: Environment) -> None:

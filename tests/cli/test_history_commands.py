@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from pathlib import Path
 
@@ -15,7 +15,9 @@ import pexpect
 import pytest
 
 from chatcli.cli.continuing import with_id
-from chatcli.cli.opening import keeps_history, open_session
+from chatcli.cli.opening import open_session
+from chatcli.cli.options import Talk
+from chatcli.config import load
 from chatcli.engines.scripted import ScriptedEngine
 from chatcli.environment import Environment
 from chatcli.errors import UsageError
@@ -164,22 +166,24 @@ def open_history(environment: Environment) -> Store:
     return Store.open(environment.data_folder / "history.db")
 
 
+def opened(environment: Environment, flags: Mapping[str, object], resume: str = "") -> Session:
+    return open_session(environment, load(environment, flags), Talk(flags, resume))
+
+
 def test_a_talk_goes_on_with_its_model_or_another(environment: Environment) -> None:
     with closing(open_history(environment)) as store:
         session = Session(ScriptedEngine(["a"]), GenerationSettings(), store)
         list(session.say("q"))
     for flags, model in (({}, "scripted"), ({"model": "owner/other"}, "owner/other")):
-        again = open_session(environment, flags, resume=session.id[:6])
+        again = opened(environment, flags, session.id[:6])
         assert (again.id, again.engine.facts.model, again.conversation.exchanges) == (session.id, model, 1)
 
 
 def test_nothing_is_kept_where_nothing_shall_be(environment: Environment) -> None:
-    session = open_session(environment, {"history": False})
+    session = opened(environment, {"history": False})
     session.engine = ScriptedEngine(["a"])
     list(session.say("secret"))
     assert session.conversation.exchanges == 1 and not environment.data_folder.exists()
-    assert not keeps_history(environment, {"history": False})
-    assert keeps_history(environment, {})
 
 
 def test_a_stored_talk_goes_on_without_a_trace(environment: Environment) -> None:
@@ -188,11 +192,11 @@ def test_a_stored_talk_goes_on_without_a_trace(environment: Environment) -> None
     with closing(open_history(environment)) as store:
         before = Session(ScriptedEngine(["a"]), GenerationSettings(), store)
         list(before.say("q"))
-    session = open_session(environment, {}, resume="@1")
+    session = opened(environment, {}, "@1")
     session.engine = ScriptedEngine(["b"])
     list(session.say("secret"))
     assert [each.text for each in session.conversation.messages] == ["q", "a", "secret", "b"]
     with closing(open_history(environment)) as store:
         assert [each.text for each in store.load(before.id).messages] == ["q", "a"]
     with pytest.raises(UsageError):
-        open_session(environment, {}, resume="nothing")
+        opened(environment, {}, "nothing")

@@ -57,7 +57,7 @@ def test_bytes_that_are_no_utf8_are_replaced_and_it_is_said(environment: Environ
     heard = Terminal()
     asked = compose(["Why?"], replace(piped(environment, b"caf\xe9"), stderr=heard))
     assert asked.text == "caf\ufffd\n\nWhy?"
-    assert "standard input is not all UTF-8" in heard.getvalue()
+    assert "Standard input is not all UTF-8" in heard.getvalue()
 
 
 def test_a_missing_file_and_an_empty_question_are_usage_errors(environment: Environment) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -45,6 +46,28 @@ def test_a_talk_without_a_reply_and_an_unknown_one_are_usage_errors(
 ) -> None:
     monkeypatch.setenv("CHATCLI_HOME", str(tmp_path / "home"))
     assert chatcli("replay", "@1").exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("reply", "code", "said"),
+    [
+        ({"content": "Ctrl"}, 2, "which model"),
+        ({"content": "Ctrl", "model": "guide", "settings": {"foo": 1}}, 2, "foo"),
+        ({"content": "Ctrl", "model": "guide", "settings": {"temperature": "warm"}}, 2, "temperature cannot be"),
+        ({"content": "Ctrl", "model": "guide", "settings": {"constraint": [1]}}, 2, "cannot be taken up"),
+        # Broken off by a failure: so far as it went it is the same.
+        ({"content": "`/exit`", "model": "guide", "settings": {"temperature": 0}, "finish_reason": "error"}, 0, "same"),
+    ],
+)
+def test_what_was_imported_is_said_again_or_refused_in_a_sentence(
+    reply: dict[str, object], code: int, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CHATCLI_HOME", str(tmp_path / "home"))
+    asked = {"role": "user", "content": "How do I leave?"}
+    talk = json.dumps({"chatcli": 1, "messages": [asked, {"role": "assistant", **reply}]})
+    assert CliRunner().invoke(app, ["history", "import", "-"], input=talk).exit_code == 0
+    done = chatcli("replay", "@1")
+    assert (done.exit_code, said in done.stderr) == (code, True), done.stderr
 
 
 @pytest.mark.parametrize(

@@ -113,27 +113,26 @@ def test_kill_9_after_any_event_loses_nothing_that_was_shown(tmp_path: Path) -> 
 
 def test_a_full_database_is_said_once(session: Session) -> None:
     """SQLite's own SQLITE_FULL, from a limit of pages in place of a disk's."""
-    database = session._store._database
+    database = session.store._database
     pages = database.execute("PRAGMA page_count").fetchone()[0]
     database.execute(f"PRAGMA max_page_count = {pages}")
     with pytest.raises(HistoryError, match="room"):
-        session._store.add_question(session._store.start("m", "", ""), None, "x" * 100_000)
-    session.conversation = session.conversation.with_system("")
-    big = Session(ScriptedEngine(["a1" * 50_000, "a2", "a3"]), GenerationSettings(), session._store)
+        session.store.add_question(session.store.start("m", "", ""), None, "x" * 100_000)
+    big = Session(ScriptedEngine(["a1" * 50_000, "a2", "a3"]), GenerationSettings(), session.store)
     notes = chat(big)
     assert len(notes) == 1 and "room" in notes[0]
     assert len(big.conversation.spoken) == 6
 
 
 def test_a_lock_that_does_not_end_is_said_once(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
-    session._store._database.execute("PRAGMA busy_timeout = 50")
-    with closing(sqlite3.connect(session._store.path, isolation_level=None)) as other:
+    session.store._database.execute("PRAGMA busy_timeout = 50")
+    with closing(sqlite3.connect(session.store.path, isolation_level=None)) as other:
         other.execute("BEGIN EXCLUSIVE")
         notes = chat(session)
         assert len(notes) == 1 and "locked" in notes[0]
         assert_all_can_be_written_out(session)
         monkeypatch.setattr(database, "BUSY_SECONDS", 0.1)
-        with closing(Store.open_or_memory(session._store.path)) as again:
+        with closing(Store.open_or_memory(session.store.path)) as again:
             assert again.recent(5) == [], "a locked history can still be read"
 
 
@@ -180,5 +179,5 @@ def test_a_read_only_home(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_an_engine_shows_is_on_disk_before_it_is_shown(session: Session) -> None:
     for event in session.say("go"):
         if isinstance(event, Text):
-            with closing(Store.open(session._store.path)) as other:
+            with closing(Store.open(session.store.path)) as other:
                 assert other.load(session.id).messages[-1].text == event.text

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from chatcli.generation import Finished
 from chatcli.history.store import Store
-from chatcli.history.words import EXCERPT_COLUMNS, excerpt
+from chatcli.history.words import EXCERPT_COLUMNS, excerpt, fts_query
 
 
 @pytest.fixture
@@ -51,6 +51,7 @@ def say(store: Store, question: str, answer: str = "") -> str:
             ["bar-foo"],
         ),
         ("The rocket 🚀 flies", ["🚀", "rocket 🚀"], ["🛸"]),
+        ("rocket🚀🚀! ❤️ 👩‍🚀", ["🚀", "🚀🚀", "rocket", "❤", "❤️", "👩‍🚀", "rocket🚀"], ["🚀👩", "👩‍🌾", "💔"]),
         ("𠮷野家へ", ["𠮷", "𠮷野"], []),
     ],
 )
@@ -182,3 +183,9 @@ def test_the_questions_asked_of_the_tables_use_their_indexes(store: Store) -> No
     scans = [plan for plan in plans if plan.startswith("SCAN") and " USING " not in plan.split(" in ")[0]]
     allowed = ("SCAN words VIRTUAL", "SCAN path", "SCAN pieces", "SCAN (subquery", "SCAN CONSTANT")
     assert [plan for plan in scans if not plan.startswith(allowed)] == []
+
+
+@pytest.mark.parametrize("query", ["🚀", "🤖🦊", "❤️", "🇩🇪", "✅"])
+def test_emoji_are_in_the_index(query: str) -> None:
+    """What is not is looked for in every text, which takes seconds in a long history."""
+    assert fts_query(query)

@@ -112,6 +112,16 @@ def test_a_damaged_file_is_told(tmp_path: Path, damage: bytes) -> None:
         tokenizer(open_checkpoint(tmp_path))
 
 
+def test_a_missing_file_is_told(tmp_path: Path) -> None:
+    for name, file in (("chatglm1", "ice_text.model"), ("chatglm2", "tokenizer.model"), ("glm4", "tokenizer.model")):
+        folder = tmp_path / name
+        folder.mkdir()
+        for small in ("config.json", "tokenizer_config.json"):
+            shutil.copy(GOLDEN / name / small, folder)
+        with pytest.raises(BrokenCheckpoint, match=f"{file} is missing"):
+            tokenizer(open_checkpoint(folder))
+
+
 def test_the_vocabulary_of_before_april_2023_is_told(tmp_path: Path) -> None:
     """Its file lacks the special tokens; ChatGLM2's stands for it here."""
     shutil.copy(GOLDEN / "chatglm1" / "config.json", tmp_path)

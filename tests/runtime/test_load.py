@@ -116,6 +116,19 @@ def test_a_native_family_ignores_code_in_its_repository(tiny_llama: Path, tmp_pa
     assert not canary.exists()
 
 
+@pytest.mark.parametrize("key", ["attn_implementation", "_attn_implementation"])
+@pytest.mark.parametrize("said", ["kernels-community/own-attention", "flash_attention_2"])
+def test_a_checkpoint_does_not_choose_the_code_of_its_attention(
+    tiny_llama: Path, tmp_path: Path, key: str, said: str
+) -> None:
+    """transformers would download a kernel from the Hub and run it, or miss a package that nobody needs."""
+    folder = tmp_path / "choosing"
+    shutil.copytree(tiny_llama, folder)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, key: said}))
+    assert ids(loaded(folder)) == ids(loaded(tiny_llama))
+
+
 def test_an_unknown_family_without_code_is_one_sentence(tiny_llama: Path, tmp_path: Path) -> None:
     folder = tmp_path / "unknown"
     shutil.copytree(tiny_llama, folder)

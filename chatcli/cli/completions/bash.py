@@ -6,12 +6,16 @@ from chatcli.cli.completions.tree import Command
 
 _SCRIPT = r"""# bash completion for chatcli, made by `chatcli completion bash`.
 
+# Offers what begins with $2 in the list $1. No `compgen -W`: it would run a name such as $(date).
 _chatcli_list() {
-    local place name rest
-    for place in "${CHATCLI_HOME:+$CHATCLI_HOME/state}" "${XDG_STATE_HOME:-$HOME/.local/state}/chatcli" \
-        "$HOME/Library/Application Support/chatcli"; do
+    local place name rest quoted
+    for place in "${CHATCLI_HOME:+$CHATCLI_HOME/state}" "${XDG_STATE_HOME:-${HOME-}/.local/state}/chatcli" \
+        "${HOME-}/Library/Application Support/chatcli"; do
         if [[ -n $place && -r $place/completion/$1 ]]; then
-            while IFS=$'\t' read -r name rest; do printf '%s\n' "$name"; done <"$place/completion/$1"
+            while IFS=$'\t' read -r name rest; do
+                printf -v quoted %q "$name"
+                [[ $name == "$2"* || $quoted == "$2"* ]] && COMPREPLY+=("$quoted")
+            done <"$place/completion/$1"
             return
         fi
     done
@@ -38,10 +42,11 @@ _chatcli_value() {
         mapfile -t COMPREPLY < <(compgen -f -- "$2")
         ;;
     'list models')
-        mapfile -t COMPREPLY < <(compgen -W "$(_chatcli_list models)" -- "$2"; compgen -d -S / -- "$2")
+        _chatcli_list models "$2"
+        mapfile -t -O "${#COMPREPLY[@]}" COMPREPLY < <(compgen -d -S / -- "$2")
         [[ ${COMPREPLY[0]} == */ ]] && compopt -o nospace
         ;;
-    list\ *) mapfile -t COMPREPLY < <(compgen -W "$(_chatcli_list "${1#list }")" -- "$2") ;;
+    list\ *) _chatcli_list "${1#list }" "$2" ;;
     ?*) mapfile -t COMPREPLY < <(compgen -W "$1" -- "$2") ;;
     esac
 }

@@ -36,7 +36,12 @@ def refresh(environment: Environment) -> None:
     cache = cache_folder(environment.variables)
     _write(environment, "models", (config, cache), lambda: _models(environment, cache))
     # What is newest in SQLite's WAL mode is beside the database.
-    _write(environment, "conversations", (history, history.with_name("history.db-wal")), lambda: _talks(history))
+    _write(
+        environment,
+        "conversations",
+        (history, history.with_name("history.db-wal")),
+        lambda: _talks(environment, history),
+    )
     own = adapters_file(environment.config_folder)
     _write(environment, "adapters", (own,), lambda: _adapters(environment))
     _write(environment, "templates", (prompts.folder(environment.config_folder),), lambda: _templates(environment))
@@ -68,14 +73,14 @@ def _models(environment: Environment, cache: Path) -> Iterable[Entry]:
         yield name, "on this machine"
 
 
-def _talks(history: Path) -> Iterable[Entry]:
+def _talks(environment: Environment, history: Path) -> Iterable[Entry]:
     from contextlib import closing
 
-    from chatcli.history.store import Store
+    from chatcli.cli.history.opening import open_store
 
     if not history.exists():
         return
-    with closing(Store.open(history)) as store:
+    with closing(open_store(environment)) as store:  # says so where the file is damaged and was set aside
         yield from ((each.id, each.title) for each in store.recent(CONVERSATIONS))
 
 

@@ -43,7 +43,7 @@ _chatcli() {
     local -A valued
     _chatcli_command $route
     for word in ${words[2,CURRENT-1]}; do
-        [[ -n ${commands[(r)$word:*]} ]] || continue
+        [[ -n ${commands[(r)${(b)word}:*]} ]] || continue
         route+=" $word"
         _chatcli_command $route
     done

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from chatcli.cli.history.opening import open_store
+from chatcli.cli.output import target_of, write_whole
 from chatcli.environment import Environment, real_environment
 from chatcli.errors import UsageError
 from chatcli.history.records import StoredConversation
@@ -41,15 +42,16 @@ def history_export(
         raise UsageError(f'There is no format "{form}": there is {", ".join(FORMS)}.')
     if every == bool(conversation):
         raise UsageError("Say which conversation to export by its id, or --all.")
+    target = None if output in ("", "-") else target_of(output)
     environment = real_environment()
     store = open_store(environment)
     ids = store.ids() if every else [store.find(conversation)]
     text = _written(store, ids, form, every)
-    if not output or output == "-":
+    if target is None:
         for piece in text:
             environment.stdout.write(piece)
         return 0
-    _write(Path(output).expanduser(), text)
+    write_whole(target, text, private=True)
     environment.note(f"{len(ids)} {'conversation is' if len(ids) == 1 else 'conversations are'} in {output}.")
     return 0
 
@@ -89,27 +91,14 @@ def _written(store: Store, ids: list[str], form: str, every: bool) -> Iterator[s
         yield export_all(loaded(), form)
 
 
-def _write(file: Path, text: Iterator[str]) -> None:
-    """Write beside the file and rename, so that it is never half there; it is private, as the history is."""
-    import os
-    import tempfile
-
-    handle, name = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}-")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as temporary:
-            temporary.writelines(text)
-        Path(name).replace(file)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
-
-
 def _text(file: str, environment: Environment) -> str:
-    data = environment.stdin.buffer.read() if file == "-" else Path(file).expanduser().read_bytes()
     try:
+        data = environment.stdin.buffer.read() if file == "-" else Path(file).expanduser().read_bytes()
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise UsageError(f"{file} is not UTF-8 at byte {error.start}; convert it first.") from error
+    except (OSError, ValueError, RuntimeError) as error:
+        raise UsageError(f"{file} cannot be read: {getattr(error, 'strerror', None) or error}.") from error
 
 
 def _counted(skipped: Mapping[str, int]) -> str:

@@ -14,6 +14,7 @@ from chatcli.history.titles import columns, shortened
 from chatcli.streaming.sanitize import sanitize
 
 _MODEL_COLUMNS = 24
+_TITLE_COLUMNS = 16
 
 
 def open_store(environment: Environment) -> Store:
@@ -36,9 +37,11 @@ def described(each: Summary, environment: Environment) -> str:
     title = sanitize(each.title, single_line=True)
     if not environment.stdout_is_terminal:
         return f"{line}{model}  {title}"
-    model = shortened(Path(model).name if Path(model).is_absolute() else model, _MODEL_COLUMNS)
-    line += f"{model}  "
-    return line + shortened(title, max(shutil.get_terminal_size().columns - 1 - columns(line), 12))
+    room = shutil.get_terminal_size().columns - 1 - columns(line)
+    model = shortened(Path(model).name if Path(model).is_absolute() else model, _MODEL_COLUMNS) + "  "
+    if room - columns(model) < _TITLE_COLUMNS:
+        model = ""  # in a narrow window the title says more
+    return line + model + shortened(title, max(room - columns(model), _TITLE_COLUMNS))
 
 
 def fields(each: Summary) -> dict[str, Any]:

@@ -1,7 +1,6 @@
 """Baichuan and Baichuan2, hosted by Llama: 7B with rotary positions, 13B with ALiBi (https://arxiv.org/abs/2108.12409).
 
-Query, key and value are fused. Baichuan2 computes logits with the rows of its output matrix at length 1; they are
-brought to it while they load.
+Query, key and value are fused. Baichuan2 computes logits with rows of length 1, which they get while they load.
 """
 
 from __future__ import annotations

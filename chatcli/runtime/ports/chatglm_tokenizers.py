@@ -121,12 +121,11 @@ class ChatGLMTokenizer(PreTrainedTokenizer):
 class ChatGLM4Tokenizer(PreTrainedTokenizerFast):
     """GLM-4's tiktoken vocabulary, with [gMASK] and <sop> in front of every text."""
 
-    # transformers would convert a "vocab_file" by itself, with a package that is not needed here.
-    vocab_files_names = {"rank_file": "tokenizer.model"}  # noqa: RUF012
+    vocab_files_names = {"vocab_file": "tokenizer.model"}  # noqa: RUF012
     model_input_names = ["input_ids", "attention_mask"]  # noqa: RUF012
 
-    def __init__(self, rank_file: str | None = None, **kwargs: Any) -> None:
-        folder = Path(rank_file or "").parent
+    def __init__(self, vocab_file: str | None = None, **kwargs: Any) -> None:
+        folder = Path(vocab_file or "").parent
         if kwargs.get("tokenizer_object") is None:
             built = chatglm.glm4(folder)
             marks = [(text, built.token_to_id(text)) for text in ("[gMASK]", "<sop>")]
@@ -138,6 +137,11 @@ class ChatGLM4Tokenizer(PreTrainedTokenizerFast):
             kwargs["tokenizer_object"] = built
         kwargs |= {"padding_side": "left", "clean_up_tokenization_spaces": False}
         super().__init__(**kwargs)  # type: ignore[no-untyped-call]
+
+    @classmethod
+    def convert_to_native_format(cls, **kwargs: Any) -> dict[str, Any]:
+        """Nothing: transformers would read the file again, with a package that is not needed here."""
+        return kwargs
 
 
 def _config(folder: Path) -> dict[str, Any]:

@@ -36,7 +36,9 @@ class NamedConfig(LlamaConfig):
             ValueError: it is a model of experts, as XVERSE has under the same `model_type`.
         """
         if found := [key for key in _EXPERTS if config_dict.get(key)]:
-            raise ValueError(f"config.json says {found[0]}: models of experts have other layers; not supported")
+            raise ValueError(
+                f"config.json says {found[0]}: models of experts have other layers; use a dense one of the family"
+            )
         return super().from_dict(cls.translated(config_dict), **kwargs)
 
 

@@ -29,7 +29,9 @@ class MiniCPMConfig(GraniteConfig):
         """
         for key in ("num_experts", "sparse_config"):
             if config_dict.get(key):
-                raise ValueError(f"config.json says {key}: only the dense models of MiniCPM 1 and 2 are supported")
+                raise ValueError(
+                    f"config.json says {key}: not supported; use a dense one such as openbmb/MiniCPM-2B-sft-bf16"
+                )
         if "scale_emb" in config_dict:
             width, heads = config_dict["hidden_size"], config_dict["num_attention_heads"]
             config_dict = renamed(

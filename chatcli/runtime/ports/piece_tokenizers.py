@@ -25,13 +25,14 @@ class PieceTokenizerBase(PreTrainedTokenizer):
     model_input_names = ["input_ids", "attention_mask"]  # noqa: RUF012
 
     def __init__(self, vocab_file: str, add_bos_token: bool = True, add_eos_token: bool = False, **kwargs: Any) -> None:
-        self._pieces: Any = tokenizer(Path(vocab_file).parent)
+        pieces: Any = tokenizer(Path(vocab_file).parent)
+        self._pieces = pieces
         self.add_bos_token, self.add_eos_token = add_bos_token, add_eos_token
         defaults = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
         for key, text in defaults.items():
             kwargs.setdefault(key, text if self._pieces.token_to_id(text) is not None else None)
         kwargs.setdefault("clean_up_tokenization_spaces", False)
-        super().__init__(**kwargs)
+        super().__init__(**kwargs)  # type: ignore[no-untyped-call]
 
     @property
     def vocab_size(self) -> int:
@@ -42,7 +43,7 @@ class PieceTokenizerBase(PreTrainedTokenizer):
         """Every token with its id."""
         return {token: n for n in range(len(self._pieces)) if (token := self._pieces.id_to_token(n)) is not None}
 
-    def tokenize(self, text: str, **_: Any) -> list[str]:
+    def tokenize(self, text: str, pair: str | None = None, add_special_tokens: bool = False, **_: Any) -> list[str]:
         """The text's tokens, without those around it."""
         return list(self._pieces.encode(text).tokens)
 

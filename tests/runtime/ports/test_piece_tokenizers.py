@@ -110,6 +110,17 @@ def test_nobody_types_a_piece_that_ends_a_turn(tmp_path: Path) -> None:
     assert ours.decode(ids, skip_special_tokens=False) == "<s> <|User|>:Hello <eoh> </s> you<eoh>\n<|Bot|>:"
 
 
+def test_headers_of_turns_are_joined_by_id(tmp_path: Path) -> None:
+    """Baichuan's own code encodes each message by itself and puts the reserved ids between."""
+    model = trained(defined="<reserved_106>,<reserved_107>,<_user>")
+    ours, plain = read(tmp_path, model), SentencePieceProcessor(model_proto=model)
+    user, assistant = plain.piece_to_id("<reserved_106>"), plain.piece_to_id("<reserved_107>")
+    expected = [user, *plain.encode("Hello"), assistant, *plain.encode("fine")]
+    assert ours.encode("<reserved_106>Hello<reserved_107>fine").ids == expected
+    assert plain.encode("<reserved_106>Hello<reserved_107>fine") != expected
+    assert ours.encode("<_user>Hello").ids == [plain.piece_to_id("<_user>"), *plain.encode("Hello")]
+
+
 NAMES = ["BaichuanTokenizer", "BaiChuanTokenizer", "InternLMTokenizer", "InternLM2Tokenizer", "YiTokenizer"]
 NAMES += ["OrionTokenizer", "SkyworkTokenizer", "TelechatTokenizer"]
 TYPES = ["baichuan", "baichuan", "internlm", "internlm2", "Yi", "orion", "skywork", "telechat"]
@@ -138,3 +149,40 @@ def test_through_auto_tokenizer(tmp_path: Path, name: str, model_type: str) -> N
     assert found.decode([1, *plain.encode("Hello, 世界"), 2], skip_special_tokens=True) == "Hello, 世界"
     batch = found(["Hello", "Hello there"], add_special_tokens=False)
     assert batch.input_ids == [plain.encode("Hello"), plain.encode("Hello there")]
+
+
+@pytest.mark.parametrize(
+    ("model_type", "name"),
+    [
+        ("aquila", "GPT2Tokenizer"),
+        ("minicpm", "LlamaTokenizer"),
+        ("xverse", "PreTrainedTokenizerFast"),
+        ("telechat", "BloomTokenizerFast"),
+    ],
+)
+def test_families_with_tokenizers_that_transformers_has(tmp_path: Path, model_type: str, name: str) -> None:
+    """They need none of ours: vocab.json and merges.txt, tokenizer.model, or tokenizer.json are read as ever."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import AutoTokenizer
+
+    from chatcli.runtime import ports
+
+    ports.register()
+    vocabulary = {"<s>": 0, "</s>": 1, "H": 2, "i": 3, "Hi": 4, "Ġ": 5}
+    if name == "GPT2Tokenizer":
+        (tmp_path / "vocab.json").write_text(json.dumps(vocabulary))
+        (tmp_path / "merges.txt").write_text("#version: 0.2\nH i\n")
+    elif name == "LlamaTokenizer":
+        (tmp_path / "tokenizer.model").write_bytes(trained())
+    else:
+        own = Tokenizer(models.BPE(vocab=vocabulary, merges=[("H", "i")]))
+        own.pre_tokenizer, own.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
+        own.save(str(tmp_path / "tokenizer.json"))
+    settings = {"tokenizer_class": name, "bos_token": "<s>", "eos_token": "</s>"}
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings))
+    (tmp_path / "config.json").write_text(
+        json.dumps({"model_type": model_type, "auto_map": {"AutoConfig": "configuration_own.Config"}})
+    )
+    found = AutoTokenizer.from_pretrained(tmp_path)
+    assert found.decode(found("Hi", add_special_tokens=False).input_ids) == "Hi"
+    assert found.convert_tokens_to_ids("</s>") == (2 if name == "LlamaTokenizer" else 1)
