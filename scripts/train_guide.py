@@ -177,14 +177,23 @@ def new_model(tokenizer: Tokenizer, seed: int) -> LlamaForCausalLM:
     return model
 
 
-def rate_at(step: int, steps: int) -> float:
+def rate_at(step: int, steps: int, peak: float) -> float:
     """Learning rate: a linear start, then half a cosine down to a hundredth."""
     warm = min(1.0, (step + 1) / WARMUP)
-    return PEAK_RATE * warm * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * step / steps)))
+    return peak * warm * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * step / steps)))
 
 
-def train(model: LlamaForCausalLM, tokenizer: Tokenizer, steps: int, seed: int, every: int = 50) -> None:
+def trained_before(folder: Path) -> tuple[LlamaForCausalLM, Tokenizer]:
+    """The model of an earlier training, to go on from, and its tokenizer."""
+    model = LlamaForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    return model, Tokenizer.from_file(str(folder / "tokenizer.json"))
+
+
+def train(
+    model: LlamaForCausalLM, tokenizer: Tokenizer, steps: int, seed: int, rate: float = PEAK_RATE, every: int = 50
+) -> None:
     """Train in place; prints loss and speed now and then."""
+    fast_bfloat16 = torch.ops.mkldnn._is_mkldnn_bf16_supported()
     matrices = [p for p in model.parameters() if p.dim() > 1]
     vectors = [p for p in model.parameters() if p.dim() == 1]
     optimizer = torch.optim.AdamW(
@@ -196,8 +205,8 @@ def train(model: LlamaForCausalLM, tokenizer: Tokenizer, steps: int, seed: int, 
     model.train()
     for step, batch in zip(range(steps), batches(tokenizer, seed), strict=False):
         for group in optimizer.param_groups:
-            group["lr"] = rate_at(step, steps)
-        with torch.autocast("cpu", torch.bfloat16):
+            group["lr"] = rate_at(step, steps, rate)
+        with torch.autocast("cpu", torch.bfloat16, enabled=fast_bfloat16):
             embedded = model.model.embed_tokens(batch.ids)
             hidden_words = (batch.labels == -100) & (batch.ids > 2) & (torch.rand(batch.ids.shape) < BLANKED)
             embedded = dropout(embedded.masked_fill(hidden_words[..., None], 0), DROPPED)
@@ -286,6 +295,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Train the built-in model.")
     parser.add_argument("--steps", type=int, default=STEPS)
     parser.add_argument("--seed", type=int, default=SEED)
+    parser.add_argument("--rate", type=float, default=PEAK_RATE, help="highest learning rate")
+    parser.add_argument("--go-on", action="store_true", help="begin with the weights that chatcli ships, not with none")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--out", type=Path, default=folder())
     parser.add_argument("--score", choices=("known", "dev", "test"), action="append", default=[])
@@ -298,10 +309,14 @@ def main() -> None:
         model = LlamaForCausalLM.from_pretrained(options.out, dtype=torch.float32)
     else:
         began = time.monotonic()
-        tokenizer = train_tokenizer(options.seed)
-        model = new_model(tokenizer, options.seed)
+        if options.go_on:
+            model, tokenizer = trained_before(folder())
+            torch.manual_seed(options.seed)
+        else:
+            tokenizer = train_tokenizer(options.seed)
+            model = new_model(tokenizer, options.seed)
         print(f"{model.num_parameters():,} parameters, tokenizer after {time.monotonic() - began:.0f} s", flush=True)
-        train(model, tokenizer, options.steps, options.seed)
+        train(model, tokenizer, options.steps, options.seed, options.rate)
         save(model, tokenizer, options.out)
         print(f"written to {options.out} after {time.monotonic() - began:.0f} s")
         model.float()

@@ -8,6 +8,7 @@ from __future__ import annotations
 import random
 import re
 import sys
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -23,6 +24,8 @@ else:
 
 SAID = 0.6
 """Share of whole questions among those that are made; the rest comes from patterns."""
+PLENTY = 30
+"""A fact with fewer whole questions is asked for by its patterns more often, lest the few be learned by heart."""
 
 Words = Mapping[str, str]
 Pick = Callable[[random.Random], str]
@@ -142,7 +145,7 @@ def _about(rng: random.Random, fact: Fact, language: str) -> str:
     if names and rng.random() < (0.22 if fact.do[language] or fact.ask[language] else 1):
         frame, text = rng.choice(_AROUND["name"][language]), _spelled(rng, rng.choice(names))
         return _noise(rng, tidy(frame.format(text)), language, 0.25)
-    if fact.said[language] and rng.random() < SAID:
+    if rng.random() < SAID * min(1, len(fact.said[language]) / PLENTY):
         return _noise(rng, rng.choice(fact.said[language]), language, 1)
     words = load().words[language]
     do, ask = fact.do[language], fact.ask[language]
@@ -153,8 +156,17 @@ def _about(rng: random.Random, fact: Fact, language: str) -> str:
     return _noise(rng, tidy(text), language, 1)
 
 
+@cache
+def _ambiguous() -> frozenset[str]:
+    """Options that belong to several facts, such as --json: alone they ask for none of them."""
+    counts = Counter(option for fact in load().facts for option in {name.rpartition(" ")[2] for name in fact.covers})
+    return frozenset(option for option, count in counts.items() if count > 1 and option.startswith("--"))
+
+
 def _spelled(rng: random.Random, name: str) -> str:
     option = name.rpartition(" ")[2]
+    if option in _ambiguous():
+        return name
     if option.startswith("--") and rng.random() < 0.8:
         name = rng.choice([option, option, option, option[2:], option[2:].replace("-", "_")])
     elif name.startswith("chatcli ") and rng.random() < 0.2 and name != "chatcli ask":
