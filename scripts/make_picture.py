@@ -43,9 +43,9 @@ def recorded() -> pyte.Screen:
                     piece = child.read_nonblocking(4096, timeout=0.1)
                 except pexpect.TIMEOUT:
                     continue
+                stream.feed(piece)
                 if "\x1b[6n" in piece:
                     child.send(f"\x1b[{screen.cursor.y + 1};{screen.cursor.x + 1}R")
-                stream.feed(piece)
 
         settled(1)
         while "cpu" not in screen.display[-1] and "cuda" not in screen.display[-1]:
