@@ -7,12 +7,9 @@ from typing import Annotated, Any
 
 import typer
 
-from chatcli.cli.completions import bash, fish, powershell, zsh
-from chatcli.cli.completions.tree import tree
 from chatcli.environment import Environment, real_environment
 from chatcli.errors import UsageError
 
-SHELLS = {"bash": bash.script, "zsh": zsh.script, "fish": fish.script, "powershell": powershell.script}
 FILES = {"bash": "chatcli.bash", "zsh": "_chatcli", "fish": "chatcli.fish", "powershell": "chatcli.ps1"}
 """The scripts' names in completions/."""
 
@@ -23,8 +20,8 @@ def completion(
     install: Annotated[bool, typer.Option("--install", help="Put the script where the shell finds it.")] = False,
 ) -> int:
     """Print the completion script of a shell, or install it."""
-    if shell not in SHELLS:
-        raise UsageError(f"There is no completion for {shell}: there is {', '.join(SHELLS)}.")
+    if shell not in FILES:
+        raise UsageError(f"There is no completion for {shell}: there is {', '.join(FILES)}.")
     text = script(shell, context.find_root().command)
     if not install:
         print(text, end="")
@@ -38,8 +35,12 @@ def completion(
 
 
 def script(shell: str, command: Any) -> str:
-    """The script of one of `SHELLS` for Typer's root `command`."""
-    return SHELLS[shell](tree(command))
+    """The script of one of the shells in `FILES` for Typer's root `command`."""
+    from chatcli.cli.completions import bash, fish, powershell, zsh
+    from chatcli.cli.completions.tree import tree
+
+    scripts = {"bash": bash.script, "zsh": zsh.script, "fish": fish.script, "powershell": powershell.script}
+    return scripts[shell](tree(command))
 
 
 def _place(shell: str, environment: Environment) -> tuple[Path, str]:

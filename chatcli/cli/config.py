@@ -7,15 +7,14 @@ from typing import Annotated
 
 import typer
 
-from chatcli import config, guide
-from chatcli.adapters.table import adapters_file
 from chatcli.environment import real_environment
-from chatcli.generation import DEFAULTS
-from chatcli.streaming.sanitize import sanitize
 
 
 def config_path() -> int:
     """Print where config.toml is, and adapters.toml with a person's own model families."""
+    from chatcli import config
+    from chatcli.adapters.table import adapters_file
+
     environment = real_environment()
     print(config.path(environment))
     print(adapters_file(environment.config_folder))
@@ -24,6 +23,10 @@ def config_path() -> int:
 
 def config_show() -> int:
     """Print every setting, its value and where it comes from."""
+    from chatcli import config, guide
+    from chatcli.generation import DEFAULTS
+    from chatcli.streaming.sanitize import sanitize
+
     loaded = config.load(real_environment())
     usual = {
         "model": guide.NAME,
@@ -53,6 +56,8 @@ def config_set(
     value: Annotated[str, typer.Argument(help="Its value.")],
 ) -> int:
     """Write a setting to config.toml."""
+    from chatcli import config
+
     environment = real_environment()
     config.set_value(environment, key, value)
     environment.note(f"{key} is set in {config.path(environment)}")

@@ -7,7 +7,6 @@ from typing import Annotated
 
 import typer
 
-from chatcli import prompts
 from chatcli.environment import real_environment
 from chatcli.streaming.sanitize import sanitize
 
@@ -18,6 +17,8 @@ def templates_list(
     """List the prompt templates that `ask -t NAME` knows, shipped ones and your own."""
     if context.invoked_subcommand:
         return 0
+    from chatcli import prompts
+
     environment = real_environment()
     found = prompts.templates(environment.config_folder).values()
     if as_json:
@@ -33,6 +34,8 @@ def templates_list(
 
 def templates_show(template: Annotated[str, typer.Argument(metavar="NAME", help="Which template.")]) -> int:
     """Print a template as it stands, to copy and change."""
+    from chatcli import prompts
+
     found = prompts.named(template, real_environment().config_folder)
     print(f"{{# {found.about} #}}\n{found.text}" if found.about else found.text, end="")
     return 0

@@ -3,41 +3,15 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Iterator
-from contextlib import closing
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
 from scripted_chat import CHINESE, LONG
 from terminal import Terminal
 
-from chatcli.history.store import Store
-
 CTRL_C, CTRL_D, ENTER = "\x03", "\x04", "\r"
 Open = Callable[..., Terminal]
 Saved = Callable[[], list[tuple[str, str]]]
-
-
-@pytest.fixture
-def open_chat(tmp_path: Path) -> Iterator[Open]:
-    opened: list[Terminal] = []
-
-    def opening(*arguments: str, **options: object) -> Terminal:
-        opened.append(Terminal(tmp_path, *arguments, **options))  # type: ignore[arg-type]
-        return opened[-1]
-
-    yield opening
-    for each in opened:
-        each.close()
-
-
-@pytest.fixture
-def saved(tmp_path: Path) -> Saved:
-    def read() -> list[tuple[str, str]]:
-        with closing(Store.open(tmp_path / "data" / "history.db")) as store:
-            return [(m.role, m.text) for m in store.load(store.recent(1)[0].id).messages]
-
-    return read
 
 
 def prompts(count: int) -> Callable[[str], bool]:

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 
-from chatcli import guide, prompts
 from chatcli.environment import Environment
 from chatcli.errors import ChatcliError
 from chatcli.streaming.sanitize import sanitize
@@ -28,6 +27,7 @@ def folder(environment: Environment) -> Path:
 
 def refresh(environment: Environment) -> None:
     """Write every list whose source is newer than it; a folder that cannot be written to is left alone."""
+    from chatcli import prompts
     from chatcli.adapters.table import adapters_file
     from chatcli.models.cache import cache_folder
 
@@ -64,7 +64,7 @@ def _write(
 
 
 def _models(environment: Environment, cache: Path) -> Iterable[Entry]:
-    from chatcli import config
+    from chatcli import config, guide
     from chatcli.models.cache import cached_names
 
     yield guide.NAME, "the built-in guide"
@@ -91,4 +91,6 @@ def _adapters(environment: Environment) -> Iterable[Entry]:
 
 
 def _templates(environment: Environment) -> Iterable[Entry]:
+    from chatcli import prompts
+
     return [(each.name, each.about) for each in prompts.templates(environment.config_folder).values()]

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from chatcli.cli.history.opening import described, fields, open_store
 from chatcli.environment import Environment, real_environment
 from chatcli.errors import UsageError
-from chatcli.history.records import Hit
 from chatcli.streaming.sanitize import sanitize
+
+if TYPE_CHECKING:
+    from chatcli.history.records import Hit
 
 Reference = Annotated[str, typer.Argument(metavar="ID", help="Its id, or a beginning of it; @1 is the latest.")]
 Limit = Annotated[int, typer.Option("--limit", "-n", min=1, help="How many conversations to list.")]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,8 +12,10 @@ from chatcli.cli.history.opening import open_store
 from chatcli.cli.output import target_of, write_whole
 from chatcli.environment import Environment, real_environment
 from chatcli.errors import UsageError
-from chatcli.history.records import StoredConversation
-from chatcli.history.store import Store
+
+if TYPE_CHECKING:
+    from chatcli.history.records import StoredConversation
+    from chatcli.history.store import Store
 
 ADDED_AT_ONCE = 100
 """Conversations that one transaction adds, so that a chat beside it does not wait long."""

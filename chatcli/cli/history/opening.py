@@ -5,13 +5,14 @@ from __future__ import annotations
 import shutil
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from chatcli.environment import Environment
-from chatcli.history.records import Summary
-from chatcli.history.store import Store
-from chatcli.history.titles import columns, shortened
 from chatcli.streaming.sanitize import sanitize
+
+if TYPE_CHECKING:
+    from chatcli.history.records import Summary
+    from chatcli.history.store import Store
 
 _MODEL_COLUMNS = 24
 _TITLE_COLUMNS = 16
@@ -23,6 +24,8 @@ def open_store(environment: Environment) -> Store:
     Raises:
         HistoryError: they cannot be read.
     """
+    from chatcli.history.store import Store
+
     store = Store.open_to_read(environment.data_folder / "history.db")
     if store.notice:
         print(f"chatcli: {sanitize(store.notice, single_line=True)}", file=environment.stderr)
@@ -31,6 +34,8 @@ def open_store(environment: Environment) -> Store:
 
 def described(each: Summary, environment: Environment) -> str:
     """A conversation in one line: id, date, turns, model, title; in a terminal no wider than that."""
+    from chatcli.history.titles import columns, shortened
+
     when = time.strftime("%Y-%m-%d %H:%M", time.localtime(each.updated_at))
     model = sanitize(each.model, single_line=True)
     line = f"{each.id}  {when}  {each.turns:>3}  "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -11,8 +11,9 @@ from chatcli.cli.history.listing import Reference
 from chatcli.cli.history.opening import described, open_store
 from chatcli.environment import Environment, real_environment
 from chatcli.errors import UsageError
-from chatcli.history.store import Store
-from chatcli.history.titles import one_line
+
+if TYPE_CHECKING:
+    from chatcli.history.store import Store
 
 REMOVED_AT_ONCE = 100
 """Conversations that one transaction removes, so that a chat beside it does not wait long."""
@@ -60,6 +61,8 @@ def history_title(
     text: Annotated[list[str], typer.Argument(metavar="TEXT...", help="Its new title.")],
 ) -> int:
     """Give a conversation another title."""
+    from chatcli.history.titles import one_line
+
     title = one_line(" ".join(text))
     if not title:
         raise UsageError("A title needs a character that can be seen.")
