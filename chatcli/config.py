@@ -12,7 +12,7 @@ import os
 import re
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +22,16 @@ from typing import TYPE_CHECKING, Any, Literal
 from chatcli.environment import Environment
 from chatcli.errors import ConfigError, UsageError
 from chatcli.generation import GenerationSettings, Layer
+from chatcli.load_request import (
+    DTYPES,
+    FITS,
+    QUANTIZATIONS,
+    LoadRequest,
+    check_device,
+    parse_devices,
+    parse_lora,
+    parse_max_memory,
+)
 
 if TYPE_CHECKING:
     from tomlkit import TOMLDocument
@@ -31,7 +41,10 @@ Value = str | float | int | bool | tuple[str, ...]
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """What a setting may be. `above` is a lower end that is itself not allowed; ends are inclusive else."""
+    """What a setting may be. `above` is a lower end that is itself not allowed; ends are inclusive else.
+
+    `read` refuses a text that means nothing, with a UsageError of its own.
+    """
 
     type: Literal["text", "number", "integer", "texts", "switch"]
     low: float = -math.inf
@@ -39,6 +52,7 @@ class Kind:
     above: float = -math.inf
     choices: tuple[str, ...] = ()
     empty: bool = False
+    read: Callable[[str], object] | None = None
 
     @property
     def allowed(self) -> str:
@@ -76,6 +90,14 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
         "history": Kind("switch"),
         "plain": Kind("switch"),
         "editing_mode": Kind("text", choices=("emacs", "vi")),
+        "dtype": Kind("text", choices=DTYPES),
+        "quant": Kind("text", choices=QUANTIZATIONS),
+        "fit": Kind("text", choices=FITS),
+        "context": Kind("integer", low=1, high=2**31 - 1),
+        "device": Kind("text", read=check_device),
+        "devices": Kind("text", read=parse_devices),
+        "max_memory": Kind("text", read=parse_max_memory),
+        "lora": Kind("texts", read=parse_lora),
     }
 )
 """Every setting, in the order in which people see them."""
@@ -84,7 +106,8 @@ FROM_THE_MODEL = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty"
 """Settings that a checkpoint's own files or the adapter row may give, before our own defaults."""
 
 FIELDS = {"max_tokens": "max_new_tokens"}
-NOT_OF_GENERATION = ("model", "system", "history", "plain", "editing_mode")
+OF_LOADING = ("dtype", "quant", "fit", "context", "device", "devices", "max_memory", "lora")
+NOT_OF_GENERATION = ("model", "system", "history", "plain", "editing_mode", *OF_LOADING)
 _SWITCHES = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
 _ALIAS = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
@@ -126,6 +149,22 @@ class Config:
         for layer in self.layers():
             settings = settings.over(layer.settings)
         return settings
+
+    def load_request(self, *, revision: str = "", subfolder: str = "") -> LoadRequest:
+        """What was said of how the model is run, and which of its files are meant."""
+        said: dict[str, Any] = {key: found for key in OF_LOADING if (found := self.value(key)) not in (None, "auto")}
+        return LoadRequest(
+            revision=revision,
+            subfolder=subfolder,
+            dtype=said.get("dtype", ""),
+            quantization=said.get("quant"),
+            fit=said.get("fit", "auto"),
+            context=said.get("context", 0),
+            device=said.get("device", ""),
+            devices=parse_devices(said.get("devices", "")),
+            max_memory=parse_max_memory(said.get("max_memory", "")),
+            loras=tuple(parse_lora(each) for each in said.get("lora", ())),
+        )
 
 
 def path(environment: Environment) -> Path:
@@ -183,6 +222,9 @@ def check(key: str, value: object) -> Value:
             checked = value
     if checked is None:
         raise UsageError(f"{key} cannot be {_shown(value)}: it must be {kind.allowed}.")
+    if kind.read:
+        for text in checked if isinstance(checked, tuple) else (str(checked),):
+            kind.read(text)
     return checked
 
 

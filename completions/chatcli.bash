@@ -18,9 +18,9 @@ _chatcli_list() {
 _chatcli_command() {
     case $1 in
     'chatcli') commands='run ask batch replay tokens completion models adapters history templates config' flags='--debug --version -h --help' argument='' ;;
-    'chatcli run') commands='' flags='-p --prompt -s --system -c --continue --id --no-history --temperature --top-p --top-k --min-p --repetition-penalty --seed --max-tokens --stop --overflow --think --no-think --reasoning-effort --plain --no-plain --revision --trust-remote-code -h --help' argument='list models' ;;
-    'chatcli ask') commands='' flags='-f --file -t --template --truncate -o --output --json --jsonl -q --quiet --no-stream -n --answers --logprobs --schema --regex --choice --require-complete -m --model -s --system -c --continue --id --no-history --temperature --top-p --top-k --min-p --repetition-penalty --seed --max-tokens --stop --overflow --think --no-think --reasoning-effort --plain --no-plain --revision --trust-remote-code -h --help' argument='' ;;
-    'chatcli batch') commands='' flags='-o --output --overwrite -m --model -s --system --temperature --top-p --top-k --min-p --repetition-penalty --seed --max-tokens --stop --think --no-think --reasoning-effort --revision -h --help' argument='files' ;;
+    'chatcli run') commands='' flags='-p --prompt -s --system -c --continue --id --no-history --temperature --top-p --top-k --min-p --repetition-penalty --seed --max-tokens --stop --overflow --think --no-think --reasoning-effort --plain --no-plain --dtype --quant --fit --context --device --devices --max-memory --lora --revision --subfolder --trust-remote-code -h --help' argument='list models' ;;
+    'chatcli ask') commands='' flags='-f --file -t --template --truncate -o --output --json --jsonl -q --quiet --no-stream -n --answers --logprobs --schema --regex --choice --require-complete -m --model -s --system -c --continue --id --no-history --temperature --top-p --top-k --min-p --repetition-penalty --seed --max-tokens --stop --overflow --think --no-think --reasoning-effort --plain --no-plain --dtype --quant --fit --context --device --devices --max-memory --lora --revision --subfolder --trust-remote-code -h --help' argument='' ;;
+    'chatcli batch') commands='' flags='-o --output --overwrite -m --model -s --system --temperature --top-p --top-k --min-p --repetition-penalty --seed --max-tokens --stop --think --no-think --reasoning-effort --dtype --quant --fit --context --device --devices --max-memory --lora --revision --subfolder -h --help' argument='files' ;;
     'chatcli replay') commands='' flags='-h --help' argument='list conversations' ;;
     'chatcli tokens') commands='' flags='-m --model --chat --ids --revision --trust-remote-code -h --help' argument='' ;;
     'chatcli completion') commands='' flags='--install -h --help' argument='bash zsh fish powershell' ;;
@@ -44,7 +44,7 @@ _chatcli_command() {
     'chatcli config') commands='path show set' flags='-h --help' argument='' ;;
     'chatcli config path') commands='' flags='-h --help' argument='' ;;
     'chatcli config show') commands='' flags='-h --help' argument='' ;;
-    'chatcli config set') commands='' flags='-h --help' argument='model system temperature top_p top_k min_p repetition_penalty seed max_tokens stop overflow think reasoning_effort history plain editing_mode' ;;
+    'chatcli config set') commands='' flags='-h --help' argument='model system temperature top_p top_k min_p repetition_penalty seed max_tokens stop overflow think reasoning_effort history plain editing_mode dtype quant fit context device devices max_memory lora' ;;
     *) return 1 ;;
     esac
 }
@@ -64,7 +64,16 @@ _chatcli_kind() {
     'chatcli run --stop') kind='any' ;;
     'chatcli run --overflow') kind='stop drop-oldest' ;;
     'chatcli run --reasoning-effort') kind='low medium high' ;;
+    'chatcli run --dtype') kind='auto float32 bfloat16 float16' ;;
+    'chatcli run --quant') kind='auto none int8 int4 fp8' ;;
+    'chatcli run --fit') kind='auto strict' ;;
+    'chatcli run --context') kind='any' ;;
+    'chatcli run --device') kind='any' ;;
+    'chatcli run --devices') kind='any' ;;
+    'chatcli run --max-memory') kind='any' ;;
+    'chatcli run --lora') kind='any' ;;
     'chatcli run --revision') kind='any' ;;
+    'chatcli run --subfolder') kind='any' ;;
     'chatcli ask -f' | 'chatcli ask --file') kind='files' ;;
     'chatcli ask -t' | 'chatcli ask --template') kind='list templates' ;;
     'chatcli ask --truncate') kind='head tail middle' ;;
@@ -87,7 +96,16 @@ _chatcli_kind() {
     'chatcli ask --stop') kind='any' ;;
     'chatcli ask --overflow') kind='stop drop-oldest' ;;
     'chatcli ask --reasoning-effort') kind='low medium high' ;;
+    'chatcli ask --dtype') kind='auto float32 bfloat16 float16' ;;
+    'chatcli ask --quant') kind='auto none int8 int4 fp8' ;;
+    'chatcli ask --fit') kind='auto strict' ;;
+    'chatcli ask --context') kind='any' ;;
+    'chatcli ask --device') kind='any' ;;
+    'chatcli ask --devices') kind='any' ;;
+    'chatcli ask --max-memory') kind='any' ;;
+    'chatcli ask --lora') kind='any' ;;
     'chatcli ask --revision') kind='any' ;;
+    'chatcli ask --subfolder') kind='any' ;;
     'chatcli batch -o' | 'chatcli batch --output') kind='files' ;;
     'chatcli batch -m' | 'chatcli batch --model') kind='list models' ;;
     'chatcli batch -s' | 'chatcli batch --system') kind='any' ;;
@@ -100,7 +118,16 @@ _chatcli_kind() {
     'chatcli batch --max-tokens') kind='any' ;;
     'chatcli batch --stop') kind='any' ;;
     'chatcli batch --reasoning-effort') kind='low medium high' ;;
+    'chatcli batch --dtype') kind='auto float32 bfloat16 float16' ;;
+    'chatcli batch --quant') kind='auto none int8 int4 fp8' ;;
+    'chatcli batch --fit') kind='auto strict' ;;
+    'chatcli batch --context') kind='any' ;;
+    'chatcli batch --device') kind='any' ;;
+    'chatcli batch --devices') kind='any' ;;
+    'chatcli batch --max-memory') kind='any' ;;
+    'chatcli batch --lora') kind='any' ;;
     'chatcli batch --revision') kind='any' ;;
+    'chatcli batch --subfolder') kind='any' ;;
     'chatcli tokens -m' | 'chatcli tokens --model') kind='list models' ;;
     'chatcli tokens --revision') kind='any' ;;
     'chatcli history -n' | 'chatcli history --limit') kind='any' ;;

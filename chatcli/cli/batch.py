@@ -57,7 +57,8 @@ def batch(
         waiting = [line for line in asked if isinstance(line, batches.Request) and line.line not in journal.done]
         if waiting:
             try:
-                _answer(waiting, open_engine(name, loaded, environment, talk.revision), journal, environment)
+                request = loaded.load_request(revision=talk.revision, subfolder=talk.subfolder)
+                _answer(waiting, open_engine(name, loaded, environment, request), journal, environment)
             except KeyboardInterrupt:
                 environment.note(f"chatcli: {len(journal.done)} answers are kept: the same command goes on from there.")
                 raise

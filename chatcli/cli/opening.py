@@ -20,6 +20,7 @@ from chatcli.history.store import Store
 from chatcli.session import Session
 
 if TYPE_CHECKING:
+    from chatcli.load_request import LoadRequest
     from chatcli.models.checkpoint import Checkpoint
 
 GUIDE_NOTE = "The built-in guide answers; for a real model: chatcli config set model NAME"
@@ -45,7 +46,7 @@ def open_session(environment: Environment, config: Config, talk: Talk) -> Sessio
 
         agree_on_code(name, config, environment, talk.revision)
     return Session(
-        open_engine(name, config, environment, talk.revision),
+        open_engine(name, config, environment, config.load_request(revision=talk.revision, subfolder=talk.subfolder)),
         config.generation_settings(),
         store,
         system=None if stored_id and not config.said_by_flag("system") else str(config.value("system") or ""),
@@ -55,10 +56,10 @@ def open_session(environment: Environment, config: Config, talk: Talk) -> Sessio
     )
 
 
-def open_engine(name: str, config: Config, environment: Environment, revision: str = "") -> DeferredEngine:
+def open_engine(name: str, config: Config, environment: Environment, request: LoadRequest) -> DeferredEngine:
     """The engine of the model that a person calls `name`, which begins to load now."""
     meant = full_name(name, config)
-    return DeferredEngine(lambda report: _open_local(meant, config, environment, report, revision), name=meant)
+    return DeferredEngine(lambda report: _open_local(meant, config, environment, report, request), name=meant)
 
 
 def _opened(environment: Environment, resume: str, *, keep: bool) -> tuple[Store, str]:
@@ -108,16 +109,16 @@ def local_checkpoint(name: str, config: Config, environment: Environment) -> Che
     return on_disk(meant, environment.variables)
 
 
-def _open_local(name: str, config: Config, environment: Environment, report: Report, revision: str) -> Engine:
+def _open_local(name: str, config: Config, environment: Environment, report: Report, request: LoadRequest) -> Engine:
     from chatcli.adapters.table import load_table
     from chatcli.cli.consent import commit_note
     from chatcli.engines.local import open_local
 
     table = load_table(environment.config_folder)
-    checkpoint = find_checkpoint(name, config, environment, report, revision=revision)
+    checkpoint = find_checkpoint(name, config, environment, report, revision=request.revision)
     if checkpoint.trusted:
         report(commit_note(checkpoint))
-    return open_local(checkpoint, table, report)
+    return open_local(checkpoint, table, report, request)
 
 
 def find_checkpoint(

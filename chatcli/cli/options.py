@@ -53,19 +53,42 @@ Effort = Annotated[str | None, typer.Option(help="How much a model that can tell
 Plain = Annotated[
     bool | None, typer.Option("--plain/--no-plain", help="Print text as it comes instead of rendering Markdown.")
 ]
+Subfolder = Annotated[str, typer.Option(metavar="FOLDER", help="Folder of the repository that holds the model.")]
+Dtype = Annotated[
+    str | None, typer.Option(help="Precision of the weights: auto, float32, bfloat16 or float16; default: auto.")
+]
+Quant = Annotated[
+    str | None, typer.Option(help="Weights in fewer bits: auto, none, int8, int4 or fp8; default: where it must be.")
+]
+Fit = Annotated[
+    str | None, typer.Option(help="Too large a model: auto finds a way and says which; strict refuses, with numbers.")
+]
+Context = Annotated[
+    int | None, typer.Option(metavar="TOKENS", help="How long a talk must have room; default: 4096 tokens.")
+]
+Device = Annotated[str | None, typer.Option(help="Where to compute: auto, cpu, cuda, cuda:1, xpu, mps.")]
+Devices = Annotated[str | None, typer.Option(metavar="0,1", help="GPUs that may be used; default: all.")]
+MaxMemory = Annotated[
+    str | None, typer.Option(metavar="0=20GiB,cpu=64GiB", help="Most memory to take, for each place.")
+]
+LoraAdapter = Annotated[
+    list[str] | None,
+    typer.Option("--lora", metavar="NAME[=SCALE]", help="LoRA adapter to put on; may be given several times."),
+]
 
 
 @dataclass(frozen=True, slots=True)
 class Talk:
     """What the shared options say: `flags` by the names of the configuration, the rest is of one call alone.
 
-    `resume` is a conversation to go on with, `revision` one of the model; either may be empty. With `trust` the
-    person wants to be asked about the model's own code.
+    `resume` is a conversation to go on with, `revision` and `subfolder` say which of the model's files; all may be
+    empty. With `trust` the person wants to be asked about the model's own code.
     """
 
     flags: Mapping[str, object]
     resume: str = ""
     revision: str = ""
+    subfolder: str = ""
     trust: bool = False
 
 
@@ -87,7 +110,16 @@ _SHARED: Mapping[str, tuple[Any, object]] = {
     "think": (Think, None),
     "reasoning_effort": (Effort, None),
     "plain": (Plain, None),
+    "dtype": (Dtype, None),
+    "quant": (Quant, None),
+    "fit": (Fit, None),
+    "context": (Context, None),
+    "device": (Device, None),
+    "devices": (Devices, None),
+    "max_memory": (MaxMemory, None),
+    "lora": (LoraAdapter, None),
     "revision": (Revision, ""),
+    "subfolder": (Subfolder, ""),
     "trust_remote_code": (TrustRemoteCode, False),
 }
 """Every shared option with its default, in the order of the help pages."""
@@ -125,11 +157,12 @@ def _talk(
     conversation: str = "",
     no_history: bool = False,
     revision: str = "",
+    subfolder: str = "",
     trust_remote_code: bool = False,
     **flags: object,
 ) -> Talk:
     picked = conversation or ("@1" if resume else "")
-    return Talk(said(**flags, history=False if no_history else None), picked, revision, trust_remote_code)
+    return Talk(said(**flags, history=False if no_history else None), picked, revision, subfolder, trust_remote_code)
 
 
 def said(**flags: object) -> dict[str, object]:

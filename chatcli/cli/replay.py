@@ -44,7 +44,8 @@ def replay(
     if not reply.model:
         raise UsageError(f"The conversation {stored.id} does not say which model made its reply.")
     asked = Conversation(tuple(m.message.spelled_out for m in stored.messages[:place]))
-    engine = open_engine(reply.model, load(environment), environment, reply.revision)
+    config = load(environment)
+    engine = open_engine(reply.model, config, environment, config.load_request(revision=reply.revision))
     text, reasoning = [], []
 
     def noted(event: Event) -> Event:

@@ -48,7 +48,7 @@ def run(
     return chat(
         session,
         environment,
-        open_model=lambda name: open_engine(name, config, environment),
+        open_model=lambda name: open_engine(name, config, environment, config.load_request()),
         keep_input=config.value("history") is not False,
         vi=config.value("editing_mode") == "vi",
         first=first if first.text else None,

@@ -32,6 +32,7 @@ from chatcli.generation import (
     Progress,
     TokenLogprob,
 )
+from chatcli.load_request import NOTHING_SAID, LoadRequest
 from chatcli.models.checkpoint import Checkpoint, context_length
 from chatcli.models.vocabulary import tokenizer as read_tokenizer
 from chatcli.models.weights import weights as read_weights
@@ -239,8 +240,10 @@ class _Counted:
         return Finished(reason, self.prompt, made, max(self.cached, 0), first - self.begun, now - first)
 
 
-def open_local(checkpoint: Checkpoint, table: Table, report: Report) -> LocalEngine:
-    """Load `checkpoint` onto the best device of this machine; `table` says how it is talked to.
+def open_local(
+    checkpoint: Checkpoint, table: Table, report: Report, request: LoadRequest = NOTHING_SAID
+) -> LocalEngine:
+    """Load `checkpoint` as `request` says, else as is best on this machine; `table` says how it is talked to.
 
     Raises:
         ModelError: it does not chat, is damaged, or needs code of its own.
@@ -258,5 +261,5 @@ def open_local(checkpoint: Checkpoint, table: Table, report: Report) -> LocalEng
         from chatcli.runtime.model import load
 
         chat = chat or chat_format(checkpoint, load_tokenizer(checkpoint), table)
-        model = load(checkpoint, weights, report)
+        model = load(checkpoint, weights, report, request)
     return LocalEngine(checkpoint, chat, model)

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from chatcli.errors import OutOfMemory
+from chatcli.load_request import NOTHING_SAID, LoadRequest
 from chatcli.models.chatglm import growth
 from chatcli.models.checkpoint import context_length, text_config
 from chatcli.models.weights import Tensor
@@ -60,7 +61,12 @@ class LoadPlan:
 
 
 def plan(
-    config: Mapping[str, Any], tensors: Mapping[str, Tensor], devices: Sequence[Device], *, stored_bytes: int = 0
+    config: Mapping[str, Any],
+    tensors: Mapping[str, Tensor],
+    devices: Sequence[Device],
+    request: LoadRequest = NOTHING_SAID,
+    *,
+    stored_bytes: int = 0,
 ) -> LoadPlan:
     """The first of CUDA, XPU, MPS and CPU that holds the model and 4096 tokens of talk.
 

@@ -13,6 +13,7 @@ import torch
 
 from chatcli.errors import ChatcliError, EngineError, OutOfMemory, UsageError
 from chatcli.generation import GenerationSettings, Progress
+from chatcli.load_request import NOTHING_SAID, LoadRequest
 from chatcli.models.checkpoint import Checkpoint
 from chatcli.models.plan import plan
 from chatcli.models.tokenizer import Tokenizer
@@ -163,9 +164,9 @@ def bytes_per_token(model: Any) -> int:
     return int(total if tied else total - embedding.numel() * embedding.element_size())
 
 
-def load(checkpoint: Checkpoint, weights: Weights, report: Report) -> CausalModel:
-    """Load `checkpoint` to the best place that this machine has for it."""
-    chosen = plan(checkpoint.config, weights.tensors, devices(), stored_bytes=weights.bytes)
+def load(checkpoint: Checkpoint, weights: Weights, report: Report, request: LoadRequest = NOTHING_SAID) -> CausalModel:
+    """Load `checkpoint` as `request` says, else to the best place that this machine has for it."""
+    chosen = plan(checkpoint.config, weights.tensors, devices(), request, stored_bytes=weights.bytes)
     for note in chosen.notes:
         report(Progress("loading", note=note))
     return CausalModel(load_model(checkpoint, weights, chosen, report))
