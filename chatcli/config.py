@@ -43,7 +43,7 @@ Value = str | float | int | bool | tuple[str, ...]
 class Kind:
     """What a setting may be. `above` is a lower end that is itself not allowed; ends are inclusive else.
 
-    `read` refuses a text that means nothing, with a UsageError of its own.
+    `read` refuses a text that means nothing, with a UsageError that says what to write.
     """
 
     type: Literal["text", "number", "integer", "texts", "switch"]
@@ -224,7 +224,10 @@ def check(key: str, value: object) -> Value:
         raise UsageError(f"{key} cannot be {_shown(value)}: it must be {kind.allowed}.")
     if kind.read:
         for text in checked if isinstance(checked, tuple) else (str(checked),):
-            kind.read(text)
+            try:
+                kind.read(text)
+            except UsageError as error:
+                raise UsageError(f"{key} cannot be {_shown(text)}: {error}") from None
     return checked
 
 

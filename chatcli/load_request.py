@@ -1,6 +1,7 @@
 """What a person says about how a model is to be run: precision, place, adapters.
 
-Values only, read from words; what is left open is the plan's to decide. It knows no model and no device.
+Values only, read from words; what is left open is the plan's to decide. It knows no model and no device. An error
+here is the end of a sentence that begins with the setting and what it cannot be.
 """
 
 from __future__ import annotations
@@ -66,7 +67,7 @@ def parse_size(text: str) -> int:
     """
     found = _SIZE.fullmatch(text.strip())
     if not found:
-        raise UsageError(f'"{text}" is no size of memory: write 20GiB, 500MB.')
+        raise UsageError("a size of memory is written 20GiB or 500MB.")
     number, prefix, binary = found.groups()
     return int(float(number) * (1024 if binary else 1000) ** " kmgt".index(prefix.lower() or " "))
 
@@ -82,7 +83,7 @@ def parse_max_memory(text: str) -> dict[int | str, int]:
         place, _, size = part.partition("=")
         place = place.strip().removeprefix("cuda:").removeprefix("xpu:")
         if not size or not (place.isdecimal() or place in ("cpu", "disk")):
-            raise UsageError(f'max_memory cannot hold "{part}": write 0=20GiB,cpu=64GiB.')
+            raise UsageError("write places and sizes, as in 0=20GiB,cpu=64GiB.")
         limits[int(place) if place.isdecimal() else place] = parse_size(size)
     return limits
 
@@ -95,7 +96,7 @@ def parse_devices(text: str) -> tuple[int, ...]:
     """
     parts = [each.strip() for each in text.split(",") if each.strip()]
     if not all(each.isdecimal() for each in parts):
-        raise UsageError(f'devices cannot be "{text}": write the numbers of GPUs, 0,1.')
+        raise UsageError("write the numbers of GPUs, as in 0,1.")
     return tuple(dict.fromkeys(map(int, parts)))
 
 
@@ -106,7 +107,7 @@ def check_device(text: str) -> None:
         UsageError: torch has no device of that name.
     """
     if not _DEVICE.fullmatch(text):
-        raise UsageError(f'device cannot be "{text}": it must be auto, cpu, cuda, cuda:1, xpu or mps.')
+        raise UsageError("it must be auto, cpu, cuda, cuda:1, xpu or mps.")
 
 
 def parse_lora(text: str) -> Lora:
@@ -122,5 +123,5 @@ def parse_lora(text: str) -> Lora:
     except ValueError:
         strength = math.nan
     if not name or not math.isfinite(strength):
-        raise UsageError(f'"{text}" names no adapter: write NAME or NAME=SCALE, such as org/adapter=0.5.')
+        raise UsageError("write NAME or NAME=SCALE, as in org/adapter=0.5.")
     return Lora(name, strength)
