@@ -223,12 +223,16 @@ def check(key: str, value: object) -> Value:
     if checked is None:
         raise UsageError(f"{key} cannot be {_shown(value)}: it must be {kind.allowed}.")
     if kind.read:
-        for text in checked if isinstance(checked, tuple) else (str(checked),):
-            try:
-                kind.read(text)
-            except UsageError as error:
-                raise UsageError(f"{key} cannot be {_shown(text)}: {error}") from None
+        _read_through(key, kind.read, checked if isinstance(checked, tuple) else (str(checked),))
     return checked
+
+
+def _read_through(key: str, read: Callable[[str], object], texts: tuple[str, ...]) -> None:
+    for text in texts:
+        try:
+            read(text)
+        except UsageError as error:
+            raise UsageError(f"{key} cannot be {_shown(text)}: {error}") from None
 
 
 def parse(key: str, text: str) -> Value:
