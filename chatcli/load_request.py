@@ -22,6 +22,7 @@ QUANTIZATIONS = ("auto", "none", "int8", "int4", "fp8")
 FITS = ("auto", "strict")
 
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(i?)b?", re.IGNORECASE)
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*([smh]?)", re.IGNORECASE)
 _DEVICE = re.compile(r"auto|cpu|mps|(cuda|xpu)(:\d+)?")
 
 
@@ -70,6 +71,20 @@ def parse_size(text: str) -> int:
         raise UsageError("a size of memory is written 20GiB or 500MB.")
     number, prefix, binary = found.groups()
     return int(float(number) * (1024 if binary else 1000) ** " kmgt".index(prefix.lower() or " "))
+
+
+def parse_duration(text: str) -> float:
+    """Seconds: "90", "90s", "5m", "1h"; "forever" has no end.
+
+    Raises:
+        UsageError: it is no length of time.
+    """
+    if text.strip().lower() == "forever":
+        return math.inf
+    found = _DURATION.fullmatch(text.strip())
+    if not found:
+        raise UsageError("a time is written 90s, 5m, 1h, 0 or forever.")
+    return float(found[1]) * {"s": 1, "m": 60, "h": 3600, "": 1}[found[2].lower()]
 
 
 def parse_max_memory(text: str) -> dict[int | str, int]:

@@ -76,6 +76,11 @@ LoraAdapter = Annotated[
     typer.Option("--lora", metavar="NAME[=SCALE]", help="LoRA adapter to put on; may be given several times."),
 ]
 
+KeepAlive = Annotated[
+    str | None,
+    typer.Option(metavar="TIME", help="How long the model stays in memory after its last answer: 5m, 1h, 0, forever."),
+]
+
 
 @dataclass(frozen=True, slots=True)
 class Talk:
@@ -118,6 +123,7 @@ _SHARED: Mapping[str, tuple[Any, object]] = {
     "devices": (Devices, None),
     "max_memory": (MaxMemory, None),
     "lora": (LoraAdapter, None),
+    "keep_alive": (KeepAlive, None),
     "revision": (Revision, ""),
     "subfolder": (Subfolder, ""),
     "trust_remote_code": (TrustRemoteCode, False),
