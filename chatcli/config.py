@@ -91,6 +91,7 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
         "history": Kind("switch"),
         "plain": Kind("switch"),
         "editing_mode": Kind("text", choices=("emacs", "vi")),
+        "adapter": Kind("text"),
         "dtype": Kind("text", choices=DTYPES),
         "quant": Kind("text", choices=QUANTIZATIONS),
         "fit": Kind("text", choices=FITS),
@@ -108,7 +109,7 @@ FROM_THE_MODEL = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty"
 """Settings that a checkpoint's own files or the adapter row may give, before our own defaults."""
 
 FIELDS = {"max_tokens": "max_new_tokens"}
-OF_LOADING = ("dtype", "quant", "fit", "context", "device", "devices", "max_memory", "lora")
+OF_LOADING = ("adapter", "dtype", "quant", "fit", "context", "device", "devices", "max_memory", "lora")
 NOT_OF_GENERATION = ("model", "system", "history", "plain", "editing_mode", "keep_alive", *OF_LOADING)
 KEEP_ALIVE = "5m"
 _SWITCHES = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
@@ -164,6 +165,7 @@ class Config:
         return LoadRequest(
             revision=revision,
             subfolder=subfolder,
+            adapter=said.get("adapter", ""),
             dtype=said.get("dtype", ""),
             quantization=said.get("quant"),
             fit=said.get("fit", "auto"),

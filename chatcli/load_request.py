@@ -38,6 +38,7 @@ class Lora:
 class LoadRequest:
     """How a person wants a model to be run.
 
+    `adapter` is the row of the table that says how it is talked to, if a person names one.
     `dtype` and `device` are torch's names, empty where the plan decides; `quantization` is None there.
     `devices` are the GPUs that may be used, by number, none meaning all. `max_memory` bounds what is taken, in bytes,
     by a GPU's number or "cpu". `context` is how many tokens of talk must have room; 0 leaves it to the plan. With
@@ -46,6 +47,7 @@ class LoadRequest:
 
     revision: str = ""
     subfolder: str = ""
+    adapter: str = ""
     dtype: str = ""
     quantization: Quantization | None = None
     fit: Fit = "auto"

@@ -24,7 +24,10 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
-PAGES = (README, *((ROOT / "docs" / page).read_text(encoding="utf-8") for page in ("scripts.md", "adapters.md", "speed.md")))
+PAGES = (
+    README,
+    *((ROOT / "docs" / page).read_text(encoding="utf-8") for page in ("scripts.md", "adapters.md", "speed.md")),
+)
 
 
 def examples() -> list[str]:

@@ -132,7 +132,7 @@ def _open_resident(name: str, config: Config, environment: Environment, report: 
     # What could be wrong with its files was not when that process loaded them.
     if here and (found := find_resident(spec(with_agreement(here, environment)), place, config.keep_alive, report)):
         return found
-    checkpoint = find_checkpoint(name, config, environment, report, revision=request.revision)
+    checkpoint = find_checkpoint(name, config, environment, report, revision=request.revision, adapter=request.adapter)
     if checkpoint.trusted:
         report(commit_note(checkpoint))
     return open_resident(spec(checkpoint), place, config.keep_alive, report)
@@ -146,7 +146,7 @@ def _open_here(name: str, config: Config, environment: Environment, report: Repo
     from chatcli.engines.resident import make_room
 
     table = load_table(environment.config_folder)
-    checkpoint = find_checkpoint(name, config, environment, report, revision=request.revision)
+    checkpoint = find_checkpoint(name, config, environment, report, revision=request.revision, adapter=request.adapter)
     if checkpoint.trusted:
         report(commit_note(checkpoint))
     if sockets.available():
@@ -155,9 +155,18 @@ def _open_here(name: str, config: Config, environment: Environment, report: Repo
 
 
 def find_checkpoint(
-    name: str, config: Config, environment: Environment, report: Report, *, revision: str = "", to_chat: bool = True
+    name: str,
+    config: Config,
+    environment: Environment,
+    report: Report,
+    *,
+    revision: str = "",
+    adapter: str = "",
+    to_chat: bool = True,
 ) -> Checkpoint:
     """The files of the model that a person calls `name`: the guide, an alias, a folder, a Hub id.
+
+    `adapter` is the row that a person named for it.
 
     What cannot chat is refused before its weights are fetched, unless it is not `to_chat`; so is what needs code of
     its own that nobody agreed to.
@@ -175,7 +184,7 @@ def find_checkpoint(
     meant = full_name(name, config)
     if meant == guide.NAME:
         return open_checkpoint(guide.folder(), guide.NAME)
-    table = load_table(environment.config_folder)
+    table = load_table(environment.config_folder).saying(adapter)
 
     def check(checkpoint: Checkpoint) -> None:
         if to_chat:

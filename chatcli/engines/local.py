@@ -267,6 +267,7 @@ def open_local(
         ModelError: it does not chat, is damaged, or needs code of its own.
         OutOfMemory: it does not fit.
     """
+    table = table.saying(request.adapter)
     require_chat_format(checkpoint, table)
     weights = read_weights(checkpoint)
     tokenizer = read_tokenizer(checkpoint)
