@@ -13,6 +13,7 @@ import torch
 
 from chatcli.errors import EngineError
 from chatcli.generation import Progress
+from chatcli.runtime.cpu import AS_TORCH_DOES, OneRow
 from chatcli.runtime.kv import CACHE, PrefixCache
 from chatcli.runtime.sampling import Sampler
 
@@ -48,11 +49,12 @@ def decode(
     *,
     end: Collection[int],
     limit: int,
+    one_row: OneRow = AS_TORCH_DOES,
 ) -> Generator[int, None, bool]:
     """Yield up to `limit` new token ids after the prompt `ids`, whose last logits are given.
 
-    An id in `end` ends the reply and is not yielded. Returns whether the reply came to its end, as
-    against the limit.
+    Each is computed the way that `one_row` says. An id in `end` ends the reply and is not yielded. Returns whether
+    the reply came to its end, as against the limit.
     """
     seen = list(ids)
     for made in range(limit):
@@ -62,7 +64,8 @@ def decode(
         seen.append(token)
         yield token
         if made + 1 < limit:
-            logits = _forward(model, cache, [token])
+            with one_row():
+                logits = _forward(model, cache, [token])
     return False
 
 

@@ -18,6 +18,7 @@ from chatcli.models.checkpoint import Checkpoint
 from chatcli.models.plan import plan
 from chatcli.models.tokenizer import Tokenizer
 from chatcli.models.weights import Weights
+from chatcli.runtime.cpu import fastest_row
 from chatcli.runtime.decode import decode, prefill
 from chatcli.runtime.devices import devices, memory_bandwidth
 from chatcli.runtime.kv import PrefixCache
@@ -40,6 +41,7 @@ class CausalModel:
     def __init__(self, model: Any) -> None:
         self._model = model
         self._cache = PrefixCache(model.config)
+        self._one_row = fastest_row(model)
         self.device = str(model.device)
         self.precision = str(model.dtype).removeprefix("torch.")
         read = bytes_per_token(model)
@@ -69,7 +71,11 @@ class CausalModel:
             logits = yield from prefill(self._model, self._cache, ids)
             sampler = Sampler(settings, logits.device, constraint)
             self.logprobs = sampler.logprobs
-            return (yield from decode(self._model, self._cache, ids, logits, sampler, end=end, limit=limit))
+            return (
+                yield from decode(
+                    self._model, self._cache, ids, logits, sampler, end=end, limit=limit, one_row=self._one_row
+                )
+            )
 
     @property
     def batches(self) -> bool:
