@@ -35,7 +35,7 @@ def prefill(model: Any, cache: PrefixCache, ids: Sequence[int]) -> Generator[Pro
     while done < len(ids):
         yield Progress("reading", done, len(ids), "tokens")
         chunk = ids[done : max(done + PREFILL_CHUNK, undivided)]
-        logits = _forward(model, cache, chunk)
+        logits = feed(model, cache, chunk)
         done += len(chunk)
     return logits
 
@@ -65,11 +65,11 @@ def decode(
         yield token
         if made + 1 < limit:
             with one_row():
-                logits = _forward(model, cache, [token])
+                logits = feed(model, cache, [token])
     return False
 
 
-def _forward(model: Any, cache: PrefixCache, ids: Sequence[int]) -> torch.Tensor:
+def feed(model: Any, cache: PrefixCache, ids: Sequence[int]) -> torch.Tensor:
     """Logits (vocabulary,) after the last of `ids`, which join the cache."""
     vocabulary = model.get_input_embeddings().num_embeddings
     if max(ids) >= vocabulary:
