@@ -135,6 +135,7 @@ class StaticStep:
     def _check(self) -> None:
         """Raise RuntimeError where what was recorded computes something else than it does unrecorded."""
         found = []
+        self._token.fill_(len(self._logits) // 2)
         for run in (self._compute, self._forward):
             self._logits.zero_()
             for layer in self._cache.layers:
