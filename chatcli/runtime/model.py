@@ -82,6 +82,11 @@ class CausalModel:
             )
 
     @property
+    def module(self) -> Any:
+        """The model as transformers has it, for those who measure it."""
+        return self._model
+
+    @property
     def batches(self) -> bool:
         """Whether prompts of different lengths can be read together: the cache is plain keys and values.
 
