@@ -21,6 +21,7 @@ from chatcli import __version__
 from chatcli.cli.adapters import adapters_list, adapters_match, adapters_render, adapters_show
 from chatcli.cli.ask import ask
 from chatcli.cli.batch import batch
+from chatcli.cli.bench import bench
 from chatcli.cli.completion import completion
 from chatcli.cli.completions.lists import refresh
 from chatcli.cli.config import config_path, config_set, config_show
@@ -51,6 +52,7 @@ COMMANDS: Mapping[str, Action] = {
     "tokens": tokens,
     "ps": ps,
     "stop": stop,
+    "bench": bench,
     "completion": completion,
 }
 """The commands that stand alone, in the order of the help page."""

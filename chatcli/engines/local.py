@@ -14,7 +14,7 @@ from copy import copy
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeVar
 
-from chatcli.adapters.encode import Spoken
+from chatcli.adapters.encode import Spoken, encode_text
 from chatcli.adapters.format import ChatFormat, chat_format, require_chat_format
 from chatcli.adapters.table import Table
 from chatcli.constraints import grammar
@@ -40,9 +40,11 @@ from chatcli.models.weights import weights as read_weights
 
 if TYPE_CHECKING:
     from chatcli.engines.deferred import Report
+    from chatcli.runtime.bench import Measured
     from chatcli.runtime.constrain import TokenConstraint
     from chatcli.runtime.model import CausalModel
 
+SOME_TEXT = "A prompt to measure with, of words that any tokenizer knows, over and over again. "
 UNKNOWN_CONTEXT = 4096
 """Tokens that a model is trusted with whose config.json does not say."""
 REMEMBERED_REPLIES = 256
@@ -140,6 +142,13 @@ class LocalEngine:
         other = copy(self)
         other._dropped, other._noted = 0, set()
         return other
+
+    def measure(self, prompt: int, tokens: int, rounds: int) -> Generator[Progress, None, Measured]:
+        """How fast the model reads `prompt` tokens and writes `tokens` more; see `runtime.bench`."""
+        from chatcli.runtime.bench import measure
+
+        text = encode_text(self._chat.tokenizer, SOME_TEXT)
+        return (yield from measure(self._model, (text * (prompt // len(text) + 1))[:prompt], tokens, rounds))
 
     def close(self) -> None:
         """Free the model's memory."""

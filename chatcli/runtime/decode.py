@@ -13,6 +13,7 @@ import torch
 
 from chatcli.errors import EngineError
 from chatcli.generation import Progress
+from chatcli.runtime.cpu import AS_TORCH_DOES, OneRow
 from chatcli.runtime.kv import CACHE, PrefixCache
 from chatcli.runtime.sampling import Sampler
 
@@ -34,7 +35,7 @@ def prefill(model: Any, cache: PrefixCache, ids: Sequence[int]) -> Generator[Pro
     while done < len(ids):
         yield Progress("reading", done, len(ids), "tokens")
         chunk = ids[done : max(done + PREFILL_CHUNK, undivided)]
-        logits = _forward(model, cache, chunk)
+        logits = feed(model, cache, chunk)
         done += len(chunk)
     return logits
 
@@ -48,11 +49,12 @@ def decode(
     *,
     end: Collection[int],
     limit: int,
+    one_row: OneRow = AS_TORCH_DOES,
 ) -> Generator[int, None, bool]:
     """Yield up to `limit` new token ids after the prompt `ids`, whose last logits are given.
 
-    An id in `end` ends the reply and is not yielded. Returns whether the reply came to its end, as
-    against the limit.
+    Each is computed the way that `one_row` says. An id in `end` ends the reply and is not yielded. Returns whether
+    the reply came to its end, as against the limit.
     """
     seen = list(ids)
     for made in range(limit):
@@ -62,11 +64,12 @@ def decode(
         seen.append(token)
         yield token
         if made + 1 < limit:
-            logits = _forward(model, cache, [token])
+            with one_row():
+                logits = feed(model, cache, [token])
     return False
 
 
-def _forward(model: Any, cache: PrefixCache, ids: Sequence[int]) -> torch.Tensor:
+def feed(model: Any, cache: PrefixCache, ids: Sequence[int]) -> torch.Tensor:
     """Logits (vocabulary,) after the last of `ids`, which join the cache."""
     vocabulary = model.get_input_embeddings().num_embeddings
     if max(ids) >= vocabulary:

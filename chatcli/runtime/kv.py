@@ -11,12 +11,15 @@ from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import torch
 from transformers.cache_utils import DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
 from transformers.configuration_utils import PreTrainedConfig
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
 CACHE = "cache" if "cache" in inspect.signature(CausalLMOutputWithPast).parameters else "past_key_values"
 """How models call the cache they are given: transformers 5.24 renamed it."""
+LEAST_ROOM = 256
+"""Tokens that a cache grows by at least."""
 
 
 class PrefixCache:
@@ -34,12 +37,12 @@ class PrefixCache:
     def clear(self) -> None:
         """Forget everything and free its memory."""
         self.ids: list[int] = []
-        self.layers = DynamicCache(config=self._config)
+        self.layers = growing_cache(self._config)
 
     @property
     def is_plain(self) -> bool:
         """Whether every layer holds keys and values of single tokens, and no running state."""
-        return all(type(layer) in (DynamicLayer, DynamicSlidingWindowLayer) for layer in self.layers.layers)
+        return all(type(layer) in (GrowingLayer, DynamicSlidingWindowLayer) for layer in self.layers.layers)
 
     def keep_common_prefix(self, ids: Sequence[int], undivided: int = 0) -> int:
         """Cut the cache down to what it shares with `ids`, less the last id, which must be fed.
@@ -65,6 +68,64 @@ class PrefixCache:
             self.clear()
             raise
         self.ids.extend(ids)
+
+
+class GrowingLayer(DynamicLayer):
+    """A layer of keys and values with room behind them: most tokens are written in place.
+
+    `DynamicLayer` copies the whole cache for every token, which for a talk of 4,000 tokens costs a small model as much
+    as its weights. Here a quarter more than is needed is taken at a time.
+    """
+
+    _room: tuple[torch.Tensor, torch.Tensor] | None = None
+
+    def update(
+        self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Add keys and values of new tokens, (batch, heads, tokens, width); returns all there are."""
+        if not self.is_initialized:
+            self.lazy_initialization(key_states, value_states)
+        old = self.get_seq_length()
+        new = old + key_states.shape[-2]
+        if not self._fits(new):
+            self._room = (_copied(self.keys, key_states, old, new), _copied(self.values, value_states, old, new))
+        assert self._room
+        for room, states in zip(self._room, (key_states, value_states), strict=True):
+            room[..., old:new, :] = states
+        self.keys, self.values = (room[..., :new, :] for room in self._room)
+        return self.keys, self.values
+
+    def _fits(self, tokens: int) -> bool:
+        """Whether the room is that of the keys at hand, which may have been cut or replaced, and large enough."""
+        if not self._room or not self.keys.numel():
+            return False
+        room = self._room[0]
+        return (
+            self.keys.data_ptr() == room.data_ptr() and self.keys.stride() == room.stride() and tokens <= room.shape[-2]
+        )
+
+    def reset(self) -> None:
+        """Forget everything."""
+        self._room = None
+        super().reset()
+
+
+def _copied(held: torch.Tensor, states: torch.Tensor, old: int, new: int) -> torch.Tensor:
+    """A tensor with room for `new` tokens and more, that begins with the `old` ones `held`."""
+    shape = (*states.shape[:-2], new + max(new // 4, LEAST_ROOM), states.shape[-1])
+    room = states.new_empty(shape)
+    if old:
+        room[..., :old, :] = held
+    return room
+
+
+def growing_cache(config: PreTrainedConfig) -> DynamicCache:
+    """A cache of transformers for a model, its plain layers with room to grow."""
+    cache = DynamicCache(config=config)
+    cache.layers = [GrowingLayer() if type(layer) is DynamicLayer else layer for layer in cache.layers]
+    if cache.layer_class_to_replicate is DynamicLayer:
+        cache.layer_class_to_replicate = GrowingLayer
+    return cache
 
 
 def _common_prefix(a: Sequence[int], b: Sequence[int]) -> int:
@@ -98,4 +159,4 @@ def _can_be_cut(layer: object) -> bool:
     """Whether a layer still holds every token it has seen, in order, and nothing else."""
     if type(layer) is DynamicSlidingWindowLayer:
         return bool(layer.cumulative_length < layer.sliding_window)
-    return type(layer) is DynamicLayer
+    return type(layer) is GrowingLayer

@@ -18,8 +18,10 @@ from chatcli.models.checkpoint import Checkpoint
 from chatcli.models.plan import LoadPlan, plan
 from chatcli.models.tokenizer import Tokenizer
 from chatcli.models.weights import Weights
+from chatcli.runtime.cpu import fastest_row
 from chatcli.runtime.decode import decode, prefill
 from chatcli.runtime.devices import devices, memory_bandwidth
+from chatcli.runtime.graphs import StaticSteps, can_be_recorded
 from chatcli.runtime.kv import PrefixCache
 from chatcli.runtime.load import Report, load_model
 from chatcli.runtime.sampling import Drawn, Sampler
@@ -40,6 +42,8 @@ class CausalModel:
     def __init__(self, model: Any) -> None:
         self._model = model
         self._cache = PrefixCache(model.config)
+        self._one_row = fastest_row(model)
+        self._steps = StaticSteps(model) if can_be_recorded(model) else None
         self.device = str(model.device)
         self.precision = str(model.dtype).removeprefix("torch.")
         read = bytes_per_token(model)
@@ -69,7 +73,18 @@ class CausalModel:
             logits = yield from prefill(self._model, self._cache, ids)
             sampler = Sampler(settings, logits.device, constraint)
             self.logprobs = sampler.logprobs
-            return (yield from decode(self._model, self._cache, ids, logits, sampler, end=end, limit=limit))
+            if self._steps and sampler.plain:
+                return (yield from self._steps.decode(self._cache, ids, logits, sampler, end=end, limit=limit))
+            return (
+                yield from decode(
+                    self._model, self._cache, ids, logits, sampler, end=end, limit=limit, one_row=self._one_row
+                )
+            )
+
+    @property
+    def module(self) -> Any:
+        """The model as transformers has it, for those who measure it."""
+        return self._model
 
     @property
     def batches(self) -> bool:
@@ -143,7 +158,7 @@ class CausalModel:
 
     def close(self) -> None:
         """Drop model and cache."""
-        self._model = None
+        self._model = self._steps = None
         self.forget()
 
 

@@ -76,7 +76,20 @@ class Sampler:
     def _choose(self, logits: torch.Tensor) -> int:
         if not self.settings.temperature:
             return int(logits.argmax())
+        if self.settings.top_k:
+            return self._choose_among_likeliest(logits)
         return int(draw_at(filter_logits(logits, self.settings), self.uniform()))
+
+    def _choose_among_likeliest(self, logits: torch.Tensor) -> int:
+        """What `_choose` would, with all later steps on the few tokens that top-k leaves, in the order of their ids.
+
+        Sorting a vocabulary of 150,000 takes a CPU as long as a small model's layers.
+        """
+        logits = logits / (self.settings.temperature or 1.0)
+        smallest = logits.topk(min(self.settings.top_k or 0, len(logits))).values[-1]
+        ids = (logits >= smallest).nonzero().squeeze(-1)
+        rest = replace(self.settings, temperature=1.0, top_k=0)
+        return int(ids[draw_at(filter_logits(logits[ids], rest), self.uniform())])
 
 
 def draw_at(logits: torch.Tensor, uniform: torch.Tensor) -> torch.Tensor:
@@ -134,13 +147,35 @@ def filter_logits(logits: torch.Tensor, settings: GenerationSettings) -> torch.T
         smallest = logits.topk(min(settings.top_k, logits.shape[-1])).values[..., -1:]
         logits = logits.masked_fill(logits < smallest, -torch.inf)
     if settings.top_p is not None and settings.top_p < 1.0:
-        ascending, order = logits.sort()
-        excluded = ascending.softmax(dim=-1).cumsum(dim=-1) <= 1.0 - settings.top_p
-        excluded[..., -1] = False
-        logits = logits.masked_fill(excluded.scatter(-1, order, excluded), -torch.inf)
+        logits = logits.masked_fill(_outside_nucleus(logits, settings.top_p), -torch.inf)
     if settings.min_p:
         probabilities = logits.softmax(dim=-1)
         logits = logits.masked_fill(
             probabilities < settings.min_p * probabilities.amax(dim=-1, keepdim=True), -torch.inf
         )
     return logits
+
+
+NUCLEUS = 1024
+"""The likeliest tokens that are sorted to find a nucleus; it seldom is larger."""
+
+
+def _outside_nucleus(logits: torch.Tensor, top_p: float) -> torch.Tensor:
+    """Which tokens top-p excludes (Holtzman et al., arXiv 1904.09751, 3.1): those above them have the mass already.
+
+    Of equals at the edge the later ids stay, however it is computed.
+    """
+    if logits.device.type == "cpu" and logits.ndim == 1 and len(logits) > 4 * NUCLEUS:
+        likeliest, order = logits.topk(NUCLEUS)
+        mass = logits.softmax(dim=-1)[order].double()
+        size = int((mass.cumsum(dim=-1) - mass < top_p).sum())
+        if size < NUCLEUS:
+            edge = likeliest[size - 1]
+            outside = logits < edge
+            equal = (logits == edge).nonzero().squeeze(-1)
+            outside[equal[: len(logits) - int(outside.sum()) - size]] = True
+            return outside
+    ascending, order = logits.sort(stable=True)
+    excluded = ascending.softmax(dim=-1).cumsum(dim=-1) <= 1.0 - top_p
+    excluded[..., -1] = False
+    return excluded.scatter(-1, order, excluded)

@@ -1,0 +1,274 @@
+"""Decoding over buffers that never move, so that a GPU can replay a step as one recorded graph.
+
+A step feeds the token that the step before drew and draws the next, all on the device: the host launches it without
+having seen the token, and reads tokens one step behind. Without this a GPU waits for Python to launch a thousand small
+kernels a token. It knows plain attention layers; what has others is decoded as everywhere (`runtime.decode`).
+
+Recording needs CUDA. The same step runs unrecorded in the tests on a CPU, where it is slower than the plain way and
+never taken.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Generator, Sequence
+from typing import Any, TypeAlias
+
+import torch
+from transformers.cache_utils import StaticCache, StaticLayer
+
+from chatcli.errors import EngineError
+from chatcli.generation import GenerationSettings
+from chatcli.runtime.decode import decode, feed
+from chatcli.runtime.kv import CACHE, PrefixCache
+from chatcli.runtime.sampling import NOT_NUMBERS, Sampler, draw_at, filter_logits
+
+Run: TypeAlias = Callable[[], None]
+Record: TypeAlias = Callable[[Run], Run]
+
+LEAST_ROOM = 1024
+"""Tokens of the smallest cache; each next one has twice the room, for attention reads all of it."""
+AHEAD = 256
+"""Tokens of a reply that a cache is chosen to have room for, before a larger one takes over."""
+
+
+class FixedLayer(StaticLayer):
+    """A static layer as transformers has it, allocated without loading the compiler, which takes two seconds."""
+
+    def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
+        """Take the room for keys and values like these, (1, heads, tokens, width)."""
+        self.device = key_states.device
+        self.batch_size, self.num_heads = key_states.shape[:2]
+        self.k_head_dim, self.v_head_dim = key_states.shape[-1], value_states.shape[-1]
+        heads = (self.batch_size, self.num_heads, self.max_cache_len)
+        self.keys = key_states.new_zeros((*heads, self.k_head_dim))
+        self.values = value_states.new_zeros((*heads, self.v_head_dim))
+        self.cumulative_length = self.cumulative_length.to(self.device)
+        self.is_initialized = True
+
+
+def can_be_recorded(model: Any) -> bool:
+    """Whether a model's step may be tried as a CUDA graph: all of it on one GPU, and positions that count upwards."""
+    placed = set(getattr(model, "hf_device_map", {}).values())
+    return model.device.type == "cuda" and len(placed) < 2 and is_static(model)
+
+
+def is_static(model: Any) -> bool:
+    """Whether a step of a model can run over fixed buffers: plain attention and nothing of its own on top."""
+    if hasattr(model, "undivided") or hasattr(model, "places"):
+        return False
+    try:
+        layers = StaticCache(config=model.config, max_cache_len=1).layers
+    except (KeyError, ValueError, AttributeError, TypeError):  # layers that transformers has no static kind of
+        return False
+    return bool(layers) and all(type(layer) is StaticLayer for layer in layers)
+
+
+def recorded(run: Run) -> Run:
+    """Record what `run` does on the GPU; calling the result does it again, in one launch.
+
+    Raises:
+        RuntimeError: it waits for the GPU on its way, or does something else that cannot be recorded.
+    """
+    aside = torch.cuda.Stream()
+    aside.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(aside):  # what libraries allocate in their first calls must not be recorded
+        run()
+        run()
+    torch.cuda.current_stream().wait_stream(aside)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        run()
+    return graph.replay
+
+
+class StaticStep:
+    """One decoding step of a model over a cache of `room` tokens.
+
+    The step reads `_token` and leaves there what it drew; `_told` is the same for the host, -1 where the logits were
+    no numbers.
+    """
+
+    def __init__(self, model: Any, room: int, record: Record) -> None:
+        self.room = room
+        self._record = record
+        self._model = model
+        device = model.get_input_embeddings().weight.device
+        self._cache = StaticCache(config=model.config, max_cache_len=room)
+        self._cache.layers = [FixedLayer(room) for _ in self._cache.layers]
+        self._token = torch.zeros(1, 1, dtype=torch.long, device=device)
+        self._uniform = torch.zeros(1, device=device)
+        self._told = torch.zeros(1, dtype=torch.long, device=device)
+        # Two, for the next step is under way before the last one's token is read.
+        self._read = _Read(device), _Read(device)
+        with torch.inference_mode():
+            self._logits = self._computed().clone()
+            self._forward = record(self._compute)
+            self._check()
+        self._draws: dict[tuple[object, ...], Run] = {}
+
+    def begin(self, cache: PrefixCache, token: int) -> None:
+        """Take over what `cache` holds; `token` is fed first."""
+        with torch.inference_mode():
+            for fixed, layer in zip(self._cache.layers, cache.layers.layers, strict=True):
+                fixed.keys[..., : len(cache.ids), :] = layer.keys
+                fixed.values[..., : len(cache.ids), :] = layer.values
+                fixed.cumulative_length.fill_(len(cache.ids))
+            self._token.fill_(token)
+
+    def advance(self, sampler: Sampler) -> _Read:
+        """Feed the last token drawn and draw the next, as `sampler` would; waits for nothing."""
+        with torch.inference_mode():
+            self._forward()
+            self._uniform.copy_(sampler.uniform())
+            self._drawing(sampler.settings)()
+            self._read = self._read[::-1]
+            self._read[0].send(self._told)
+        return self._read[0]
+
+    def finish(self, cache: PrefixCache, fed: Sequence[int]) -> None:
+        """Give `cache` the keys and values of the tokens that it lacks, whose ids are `fed`."""
+        old, new = len(cache.ids), len(cache.ids) + len(fed)
+        with torch.inference_mode(), cache.feeding(fed) as layers:
+            for fixed, layer in zip(self._cache.layers, layers.layers, strict=True):
+                layer.update(fixed.keys[..., old:new, :], fixed.values[..., old:new, :])
+
+    def _check(self) -> None:
+        """Raise RuntimeError where what was recorded computes something else than it does unrecorded."""
+        found = []
+        self._token.fill_(len(self._logits) // 2)
+        for run in (self._compute, self._forward):
+            self._logits.zero_()
+            for layer in self._cache.layers:
+                layer.cumulative_length.fill_(0)
+            run()
+            found.append(self._logits.clone())
+        if not torch.allclose(*found, rtol=0.01, atol=0.01, equal_nan=True):
+            raise RuntimeError("the recorded step computes something else")
+
+    def _compute(self) -> None:
+        self._logits.copy_(self._computed())
+
+    def _computed(self) -> torch.Tensor:
+        """Logits (vocabulary,) after `_token`."""
+        out = self._model(input_ids=self._token, **{CACHE: self._cache}, use_cache=True)
+        logits: torch.Tensor = out.logits[0, -1]
+        return logits
+
+    def _drawing(self, settings: GenerationSettings) -> Run:
+        """What draws under `settings`, recorded once for each that differ in what counts."""
+        key = (settings.temperature, settings.top_k, settings.top_p, settings.min_p)
+        if key not in self._draws:
+            self._draws[key] = self._record(lambda: self._draw(settings))
+        return self._draws[key]
+
+    def _draw(self, settings: GenerationSettings) -> None:
+        logits = self._logits.float()
+        if settings.temperature:
+            drawn = draw_at(filter_logits(logits, settings), self._uniform)
+        else:
+            drawn = logits.argmax(dim=-1, keepdim=True)
+        usable = torch.isfinite(logits.amax(dim=-1, keepdim=True))
+        self._told.copy_(torch.where(usable, drawn, -1))
+        self._token.copy_(drawn.clamp(max=len(logits) - 1)[None])
+
+
+class _Read:
+    """A token on its way from the device to the host."""
+
+    def __init__(self, device: torch.device) -> None:
+        on_gpu = device.type == "cuda"
+        self._host = torch.zeros(1, dtype=torch.long, pin_memory=on_gpu)
+        self._arrived = torch.cuda.Event() if on_gpu else None
+
+    def send(self, token: torch.Tensor) -> None:
+        """Begin to copy `token`, (1,), to the host."""
+        self._host.copy_(token, non_blocking=True)
+        if self._arrived:
+            self._arrived.record()
+
+    def token(self) -> int:
+        """The token, once it is here.
+
+        Raises:
+            EngineError: the logits it was drawn from were no numbers.
+        """
+        if self._arrived:
+            self._arrived.synchronize()
+        token = int(self._host)
+        if token < 0:
+            raise EngineError(NOT_NUMBERS)
+        return token
+
+
+class StaticSteps:
+    """The steps of a model, by their room; made when a reply first needs them."""
+
+    def __init__(self, model: Any, record: Record = recorded, least: int = LEAST_ROOM) -> None:
+        self._model = model
+        self._record = record
+        self._least = least
+        self._steps: dict[int, StaticStep] = {}
+        self._impossible = False
+
+    def holding(self, tokens: int) -> StaticStep | None:
+        """A step with room for so many; None where it cannot be recorded or its cache does not fit."""
+        room = max(self._least, 1 << (tokens - 1).bit_length())
+        if room not in self._steps and not self._impossible:
+            try:
+                self._steps[room] = StaticStep(self._model, room, self._record)
+            except torch.OutOfMemoryError:
+                torch.cuda.empty_cache()
+            except (RuntimeError, ValueError, TypeError, AttributeError, IndexError):
+                self._impossible = True  # such as a mixture of experts that asks the host which of them it needs
+        return self._steps.get(room)
+
+    def decode(
+        self,
+        cache: PrefixCache,
+        ids: Sequence[int],
+        logits: torch.Tensor,
+        sampler: Sampler,
+        *,
+        end: Collection[int],
+        limit: int,
+    ) -> Generator[int, None, bool]:
+        """What `runtime.decode.decode` does, with the same tokens, for a sampler that minds no earlier ones."""
+        token = sampler.draw(logits, ids)
+        if token in end:
+            return True
+        yield token
+        left = limit - 1
+        while left > 0:
+            step = self.holding(len(cache.ids) + 1 + min(left, AHEAD))
+            if step is None:
+                logits = feed(self._model, cache, [token])
+                return (yield from decode(self._model, cache, [*ids, token], logits, sampler, end=end, limit=left))
+            made: list[int] = []
+            count = min(left, step.room - len(cache.ids))
+            step.begin(cache, token)
+            try:
+                if (yield from _along(step, sampler, count, end, made)):
+                    return True
+            finally:
+                # The last of `count` tokens is drawn and not fed.
+                step.finish(cache, [token, *made][:count])
+            token = made[-1]
+            left -= count
+        return False
+
+
+def _along(
+    step: StaticStep, sampler: Sampler, count: int, end: Collection[int], made: list[int]
+) -> Generator[int, None, bool]:
+    """Yield up to `count` tokens, which join `made`; each is read while the next is computed."""
+    under_way = step.advance(sampler)
+    for number in range(count):
+        arriving = under_way
+        if number + 1 < count:
+            under_way = step.advance(sampler)
+        token = arriving.token()
+        if token in end:
+            return True
+        made.append(token)
+        yield token
+    return False
