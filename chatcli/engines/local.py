@@ -130,6 +130,15 @@ class LocalEngine:
             lambda settings, limit, inside: self._constraint(settings, limit, (), inside=inside),
         )
 
+    def prepare(self, conversation: Conversation) -> Generator[Event]:
+        """Read a conversation whose last message is still being written; what of it stays the same is read already.
+
+        Closing it cancels. It raises nothing that saying it would not.
+        """
+        ids = self._encode(conversation, GenerationSettings())
+        if len(ids) < self.facts.context:
+            yield from self._model.prepare(ids)
+
     def count(self, conversation: Conversation) -> int:
         """Tokens of the whole conversation as a prompt, whether it fits or not."""
         try:

@@ -12,9 +12,11 @@ from typing import Any
 import torch
 from transformers.cache_utils import DynamicCache
 
-from chatcli.runtime.decode import PREFILL_CHUNK
 from chatcli.runtime.kv import CACHE
 from chatcli.runtime.sampling import Sampler, draw_rows
+
+_PREFILL_CHUNK = 512
+"""Tokens of each prompt in one forward pass."""
 
 
 def decode_batch(
@@ -73,7 +75,7 @@ class _Padded:
         """Read all prompts, a chunk of columns at a time; logits (rows, vocabulary) of their last tokens."""
         longest = self._mask.shape[1]
         # A context that sees itself in both directions is read at once.
-        chunk = longest if hasattr(self._model, "undivided") else PREFILL_CHUNK
+        chunk = longest if hasattr(self._model, "undivided") else _PREFILL_CHUNK
         ids = torch.tensor([[0] * (longest - len(prompt)) + list(prompt) for prompt in prompts], device=self._device)
         logits = torch.empty(0)
         for start in range(0, longest, chunk):

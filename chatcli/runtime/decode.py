@@ -6,6 +6,7 @@ It knows a causal model, its cache and a sampler; it knows no text, no stop stri
 from __future__ import annotations
 
 import inspect
+import time
 from collections.abc import Collection, Generator, Sequence
 from typing import Any
 
@@ -17,11 +18,28 @@ from chatcli.runtime.cpu import AS_TORCH_DOES, OneRow
 from chatcli.runtime.kv import CACHE, PrefixCache
 from chatcli.runtime.sampling import Sampler
 
-PREFILL_CHUNK = 512
-"""Tokens per forward pass of a prompt: short enough to be cancelled, long enough for full speed."""
+CHUNK_SECONDS = 0.12
+"""How long a chunk of a prompt should take: a person who cancels must not wait for 0.2 s."""
+FIRST_CHUNK, LEAST_CHUNK, MOST_CHUNK = 64, 16, 4096
+"""Tokens of one: where nothing is known of the model's pace; enough to keep it busy; beyond it memory is wasted."""
 
 
-def prefill(model: Any, cache: PrefixCache, ids: Sequence[int]) -> Generator[Progress, None, torch.Tensor]:
+class Pace:
+    """How many tokens of a prompt to read at once, from how long the last ones took."""
+
+    def __init__(self) -> None:
+        self.chunk = FIRST_CHUNK
+
+    def took(self, tokens: int, seconds: float) -> None:
+        """Learn from a chunk: the next is at most twice as long, for one measurement may be disturbed."""
+        if tokens >= self.chunk:  # the rest of a prompt says little
+            wanted = int(tokens * CHUNK_SECONDS / max(seconds, 1e-6))
+            self.chunk = min(max(min(wanted, 2 * tokens), LEAST_CHUNK), MOST_CHUNK)
+
+
+def prefill(
+    model: Any, cache: PrefixCache, ids: Sequence[int], pace: Pace | None = None
+) -> Generator[Progress, None, torch.Tensor]:
     """Feed what of `ids` is not cached yet, a chunk at a time; returns the last position's logits.
 
     A model whose context sees itself in both directions has a method `undivided`, which says how many of the
@@ -29,13 +47,16 @@ def prefill(model: Any, cache: PrefixCache, ids: Sequence[int]) -> Generator[Pro
 
     Yields how much of the prompt has been read, in tokens. Closing it between chunks keeps what was read.
     """
+    pace = pace or Pace()
     undivided = model.undivided(ids) if hasattr(model, "undivided") else 0
     done = cache.keep_common_prefix(ids, undivided)
     logits = torch.empty(0)
     while done < len(ids):
         yield Progress("reading", done, len(ids), "tokens")
-        chunk = ids[done : max(done + PREFILL_CHUNK, undivided)]
+        chunk = ids[done : max(done + pace.chunk, undivided)]
+        begun = time.perf_counter()
         logits = feed(model, cache, chunk)
+        pace.took(len(chunk), time.perf_counter() - begun)
         done += len(chunk)
     return logits
 

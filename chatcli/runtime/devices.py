@@ -31,6 +31,13 @@ def devices() -> tuple[Device, ...]:
     return tuple(found)
 
 
+def free_bytes(device: torch.device) -> int:
+    """Memory that is free now where a device computes."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    return int(psutil.virtual_memory().available)
+
+
 def taken() -> int:
     """Bytes of the GPUs' memory that this process holds."""
     if not torch.cuda.is_initialized():

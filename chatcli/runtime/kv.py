@@ -28,6 +28,7 @@ class PrefixCache:
     Attributes:
         ids: the token ids whose keys and values are held, in order.
         layers: transformers' cache, to be passed to `model.forward`.
+        asked: how many of the ids were the last prompt that was answered; what follows is its reply, or a draft.
     """
 
     def __init__(self, config: PreTrainedConfig) -> None:
@@ -37,12 +38,34 @@ class PrefixCache:
     def clear(self) -> None:
         """Forget everything and free its memory."""
         self.ids: list[int] = []
+        self.asked = 0
         self.layers = growing_cache(self._config)
 
     @property
     def is_plain(self) -> bool:
         """Whether every layer holds keys and values of single tokens, and no running state."""
         return all(type(layer) in (GrowingLayer, DynamicSlidingWindowLayer) for layer in self.layers.layers)
+
+    @property
+    def bytes(self) -> int:
+        """What the layers hold, in bytes."""
+        tensors = (each for layer in self.layers.layers for each in vars(layer).values())
+        return sum(each.numel() * each.element_size() for each in tensors if isinstance(each, torch.Tensor))
+
+    def shared(self, ids: Sequence[int]) -> int:
+        """How many of the first `ids` are held."""
+        return _common_prefix(self.ids, ids)
+
+    def fork(self, length: int) -> PrefixCache | None:
+        """A copy of the first `length` ids with their keys and values; None where a layer cannot be cut there."""
+        every: list[Any] = list(self.layers.layers)
+        if not all(getattr(layer, "is_initialized", False) and _can_be_cut(layer) for layer in every):
+            return None
+        other = PrefixCache(self._config)
+        for index, layer in enumerate(every):
+            other.layers.update(layer.keys[..., :length, :], layer.values[..., :length, :], index)
+        other.ids = self.ids[:length]
+        return other
 
     def keep_common_prefix(self, ids: Sequence[int], undivided: int = 0) -> int:
         """Cut the cache down to what it shares with `ids`, less the last id, which must be fed.

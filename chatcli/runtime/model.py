@@ -19,15 +19,18 @@ from chatcli.models.plan import LoadPlan, plan
 from chatcli.models.tokenizer import Tokenizer
 from chatcli.models.weights import Weights
 from chatcli.runtime.cpu import fastest_row
-from chatcli.runtime.decode import decode, prefill
-from chatcli.runtime.devices import devices, memory_bandwidth
+from chatcli.runtime.decode import Pace, decode, prefill
+from chatcli.runtime.devices import devices, free_bytes, memory_bandwidth
 from chatcli.runtime.graphs import StaticSteps, can_be_recorded
-from chatcli.runtime.kv import PrefixCache
 from chatcli.runtime.load import Report, load_model
 from chatcli.runtime.sampling import Drawn, Sampler
+from chatcli.runtime.talks import Talks
 
 if TYPE_CHECKING:
     from chatcli.runtime.constrain import TokenConstraint, Vocabulary
+
+_SHARE_OF_TALKS = 4
+"""Talks that nobody is in may take one part in so many of the memory that the model leaves free."""
 
 
 class CausalModel:
@@ -41,7 +44,8 @@ class CausalModel:
 
     def __init__(self, model: Any) -> None:
         self._model = model
-        self._cache = PrefixCache(model.config)
+        self._talks = Talks(model.config, free_bytes(model.device) // _SHARE_OF_TALKS)
+        self._pace = Pace()
         self._one_row = fastest_row(model)
         self._steps = StaticSteps(model) if can_be_recorded(model) else None
         self.device = str(model.device)
@@ -70,16 +74,25 @@ class CausalModel:
             EngineError: the model failed.
         """
         with self._explained():
-            logits = yield from prefill(self._model, self._cache, ids)
+            cache = self._talks.cache_for(ids)
+            logits = yield from prefill(self._model, cache, ids, self._pace)
+            cache.asked = len(ids)
             sampler = Sampler(settings, logits.device, constraint)
             self.logprobs = sampler.logprobs
             if self._steps and sampler.plain:
-                return (yield from self._steps.decode(self._cache, ids, logits, sampler, end=end, limit=limit))
+                return (yield from self._steps.decode(cache, ids, logits, sampler, end=end, limit=limit))
             return (
-                yield from decode(
-                    self._model, self._cache, ids, logits, sampler, end=end, limit=limit, one_row=self._one_row
-                )
+                yield from decode(self._model, cache, ids, logits, sampler, end=end, limit=limit, one_row=self._one_row)
             )
+
+    def prepare(self, ids: Sequence[int]) -> Generator[Progress]:
+        """Read what a person may be about to say, so that it is cached when they do; at once where it cannot be.
+
+        A cache that cannot be cut would have to be made again from nothing if they say something else.
+        """
+        if self.batches:
+            with self._explained():
+                yield from prefill(self._model, self._talks.cache_for(ids), ids, self._pace)
 
     @property
     def module(self) -> Any:
@@ -92,7 +105,7 @@ class CausalModel:
 
         A model that minds the padding in front of a shorter prompt says so: `pads_count = True`.
         """
-        return self._cache.is_plain and not getattr(self._model, "pads_count", False)
+        return self._talks.latest.is_plain and not getattr(self._model, "pads_count", False)
 
     def generate_batch(
         self,
@@ -152,7 +165,7 @@ class CausalModel:
 
     def forget(self) -> None:
         """Drop the cache and give its memory back to the device."""
-        self._cache.clear()
+        self._talks.clear()
         if self.device.startswith("cuda"):
             torch.cuda.empty_cache()
 
