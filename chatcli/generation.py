@@ -217,6 +217,13 @@ class Engine(Protocol):
         """
         ...
 
+    def prepare(self, conversation: Conversation, settings: GenerationSettings) -> Generator[Event]:
+        """Read ahead a conversation whose last message is still being written, or do nothing.
+
+        Closing the iterator ends it. What the engine says later does not depend on it.
+        """
+        ...
+
     def count(self, conversation: Conversation) -> int:
         """How many tokens `conversation` is as a prompt; 0 where that is not known (yet). Never blocks."""
         ...

@@ -132,6 +132,11 @@ class Session:
         """Ask `text` and stream the answer; closing the iterator cancels and keeps what was shown."""
         yield from self._ask(Message("user", text, attachments=tuple(attachments)), self.settings)
 
+    def prepare(self, text: str, attachments: Sequence[Attachment] = ()) -> Generator[Event]:
+        """Let the engine read what may be said next; nothing of it is kept. Closing the iterator ends it."""
+        draft = Message("user", text, attachments=tuple(attachments))
+        yield from self.engine.prepare(self.conversation.add(draft).spelled_out, self.settings)
+
     def retry(self, settings: GenerationSettings | None = None) -> Generator[Event]:
         """Ask the last question again; the earlier answer stays in the history beside the new one.
 

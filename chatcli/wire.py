@@ -46,6 +46,20 @@ class Ask:
 
 
 @dataclass(frozen=True, slots=True)
+class Prepare:
+    """Read ahead what may be asked next, while nobody asks anything; answered by progress and at last `Ready`."""
+
+    talk: str
+    conversation: Conversation
+    settings: GenerationSettings
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """What was to be prepared is, or somebody else had a question."""
+
+
+@dataclass(frozen=True, slots=True)
 class Count:
     """How many tokens a conversation is; answered by `Tokens`."""
 
@@ -132,8 +146,8 @@ _KINDS: Mapping[str, Any] = {
     kind.__name__: kind
     for kind in (
         *(Ask, Attachment, Constraint, Conversation, Count, EngineFacts, Failure, Finished, GenerationSettings),
-        *(GetStatus, Layer, LoadRequest, Lora, Message, Open, Progress, Reasoning, Spec, Status, Stop, Text),
-        *(TokenLogprob, Tokens),
+        *(GetStatus, Layer, LoadRequest, Lora, Message, Open, Prepare, Progress, Ready, Reasoning, Spec, Status),
+        *(Stop, Text, TokenLogprob, Tokens),
     )
 }
 

@@ -71,6 +71,11 @@ class DeferredEngine:
         engine = yield from self.wait()
         yield from engine.stream(conversation, settings)
 
+    def prepare(self, conversation: Conversation, settings: GenerationSettings) -> Generator[Event]:
+        """Let the engine read ahead, once it is there."""
+        if self._engine:
+            yield from self._engine.prepare(conversation, settings)
+
     def count(self, conversation: Conversation) -> int:
         """The engine's own count; 0 before it is there."""
         return self._engine.count(conversation) if self._engine else 0

@@ -130,13 +130,10 @@ class LocalEngine:
             lambda settings, limit, inside: self._constraint(settings, limit, (), inside=inside),
         )
 
-    def prepare(self, conversation: Conversation) -> Generator[Event]:
-        """Read a conversation whose last message is still being written; what of it stays the same is read already.
-
-        Closing it cancels. It raises nothing that saying it would not.
-        """
-        ids = self._encode(conversation, GenerationSettings())
-        if len(ids) < self.facts.context:
+    def prepare(self, conversation: Conversation, settings: GenerationSettings) -> Generator[Event]:
+        """Have the beginning of the next prompt in the cache; not where old exchanges are left out of it."""
+        ids = self._encode(conversation, settings.over(self._chat.defaults).over(DEFAULTS))
+        if not self._dropped and len(ids) < self.facts.context:
             yield from self._model.prepare(ids)
 
     def count(self, conversation: Conversation) -> int:

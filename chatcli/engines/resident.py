@@ -21,7 +21,21 @@ from chatcli.errors import EngineError
 from chatcli.generation import EngineFacts, Event, Finished, GenerationSettings, Progress, Reasoning, Text
 from chatcli.load_request import LoadRequest
 from chatcli.models.checkpoint import Checkpoint
-from chatcli.wire import Ask, Count, Failure, GetStatus, Open, Spec, Status, Stop, Tokens, decode, encode
+from chatcli.wire import (
+    Ask,
+    Count,
+    Failure,
+    GetStatus,
+    Open,
+    Prepare,
+    Ready,
+    Spec,
+    Status,
+    Stop,
+    Tokens,
+    decode,
+    encode,
+)
 
 POLL_SECONDS = 0.05
 _PROMPT_ANSWER = 5.0
@@ -68,6 +82,17 @@ class ResidentEngine:
                         "is kept, and the next question starts it again."
                     ) from None
             yield from self._reopened()
+
+    def prepare(self, conversation: Conversation, settings: GenerationSettings) -> Generator[Event]:
+        """Let the process read ahead; nothing where it has gone."""
+        connection = sockets.connect(socket_path(self._place, self._spec))
+        if connection is None:
+            return
+        with closing(connection):
+            for said in _said(connection, Prepare(self._talk, conversation, settings)):
+                if isinstance(said, Ready):
+                    return
+                yield said
 
     def count(self, conversation: Conversation) -> int:
         """Tokens of the conversation as a prompt; 0 where the process is busy loading or gone."""

@@ -28,6 +28,7 @@ class ScriptedEngine:
 
     def __init__(self, scripts: Sequence[str | Sequence[Step]], *, seconds_per_piece: float = 0.0) -> None:
         self.asked: list[Conversation] = []
+        self.prepared: list[Conversation] = []
         self.cancelled = 0
         self._scripts = scripts
         self._pause = seconds_per_piece
@@ -55,6 +56,13 @@ class ScriptedEngine:
         except GeneratorExit:
             self.cancelled += 1
             raise
+
+    def prepare(self, conversation: Conversation, settings: GenerationSettings) -> Generator[Event]:
+        """Read word by word; `prepared` keeps every conversation that was read to its end."""
+        for _ in conversation.messages[-1].text.split():
+            yield Progress("reading")
+            time.sleep(self._pause)
+        self.prepared.append(conversation)
 
     def count(self, conversation: Conversation) -> int:
         """Words."""

@@ -59,7 +59,8 @@ class Prompt:
 
     `toolbar` gives the line below the prompt, in pieces with their styles; `loading` says whether it changes
     by itself, and raises when there will never be a model: then `read` raises the same at once. `words` are
-    completed. Input is remembered in a file if `keep`, else until the end of the chat.
+    completed. `changed` is told whenever the text is another, with a way to get it whole. Input is remembered in a file
+    if `keep`, else until the end of the chat.
     """
 
     def __init__(
@@ -69,6 +70,7 @@ class Prompt:
         toolbar: Callable[[], list[tuple[str, str]]],
         loading: Callable[[], bool],
         complain: Callable[[Exception], None],
+        changed: Callable[[Callable[[], str]], None],
         *,
         keep: bool = True,
         vi: bool = False,
@@ -79,6 +81,7 @@ class Prompt:
         self._toolbar = toolbar
         self._loading = loading
         self._complain = complain
+        self._changed = changed
         self._leaving = False
         self._pastes = Pastes()
         self._completions = Completions(words)
@@ -178,6 +181,7 @@ class Prompt:
 
     def _typed(self, _: object) -> None:
         self._leaving = False
+        self._changed(lambda: self._pastes.whole(self._session.default_buffer.text))
 
     def _line_below(self) -> StyleAndTextTuples:
         return [("", LEAVE_HINT)] if self._leaving else [*self._toolbar()]

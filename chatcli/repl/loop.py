@@ -31,6 +31,7 @@ from chatcli.repl.interrupt import (
     until,
 )
 from chatcli.repl.pastes import Typed
+from chatcli.repl.reading import ReadAhead
 from chatcli.repl.state import Chat, OpenModel, wrapped
 from chatcli.repl.toolbar import Toolbar, short_name
 from chatcli.session import Session
@@ -60,12 +61,14 @@ def chat(
     `open_model` is what /model calls. What is typed is remembered, in a file if `keep_input`. `first` is said at once.
     """
     state = Chat(session, environment, open_model)
+    reading = ReadAhead(state)
     prompt = Prompt(
         environment,
         partial(candidates, state),
         Toolbar(session, environment),
         lambda: _loading(session),
         partial(_complain, environment),
+        reading.typed,
         keep=keep_input,
         vi=vi,
         input=input,
@@ -82,6 +85,7 @@ def chat(
                     state.print(f"> {typed.shown}")
                 else:
                     typed = _read(prompt, offered, ahead.take())
+                    reading.stop()
                 offered = _obey(state, typed, ahead)
             except (EOFError, Leave):
                 return 0

@@ -24,7 +24,7 @@ from chatcli.engines.resident import make_room
 from chatcli.errors import ChatcliError, EngineError
 from chatcli.generation import Engine, Progress
 from chatcli.server.connection import Connection
-from chatcli.wire import Ask, Count, Failure, GetStatus, Open, Spec, Status, Stop, Tokens, decode
+from chatcli.wire import Ask, Count, Failure, GetStatus, Open, Prepare, Ready, Spec, Status, Stop, Tokens, decode
 
 if TYPE_CHECKING:
     from chatcli.engines.local import LocalEngine
@@ -45,7 +45,7 @@ class Resident:
         self._spec = spec
         self._engine: LocalEngine | None = None
         self._talks: dict[str, Engine] = {}
-        self._jobs: queue.SimpleQueue[tuple[Connection, Ask] | None] = queue.SimpleQueue()
+        self._jobs: queue.SimpleQueue[tuple[Connection, Ask | Prepare] | None] = queue.SimpleQueue()
         self._waiting: list[Connection] = []
         self._opening: list[Connection] = []
         self._lock = threading.Lock()
@@ -119,6 +119,10 @@ class Resident:
                 self._waiting.append(client)
                 self._jobs.put((client, request))
                 return
+            case Prepare():
+                self._waiting.append(client)
+                self._jobs.put((client, request))
+                return
             case Count(conversation):
                 client.send(Tokens(self._engine.count(conversation) if self._engine else 0))
             case GetStatus():
@@ -139,16 +143,20 @@ class Resident:
             else:
                 self._opening.append(client)
 
-    def _answer(self, client: Connection, request: Ask) -> None:
+    def _answer(self, client: Connection, request: Ask | Prepare) -> None:
         engine = self._talk(request.talk)
+        ahead = isinstance(request, Prepare)
+        call = engine.prepare if ahead else engine.stream
         try:
-            with closing(engine.stream(request.conversation, request.settings)) as events:
+            with closing(call(request.conversation, request.settings)) as events:
                 for event in events:
                     client.send(event)
-                    if client.gone.is_set():
+                    if client.gone.is_set() or (ahead and not self._jobs.empty()):
                         break
                     if self._stopping.is_set():
                         raise EngineError(f"{self._spec.name} was stopped in the middle of its answer.")
+            if ahead:
+                client.send(Ready())
         except ChatcliError as error:
             client.send(Failure.of(error))
         client.finish()

@@ -63,6 +63,25 @@ def test_the_text_is_what_transformers_generates(engine: LocalEngine, tiny_llama
     assert finished.prompt_tokens == ids["input_ids"].shape[1]
 
 
+def test_a_draft_that_was_read_ahead_answers_as_one_that_was_not(engine: LocalEngine, tiny_llama: Path) -> None:
+    """Only the tokens behind what was typed so far are read when it is sent."""
+    fresh = opened(tiny_llama)
+    begun = "The quick brown fox jumps over the lazy dog. " * 4
+    list(engine.prepare(question(begun), GREEDY))
+    text, finished = ask(engine, question(begun + "Why?"))
+    assert text == ask(fresh, question(begun + "Why?"))[0]
+    assert finished.prompt_tokens - finished.cached_tokens < 30
+
+
+def test_two_talks_over_one_model_each_keep_what_was_read(tiny_llama: Path) -> None:
+    first, text = opened(tiny_llama), "The quick brown fox jumps over the lazy dog. "
+    second = first.another_talk()
+    ask(first, question("One: " + text * 4))
+    ask(second, question("Two: " + text * 4))
+    _, finished = ask(first, question("One: " + text * 4 + "Why?"))
+    assert finished.prompt_tokens - finished.cached_tokens < 30
+
+
 def test_three_turns_read_only_what_is_new_and_say_what_a_fresh_engine_says(
     engine: LocalEngine, tiny_llama: Path
 ) -> None:

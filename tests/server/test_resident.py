@@ -186,6 +186,20 @@ def test_a_client_that_reads_nothing_holds_up_nobody(place: Path, hold: Hold) ->
         assert text_of(engine_at(place).stream(ASKED, GenerationSettings())) == "next"
 
 
+def test_a_draft_is_read_ahead_and_gives_way_to_a_question(place: Path, hold: Hold) -> None:
+    engine = Shared(["Yes."], seconds_per_piece=0.02)
+    hold(engine)
+    client = engine_at(place)
+    assert all(isinstance(event, Progress) for event in client.prepare(ASKED, GenerationSettings()))
+    assert engine.prepared == [ASKED]
+    long = Conversation((Message("user", "word " * 1000),))
+    reading = client.prepare(long, GenerationSettings())
+    next(reading)
+    assert text_of(engine_at(place).stream(ASKED, GenerationSettings())) == "Yes."
+    assert all(isinstance(event, Progress) for event in reading)
+    assert engine.prepared == [ASKED]
+
+
 def test_status_tells_what_is_under_way(place: Path, hold: Hold) -> None:
     loading = threading.Event()
     hold(Shared(["word " * 100], seconds_per_piece=0.02), loading=loading)
