@@ -157,6 +157,7 @@ def ways(folder: Path, threads: int, said: argparse.Namespace) -> list[Way]:
     from chatcli.models.weights import weights
     from chatcli.runtime.bench import ours_once, plain_once
     from chatcli.runtime.model import CausalModel, load
+    from chatcli.runtime.upcast import upcast_prompts
 
     ids = list(range(100, 100 + said.prompt))
     checkpoint = open_checkpoint(folder, "bench/llama-160m")
@@ -180,7 +181,9 @@ def ways(folder: Path, threads: int, said: argparse.Namespace) -> list[Way]:
         if said.only not in ("", form):
             continue
         if quantization is None:
-            found.append(Way("chatcli, bfloat16", form, ours(CausalModel(module))))
+            own = AutoModelForCausalLM.from_pretrained(folder, dtype="bfloat16").eval()
+            upcast_prompts(own)
+            found.append(Way("chatcli, bfloat16", form, ours(CausalModel(own))))
         else:
             request = LoadRequest(dtype="bfloat16", quantization=quantization)
             model = load(checkpoint, weights(checkpoint), lambda progress: None, request)

@@ -66,7 +66,7 @@ def _sample(model: Any) -> Iterator[torch.Tensor]:
     found = (
         each.weight
         for each in model.modules()
-        if type(each) is torch.nn.Linear and each.weight.device.type == "cpu" and each.weight.is_floating_point()
+        if isinstance(each, torch.nn.Linear) and each.weight.device.type == "cpu" and each.weight.is_floating_point()
     )
     read = 0
     for weight in found:

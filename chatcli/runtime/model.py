@@ -25,6 +25,7 @@ from chatcli.runtime.graphs import StaticSteps, can_be_recorded
 from chatcli.runtime.kv import PrefixCache
 from chatcli.runtime.load import Report, load_model
 from chatcli.runtime.sampling import Drawn, Sampler
+from chatcli.runtime.upcast import upcast_prompts
 
 if TYPE_CHECKING:
     from chatcli.runtime.constrain import TokenConstraint, Vocabulary
@@ -184,4 +185,6 @@ def load(checkpoint: Checkpoint, weights: Weights, report: Report, request: Load
     chosen = plan(checkpoint.config, weights.tensors, devices(), request, stored_bytes=weights.bytes)
     for note in chosen.notes:
         report(Progress("loading", note=note))
-    return CausalModel(load_model(checkpoint, weights, chosen, report))
+    module = load_model(checkpoint, weights, chosen, report)
+    upcast_prompts(module)
+    return CausalModel(module)
