@@ -25,15 +25,23 @@ function __chatcli_at
     test "$route" = "$argv[1]"
 end
 
+<<<<<<< HEAD
 set -g __chatcli_routes 'chatcli' 'chatcli run' 'chatcli ask' 'chatcli batch' 'chatcli replay' 'chatcli tokens' 'chatcli ps' 'chatcli stop' 'chatcli completion' 'chatcli models' 'chatcli models show' 'chatcli adapters' 'chatcli adapters show' 'chatcli adapters match' 'chatcli adapters render' 'chatcli history' 'chatcli history show' 'chatcli history search' 'chatcli history export' 'chatcli history import' 'chatcli history rm' 'chatcli history prune' 'chatcli history title' 'chatcli history path' 'chatcli templates' 'chatcli templates show' 'chatcli config' 'chatcli config path' 'chatcli config show' 'chatcli config set'
+=======
+set -g __chatcli_routes 'chatcli' 'chatcli run' 'chatcli ask' 'chatcli batch' 'chatcli replay' 'chatcli tokens' 'chatcli bench' 'chatcli completion' 'chatcli models' 'chatcli models show' 'chatcli adapters' 'chatcli adapters show' 'chatcli adapters match' 'chatcli adapters render' 'chatcli history' 'chatcli history show' 'chatcli history search' 'chatcli history export' 'chatcli history import' 'chatcli history rm' 'chatcli history prune' 'chatcli history title' 'chatcli history path' 'chatcli templates' 'chatcli templates show' 'chatcli config' 'chatcli config path' 'chatcli config show' 'chatcli config set'
+>>>>>>> cpu
 complete -c chatcli -f
 complete -c chatcli -n '__chatcli_at "chatcli"' -a run -d 'Chat in the terminal; the model loads while you type'
 complete -c chatcli -n '__chatcli_at "chatcli"' -a ask -d 'Answer once, on standard output'
 complete -c chatcli -n '__chatcli_at "chatcli"' -a batch -d 'Answer a file of questions, many at once; a run that was broken off goes on where it was'
 complete -c chatcli -n '__chatcli_at "chatcli"' -a replay -d 'Say a stored reply again, with its model, revision, settings and seed; exit with 1 where it differs'
 complete -c chatcli -n '__chatcli_at "chatcli"' -a tokens -d 'Count the tokens of a text for a model'
+<<<<<<< HEAD
 complete -c chatcli -n '__chatcli_at "chatcli"' -a ps -d 'List the models that stay in memory, and for how long they will'
 complete -c chatcli -n '__chatcli_at "chatcli"' -a stop -d 'End models that stay in memory, an answer under way as well'
+=======
+complete -c chatcli -n '__chatcli_at "chatcli"' -a bench -d 'Measure a model on this machine, beside plain transformers `generate()`'
+>>>>>>> cpu
 complete -c chatcli -n '__chatcli_at "chatcli"' -a completion -d 'Print the completion script of a shell, or install it'
 complete -c chatcli -n '__chatcli_at "chatcli"' -a models -d 'What is known of a model'
 complete -c chatcli -n '__chatcli_at "chatcli"' -a adapters -d 'The table of model families: list, show, match, render'
@@ -155,9 +163,28 @@ complete -c chatcli -n '__chatcli_at "chatcli tokens"' -l ids -d 'Print the toke
 complete -c chatcli -n '__chatcli_at "chatcli tokens"' -l revision -r -f -d 'Commit, branch or tag of the model; default: main'
 complete -c chatcli -n '__chatcli_at "chatcli tokens"' -l trust-remote-code -d 'Ask to run the model\'s own Python code, at one commit'
 complete -c chatcli -n '__chatcli_at "chatcli tokens"' -s h -l help -d 'Show this message and exit'
+<<<<<<< HEAD
 complete -c chatcli -n '__chatcli_at "chatcli ps"' -l json -d 'Print JSON, for programs'
 complete -c chatcli -n '__chatcli_at "chatcli ps"' -s h -l help -d 'Show this message and exit'
 complete -c chatcli -n '__chatcli_at "chatcli stop"' -s h -l help -d 'Show this message and exit'
+=======
+complete -c chatcli -n '__chatcli_at "chatcli bench"' -a '(__chatcli_list models; __fish_complete_directories)'
+complete -c chatcli -n '__chatcli_at "chatcli bench"' -l prompt -r -f -d 'Length of the prompt'
+complete -c chatcli -n '__chatcli_at "chatcli bench"' -l tokens -r -f -d 'Length of the answer'
+complete -c chatcli -n '__chatcli_at "chatcli bench"' -l rounds -r -f -d 'How often each way is measured'
+complete -c chatcli -n '__chatcli_at "chatcli bench"' -l json -d 'Print JSON, for programs'
+complete -c chatcli -n '__chatcli_at "chatcli bench"' -l dtype -r -a 'auto float32 bfloat16 float16' -d 'Precision of the weights: auto, float32, bfloat16 or float16; default: auto'
+complete -c chatcli -n '__chatcli_at "chatcli bench"' -l quant -r -a 'auto none int8 int4 fp8' -d 'Weights in fewer bits: auto, none, int8, int4 or fp8; default: where it must be'
+complete -c chatcli -n '__chatcli_at "chatcli bench"' -l fit -r -a 'auto strict' -d 'Too large a model: auto finds a way and says which; strict refuses, with numbers'
+complete -c chatcli -n '__chatcli_at "chatcli bench"' -l context -r -f -d 'How long a talk must have room; default: 4096 tokens'
+complete -c chatcli -n '__chatcli_at "chatcli bench"' -l device -r -f -d 'Where to compute: auto, cpu, cuda, cuda:1, xpu, mps'
+complete -c chatcli -n '__chatcli_at "chatcli bench"' -l devices -r -f -d 'GPUs that may be used; default: all'
+complete -c chatcli -n '__chatcli_at "chatcli bench"' -l max-memory -r -f -d 'Most memory to take, for each place'
+complete -c chatcli -n '__chatcli_at "chatcli bench"' -l lora -r -f -d 'LoRA adapter to put on; may be given several times'
+complete -c chatcli -n '__chatcli_at "chatcli bench"' -l revision -r -f -d 'Commit, branch or tag of the model; default: main'
+complete -c chatcli -n '__chatcli_at "chatcli bench"' -l subfolder -r -f -d 'Folder of the repository that holds the model'
+complete -c chatcli -n '__chatcli_at "chatcli bench"' -s h -l help -d 'Show this message and exit'
+>>>>>>> cpu
 complete -c chatcli -n '__chatcli_at "chatcli completion"' -a 'bash zsh fish powershell'
 complete -c chatcli -n '__chatcli_at "chatcli completion"' -l install -d 'Put the script where the shell finds it'
 complete -c chatcli -n '__chatcli_at "chatcli completion"' -s h -l help -d 'Show this message and exit'

@@ -64,8 +64,8 @@ def measure(model: CausalModel, ids: Sequence[int], tokens: int, rounds: int) ->
     for number in range(rounds + 1):
         yield Progress("measuring", number, rounds + 1, "rounds")
         rates.append(bandwidth(model.module))
-        ours.append(_ours(model, ids, tokens))
-        if found := _plain(model.module, ids, tokens):
+        ours.append(ours_once(model, ids, tokens))
+        if found := plain_once(model.module, ids, tokens):
             plain.append(found)
     model.forget()
     ours, plain = ours[1:], plain[1:]
@@ -128,7 +128,8 @@ def _finish(device: torch.device) -> None:
         getattr(torch, device.type).synchronize()
 
 
-def _ours(model: CausalModel, ids: Sequence[int], tokens: int) -> Speed:
+def ours_once(model: CausalModel, ids: Sequence[int], tokens: int) -> Speed:
+    """One prompt read with an empty cache, and `tokens` more."""
     model.forget()
     begun = time.perf_counter()
     made = model.generate(ids, GREEDY, end=(), limit=tokens)
@@ -150,8 +151,8 @@ class _Clock:
         """Nothing more comes."""
 
 
-def _plain(module: Any, ids: Sequence[int], tokens: int) -> Speed | None:
-    """What transformers' own `generate` needs, with a streamer; None where the model cannot be run with it."""
+def plain_once(module: Any, ids: Sequence[int], tokens: int) -> Speed | None:
+    """The same by transformers' own `generate` with a streamer; None where the model cannot be run with it."""
     clock = _Clock()
     prompt = torch.tensor([list(ids)], device=module.device)
     begun = time.perf_counter()

@@ -20,8 +20,9 @@ SAMPLE_BYTES = 48 << 20
 """Weights that one measurement reads: more than most caches hold, and a few milliseconds."""
 SECONDS = 0.06
 """What the whole measuring may take, once each way has been tried twice."""
-WORTH_IT = 0.9
-"""Another way than torch's own is taken only where it needs less than this share of the time."""
+WORTH_IT = 0.85
+"""Another way than torch's own is taken only where it needs less than this share of the time: the choice lasts, and a
+machine that is busy now may not be later."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +66,7 @@ def _sample(model: Any) -> Iterator[torch.Tensor]:
     found = (
         each.weight
         for each in model.modules()
-        if type(each) is torch.nn.Linear and each.weight.device.type == "cpu" and each.weight.is_floating_point()
+        if isinstance(each, torch.nn.Linear) and each.weight.device.type == "cpu" and each.weight.is_floating_point()
     )
     read = 0
     for weight in found:

@@ -8,6 +8,9 @@ from __future__ import annotations
 import inspect
 import time
 from collections.abc import Collection, Generator, Sequence
+from contextlib import nullcontext
+from functools import cache as remembered
+from itertools import zip_longest
 from typing import Any
 
 import torch
@@ -17,6 +20,7 @@ from chatcli.generation import Progress
 from chatcli.runtime.cpu import AS_TORCH_DOES, OneRow
 from chatcli.runtime.kv import CACHE, PrefixCache
 from chatcli.runtime.sampling import Sampler
+from chatcli.runtime.speculate import Guesser, Payoff
 
 CHUNK_SECONDS = 0.12
 """How long a chunk of a prompt should take: a person who cancels must not wait for 0.2 s."""
@@ -55,7 +59,7 @@ def prefill(
         yield Progress("reading", done, len(ids), "tokens")
         chunk = ids[done : max(done + pace.chunk, undivided)]
         begun = time.perf_counter()
-        logits = feed(model, cache, chunk)
+        logits = feed(model, cache, chunk)[0]
         pace.took(len(chunk), time.perf_counter() - begun)
         done += len(chunk)
     return logits
@@ -71,27 +75,45 @@ def decode(
     end: Collection[int],
     limit: int,
     one_row: OneRow = AS_TORCH_DOES,
+    guesser: Guesser | None = None,
 ) -> Generator[int, None, bool]:
     """Yield up to `limit` new token ids after the prompt `ids`, whose last logits are given.
 
-    Each is computed the way that `one_row` says. An id in `end` ends the reply and is not yielded. Returns whether
-    the reply came to its end, as against the limit.
+    A token alone is computed the way that `one_row` says. What `guesser` guesses is fed along with it where that pays,
+    and stays as far as it is what is then drawn: guesses change the time and no token. An id in `end` ends the reply
+    and is not yielded. Returns whether the reply came to its end, as against the limit.
     """
-    seen = list(ids)
-    for made in range(limit):
-        token = sampler.draw(logits, seen)
-        if token in end:
-            return True
-        seen.append(token)
-        yield token
-        if made + 1 < limit:
-            with one_row():
-                logits = feed(model, cache, [token])
+    seen, most = list(ids), len(ids) + limit
+    payoff = Payoff() if guesser and cache.can_be_cut else None
+    rows, guesses, seconds = logits[None], list[int](), 0.0
+    while len(seen) < most:
+        begun, before = time.perf_counter(), len(seen)
+        for row, guess in zip_longest(rows, guesses):
+            token = sampler.draw(row, seen)
+            if len(seen) == before:
+                seconds += time.perf_counter() - begun  # a GPU has computed the logits only when they are looked at
+            if token in end:
+                return True
+            seen.append(token)
+            yield token
+            if token != guess or len(seen) == most:
+                break
+        if payoff and guesser:
+            if before > len(ids):
+                payoff.took(len(guesses), len(seen) - before - 1, seconds)
+            if guesses:
+                cache.cut(len(seen) - 1)
+            guesses = guesser.guess(seen, min(payoff.length, most - len(seen) - 1)) if payoff.pays else []
+        if len(seen) < most:
+            begun = time.perf_counter()
+            with nullcontext() if guesses else one_row():
+                rows = feed(model, cache, [seen[-1], *guesses], 1 + len(guesses))
+            seconds = time.perf_counter() - begun
     return False
 
 
-def feed(model: Any, cache: PrefixCache, ids: Sequence[int]) -> torch.Tensor:
-    """Logits (vocabulary,) after the last of `ids`, which join the cache."""
+def feed(model: Any, cache: PrefixCache, ids: Sequence[int], rows: int = 1) -> torch.Tensor:
+    """Logits (rows, vocabulary) after the last so many of `ids`, which join the cache."""
     vocabulary = model.get_input_embeddings().num_embeddings
     if max(ids) >= vocabulary:
         raise EngineError(
@@ -108,18 +130,14 @@ def feed(model: Any, cache: PrefixCache, ids: Sequence[int]) -> torch.Tensor:
             **{CACHE: layers},
             use_cache=True,
             **told,
-            **_last_logits_only(type(model)),
+            **_logits_of(type(model), rows),
         )
-        logits: torch.Tensor = out.logits[0, -1]
+        logits: torch.Tensor = out.logits[0, -rows:]
         return logits
 
 
-_LAST_ONLY: dict[type, dict[str, int]] = {}
-
-
-def _last_logits_only(model: type) -> dict[str, int]:
-    """The argument that spares the output head all positions but the last, where a model takes it."""
-    if model not in _LAST_ONLY:
-        takes = "logits_to_keep" in inspect.signature(model.forward).parameters  # type: ignore[attr-defined]
-        _LAST_ONLY[model] = {"logits_to_keep": 1} if takes else {}
-    return _LAST_ONLY[model]
+@remembered
+def _logits_of(model: type, rows: int) -> dict[str, int]:
+    """The argument that spares the output head all positions but the last `rows`, where a model takes it."""
+    takes = "logits_to_keep" in inspect.signature(model.forward).parameters  # type: ignore[attr-defined]
+    return {"logits_to_keep": rows} if takes else {}

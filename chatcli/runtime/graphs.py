@@ -241,7 +241,7 @@ class StaticSteps:
         while left > 0:
             step = self.holding(len(cache.ids) + 1 + min(left, AHEAD))
             if step is None:
-                logits = feed(self._model, cache, [token])
+                logits = feed(self._model, cache, [token])[0]
                 return (yield from decode(self._model, cache, [*ids, token], logits, sampler, end=end, limit=left))
             made: list[int] = []
             count = min(left, step.room - len(cache.ids))

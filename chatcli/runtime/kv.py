@@ -67,6 +67,16 @@ class PrefixCache:
         other.ids = self.ids[:length]
         return other
 
+    @property
+    def can_be_cut(self) -> bool:
+        """Whether tokens can be taken back wherever the talk ends: no layer moves on and none has a running state."""
+        return all(type(layer) is GrowingLayer for layer in self.layers.layers)
+
+    def cut(self, length: int) -> None:
+        """Keep the first `length` ids only; of caches that `can_be_cut`."""
+        _cut(self.layers, len(self.ids) - length)
+        del self.ids[length:]
+
     def keep_common_prefix(self, ids: Sequence[int], undivided: int = 0) -> int:
         """Cut the cache down to what it shares with `ids`, less the last id, which must be fed.
 

@@ -14,17 +14,19 @@ import torch
 from chatcli.errors import ChatcliError, EngineError, OutOfMemory, UsageError
 from chatcli.generation import GenerationSettings, Progress
 from chatcli.load_request import NOTHING_SAID, LoadRequest
-from chatcli.models.checkpoint import Checkpoint
+from chatcli.models.checkpoint import Checkpoint, context_length
 from chatcli.models.plan import LoadPlan, plan
 from chatcli.models.tokenizer import Tokenizer
 from chatcli.models.weights import Weights
 from chatcli.runtime.cpu import fastest_row
-from chatcli.runtime.decode import Pace, decode, prefill
+from chatcli.runtime.decode import Pace, decode, feed, prefill
 from chatcli.runtime.devices import devices, free_bytes, memory_bandwidth
 from chatcli.runtime.graphs import StaticSteps, can_be_recorded
 from chatcli.runtime.load import Report, load_model
 from chatcli.runtime.sampling import Drawn, Sampler
+from chatcli.runtime.speculate import Draft, PromptLookup
 from chatcli.runtime.talks import Talks
+from chatcli.runtime.upcast import upcast_prompts
 
 if TYPE_CHECKING:
     from chatcli.runtime.constrain import TokenConstraint, Vocabulary
@@ -40,12 +42,14 @@ class CausalModel:
         device: where its first layer is, such as "cuda:0" or "cpu".
         precision: the weights' type, such as "bfloat16".
         most_tokens_per_second: the decode rate that the memory's bandwidth bounds; 0 where it is not known.
+        draft: a smaller model with the same tokens, which guesses; without one, guesses come from the text itself.
     """
 
     def __init__(self, model: Any) -> None:
         self._model = model
         self._talks = Talks(model.config, free_bytes(model.device) // _SHARE_OF_TALKS)
         self._pace = Pace()
+        self.draft: CausalModel | None = None
         self._one_row = fastest_row(model)
         self._steps = StaticSteps(model) if can_be_recorded(model) else None
         self.device = str(model.device)
@@ -81,9 +85,32 @@ class CausalModel:
             self.logprobs = sampler.logprobs
             if self._steps and sampler.plain:
                 return (yield from self._steps.decode(cache, ids, logits, sampler, end=end, limit=limit))
+            guesser = Draft(self.draft.likeliest) if self.draft else PromptLookup()
             return (
-                yield from decode(self._model, cache, ids, logits, sampler, end=end, limit=limit, one_row=self._one_row)
+                yield from decode(
+                    self._model,
+                    cache,
+                    ids,
+                    logits,
+                    sampler,
+                    end=end,
+                    limit=limit,
+                    one_row=self._one_row,
+                    guesser=guesser,
+                )
             )
+
+    def likeliest(self, ids: Sequence[int], count: int) -> list[int]:
+        """The `count` likeliest ids after `ids`, one after the other; none where the context has no room for them."""
+        if len(ids) + count > (context_length(self._model.config.to_dict()) or len(ids) + count):
+            return []
+        cache = self._talks.latest
+        logits = _returned(prefill(self._model, cache, ids, self._pace))
+        made = [int(logits.argmax())]
+        while len(made) < count:
+            with self._one_row():
+                made.append(int(feed(self._model, cache, made[-1:])[0].argmax()))
+        return made
 
     def prepare(self, ids: Sequence[int]) -> Generator[Progress]:
         """Read what a person may be about to say, so that it is cached when they do; at once where it cannot be.
@@ -175,6 +202,16 @@ class CausalModel:
         self.forget()
 
 
+def _returned(steps: Generator[object, None, torch.Tensor]) -> torch.Tensor:
+    """What a generator returns, all that it yields passed over."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            found: torch.Tensor = end.value
+            return found
+
+
 def bytes_per_token(model: Any) -> int:
     """Bytes of weights that are read for each new token; 0 where that is not the same for all of them.
 
@@ -206,4 +243,6 @@ def load(checkpoint: Checkpoint, weights: Weights, report: Report, request: Load
     chosen = planned(checkpoint, weights, request)
     for note in chosen.notes:
         report(Progress("loading", note=note))
-    return CausalModel(load_model(checkpoint, weights, chosen, report))
+    module = load_model(checkpoint, weights, chosen, report)
+    upcast_prompts(module)
+    return CausalModel(module)
