@@ -131,6 +131,26 @@ def survey(
     return open_checkpoint(found.folder, name=meant, revision=found.folder.name), found.code
 
 
+@contextmanager
+def asking_for(
+    name: str, variables: Mapping[str, str], *, offline: bool, known: Collection[str] = ()
+) -> Generator[Path]:
+    """Give the cache to what asks the Hub for a model; where there is none of that name, near ones are offered.
+
+    Raises:
+        ModelNotFound: the name is none that the Hub could have.
+        ModelUnreachable: the Hub may not be asked.
+    """
+    _as_folder(name)
+    cache = cache_folder(variables)
+    suggest = _Suggestions(name, (*cached_names(cache), *known))
+    _require_hub_id(name, suggest)
+    if offline:
+        raise ModelUnreachable(f"{name} is not on this machine, and HF_HUB_OFFLINE forbids to ask the Hub for it.")
+    with suggest.added():
+        yield cache
+
+
 def _meaning(name: str, aliases: Mapping[str, str]) -> tuple[str, Path | None]:
     """What a name stands for, and the folder that it means, if it means one."""
     meant = aliases.get(name, name).strip()

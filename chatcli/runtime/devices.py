@@ -5,15 +5,15 @@ It knows torch's back ends; it decides nothing: that is `models.plan`.
 
 from __future__ import annotations
 
-import psutil
 import torch
 
+from chatcli.models.machine import free_memory
 from chatcli.models.plan import Device
 
 
 def devices() -> tuple[Device, ...]:
     """Every usable device, in the order of preference: CUDA, XPU, MPS, and the CPU last."""
-    memory = psutil.virtual_memory()
+    memory = free_memory()
     found: list[Device] = []
     if torch.cuda.is_available():
         for index in range(torch.cuda.device_count()):
@@ -26,8 +26,8 @@ def devices() -> tuple[Device, ...]:
             found.append(Device("xpu", index, free, torch.xpu.is_bf16_supported()))
     if torch.backends.mps.is_available():
         # Its memory is the machine's; Metal lets a process have about three quarters of it.
-        found.append(Device("mps", 0, memory.available * 3 // 4, bf16=True))
-    found.append(Device("cpu", 0, memory.available, bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())))
+        found.append(Device("mps", 0, memory * 3 // 4, bf16=True))
+    found.append(Device("cpu", 0, memory, bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())))
     return tuple(found)
 
 
