@@ -29,6 +29,7 @@ from chatcli.cli.history.listing import history_list, history_path, history_sear
 from chatcli.cli.history.moving import history_export, history_import
 from chatcli.cli.history.removing import history_prune, history_rm, history_title
 from chatcli.cli.models import models_show
+from chatcli.cli.models_plan import models_plan
 from chatcli.cli.replay import replay
 from chatcli.cli.run import run
 from chatcli.cli.templates import templates_list, templates_show
@@ -63,7 +64,7 @@ class Group:
 
 
 GROUPS: Mapping[str, Group] = {
-    "models": Group("What is known of a model.", {"show": models_show}),
+    "models": Group("What is known of a model.", {"show": models_show, "plan": models_plan}),
     "adapters": Group(
         "The table of model families: list, show, match, render.",
         {"show": adapters_show, "match": adapters_match, "render": adapters_render},

@@ -5,13 +5,14 @@ From the Hub by ranges: some kilobytes of each weight file. huggingface_hub make
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from chatcli.errors import BrokenCheckpoint
+from chatcli.generation import Progress
 from chatcli.models.cache import needed
 from chatcli.models.checkpoint import Checkpoint, open_checkpoint
 from chatcli.models.refusals import explained, nothing_to_run
@@ -19,6 +20,8 @@ from chatcli.models.weights import Tensor, weights
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
+
+Report = Callable[[Progress], None]
 
 ANSWER_SECONDS = 10.0
 """How long the Hub may take to answer each question."""
@@ -48,9 +51,9 @@ def headers_on_disk(checkpoint: Checkpoint) -> Headers:
 
 
 def headers_on_hub(
-    repository: str, revision: str, cache: Path, variables: Mapping[str, str], *, subfolder: str = ""
+    repository: str, revision: str, cache: Path, variables: Mapping[str, str], report: Report, *, subfolder: str = ""
 ) -> Headers:
-    """The headers of a model that is not downloaded; its config.json goes to the cache.
+    """The headers of a model that is not downloaded; its config.json goes to the cache. `report` hears of each file.
 
     Raises:
         ModelNotFound, ModelGated, ModelUnreachable: what the Hub says, or that it says nothing.
@@ -62,12 +65,13 @@ def headers_on_hub(
     logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     endpoint = (variables.get("HF_ENDPOINT") or "https://huggingface.co").rstrip("/")
     try:
-        return _asked(HfApi(endpoint, token=variables.get("HF_TOKEN") or None), repository, revision, cache, subfolder)
+        hub = HfApi(endpoint, token=variables.get("HF_TOKEN") or None)
+        return _asked(hub, repository, revision, cache, report, subfolder)
     except Exception as error:
         raise explained(error, repository, revision, endpoint, cache) from error
 
 
-def _asked(hub: HfApi, repository: str, revision: str, cache: Path, subfolder: str) -> Headers:
+def _asked(hub: HfApi, repository: str, revision: str, cache: Path, report: Report, subfolder: str) -> Headers:
     info = hub.model_info(repository, revision=revision, timeout=ANSWER_SECONDS, files_metadata=True)
     commit, prefix = str(info.sha), f"{subfolder.strip('/')}/" if subfolder else ""
     sizes = {
@@ -96,8 +100,9 @@ def _asked(hub: HfApi, repository: str, revision: str, cache: Path, subfolder: s
     tensors: dict[str, Tensor] = {}
     pool = ThreadPoolExecutor(_AT_ONCE, "headers")
     try:
-        for part in pool.map(read, files):
+        for done, part in enumerate(pool.map(read, files), 1):
             tensors |= part
+            report(Progress("reading headers", done, len(files), "files"))
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
     return Headers(repository, commit, config, total, tensors, on_disk=False)

@@ -4,20 +4,22 @@ Pure functions of config.json, the tensors' headers and the free memory. They as
 `models.machine` and the runtime measure the devices, the runtime carries the plan out.
 """
 
-from chatcli.models.plan.choose import options, plan
+from chatcli.models.plan.choose import Survey, plan, survey
 from chatcli.models.plan.talk import cache_bytes, kv_bytes_per_token, work_bytes
-from chatcli.models.plan.values import Device, LoadPlan, Option
-from chatcli.models.plan.weighing import parameters, weights_bytes
+from chatcli.models.plan.values import Device, LoadPlan, Option, amount
+from chatcli.models.plan.weighing import packing, weigh
 
 __all__ = [
     "Device",
     "LoadPlan",
     "Option",
+    "Survey",
+    "amount",
     "cache_bytes",
     "kv_bytes_per_token",
-    "options",
-    "parameters",
+    "packing",
     "plan",
-    "weights_bytes",
+    "survey",
+    "weigh",
     "work_bytes",
 ]

@@ -10,7 +10,7 @@ Numbers in, a plan out: it knows no machine and no file.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from chatcli.errors import OutOfMemory, UsageError
@@ -18,12 +18,27 @@ from chatcli.load_request import NOTHING_SAID, LoadRequest, Quantization
 from chatcli.models.plan.places import listed, usable
 from chatcli.models.plan.precisions import Subject
 from chatcli.models.plan.spread import over, over_disk, over_main_memory
-from chatcli.models.plan.values import Device, LoadPlan, Option
-from chatcli.models.plan.weighing import packing
+from chatcli.models.plan.values import Device, LoadPlan, Option, amount
+from chatcli.models.plan.weighing import packing, weigh
 from chatcli.models.weights import Tensor
 
 _LADDER: tuple[Quantization, ...] = ("none", "int8", "int4", "fp8")
 """From the least loss to the greatest; fp8 only where it is asked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """All that there is to say of a model on a machine.
+
+    `precisions` are those it can be run in, each with the names of the devices that hold it alone. Where there is no
+    `choice`, `refusal` tells why.
+    """
+
+    parameters: int
+    places: tuple[Device, ...]
+    precisions: tuple[tuple[Option, tuple[str, ...]], ...]
+    choice: LoadPlan | None
+    refusal: str
 
 
 def plan(
@@ -42,40 +57,56 @@ def plan(
         OutOfMemory: it fits in no way, or with `fit` "strict" not as it is; with the numbers and what to do.
         UsageError: `request` names what this machine or this model has not.
     """
-    model = Subject(config, tensors, stored_bytes, request)
-    if packing(config) and request.quantization not in (None, "none"):
-        raise UsageError(
-            f"The model's weights are packed already ({packing(config)}), so they cannot be made "
-            f"{request.quantization}: leave --quant out."
-        )
     places = usable(devices, request)
-    chosen = next(_ways(model, places), None)
+    subject = _subject(config, tensors, stored_bytes, request)
+    chosen = next(_ways(subject, places), None)
     if chosen is None:
-        raise OutOfMemory(_refusal(model, places))
+        raise OutOfMemory(_refusal(subject, places))
     return chosen
 
 
-def options(
+def survey(
     config: Mapping[str, Any],
     tensors: Mapping[str, Tensor],
     devices: Sequence[Device],
     request: LoadRequest = NOTHING_SAID,
     *,
     stored_bytes: int = 0,
-) -> tuple[tuple[Option, tuple[str, ...]], ...]:
-    """Every precision that there is for a model, each with the names of the devices that hold it alone."""
-    anything = replace(request, fit="auto", quantization=None, dtype="")
-    model, found = Subject(config, tensors, stored_bytes, anything), dict[Option, list[str]]()
-    for device in usable(devices, request):
-        own = model.dtypes(device)[-1]
-        every = [
-            model.option(device.kind, each) for each in dict.fromkeys((own,) if packing(config) else (own, "float32"))
-        ]
-        every += [each for q in ("int8", "int4") for each in model.options(device, q)]
-        for option in every:
-            found.setdefault(option, []).extend([device.name] if option.need_bytes <= device.free_bytes else [])
-    ordered = sorted(found, key=lambda option: -option.need_bytes)
-    return tuple((option, tuple(found[option])) for option in ordered)
+) -> Survey:
+    """What `plan` decides, with all that it decides from. Raises UsageError as it does."""
+    places = usable(devices, request)
+    subject = _subject(config, tensors, stored_bytes, request)
+    chosen = next(_ways(subject, places), None)
+    refusal = "" if chosen else _refusal(subject, places)
+    return Survey(subject.model.parameters, places, _precisions(subject, places), chosen, refusal)
+
+
+def _subject(
+    config: Mapping[str, Any], tensors: Mapping[str, Tensor], stored_bytes: int, request: LoadRequest
+) -> Subject:
+    method = packing(config)
+    if method and request.quantization not in (None, "none"):
+        raise UsageError(
+            f"The model's weights are packed already ({method}), so they cannot be made {request.quantization}: "
+            "leave --quant out."
+        )
+    return Subject(weigh(config, tensors, stored_bytes), request)
+
+
+def _precisions(subject: Subject, places: Sequence[Device]) -> tuple[tuple[Option, tuple[str, ...]], ...]:
+    """All that there are, whatever was asked for."""
+    subject = replace(subject, request=replace(subject.request, fit="auto", quantization=None, dtype=""))
+    found: dict[tuple[Quantization, str], tuple[Option, list[str]]] = {}
+    for device in places:
+        own = subject.dtypes(device)[-1]
+        full = (own,) if packing(subject.config) else dict.fromkeys(("float32", own))
+        every = [subject.option(device.kind, dtype) for dtype in full]
+        for option in (*every, *subject.options(device, "int8"), *subject.options(device, "int4")):
+            # On the next kind of device it needs a little more or less; the numbers shown are the first one's.
+            _, names = found.setdefault((option.quantization, option.precision), (option, []))
+            names += [device.name] if option.need_bytes <= device.free_bytes else []
+    ordered = sorted(found.values(), key=lambda row: (_LADDER.index(row[0].quantization), -row[0].weights_bytes))
+    return tuple((option, tuple(names)) for option, names in ordered)
 
 
 def _ways(model: Subject, places: Sequence[Device]) -> Iterator[LoadPlan]:
@@ -134,8 +165,8 @@ def _made(
     where = device.name if placement == "single" else f"{len(memory)} GPUs"
     if less:
         reason = (
-            f"In {full[0].precision} it needs {gigabytes(full[0].need_bytes)}, so it runs in {option.precision} "
-            f"({gigabytes(option.need_bytes)}) on {where}."
+            f"In {full[0].precision} it needs {amount(full[0].need_bytes)}, so it runs in {option.precision} "
+            f"({amount(option.need_bytes)}) on {where}."
         )
     elif placement == "auto":
         reason = f"The model does not fit on one GPU, so it is spread over {len(memory)}."
@@ -147,20 +178,20 @@ def _made(
 
 def _instead_of(gpus: Sequence[Device], found: LoadPlan) -> LoadPlan:
     """The same plan, on the CPU, with the reason why no GPU computes it."""
-    names = listed([f"{d.name} has {gigabytes(d.free_bytes)}" for d in gpus])
-    reason = f"{names} free, too little to help, so the CPU computes, slowly."
-    return replace(found, reason=reason, notes=(reason, *found.notes))
+    free = listed([f"{d.name} has {amount(d.free_bytes)} free" for d in gpus])
+    reason = f"{free}, too little to help, so the CPU runs it in {found.precision}, slowly."
+    return replace(found, reason=reason, notes=(reason,))
 
 
 def _moved(model: Subject, option: Option, device: Device, memory: Mapping[int | str, int]) -> LoadPlan:
     """The plan with parts in main memory or on the disk."""
     beside = memory.get("disk", 0)
     if beside:
-        reason = f"About {gigabytes(beside)} of the model stay on the disk, which makes answers very slow."
+        reason = f"About {amount(beside)} of the model stay on the disk, which makes answers very slow."
     else:
         held = sum(size - option.layer_bytes for place, size in memory.items() if place != "cpu")
         missing = max(option.weights_bytes - held, 0)
-        reason = f"About {gigabytes(missing)} of the model stay in main memory, which makes answers slow."
+        reason = f"About {amount(missing)} of the model stay in main memory, which makes answers slow."
     return _plan(option, device, "auto", memory, (*_about_dtype(model, option, device), reason), reason)
 
 
@@ -198,22 +229,16 @@ def _about_dtype(model: Subject, option: Option, device: Device) -> tuple[str, .
 
 def _refusal(model: Subject, places: Sequence[Device]) -> str:
     """Why nothing fits, with the numbers."""
-    every = [
-        option for device in places for q in model.quantizations(device.kind) for option in model.options(device, q)
-    ]
+    first = places[0]
+    every = [option for q in model.quantizations(first.kind) for option in model.options(first, q)]
     largest, smallest = max(every, key=lambda o: o.need_bytes), min(every, key=lambda o: o.need_bytes)
-    needs = f"{gigabytes(largest.need_bytes)} of memory in {largest.precision}"
+    needs = f"{amount(largest.need_bytes)} of memory in {largest.precision}"
     if smallest.precision != largest.precision:
-        needs += f" and {gigabytes(smallest.need_bytes)} in {smallest.precision}"
-    free = listed([f"{d.name} has {gigabytes(d.free_bytes)} free" for d in places])
+        needs += f" and {amount(smallest.need_bytes)} in {smallest.precision}"
+    free = listed([f"{d.name} has {amount(d.free_bytes)} free" for d in places])
     if model.request.fit == "strict":
         loose = next(_ways(replace(model, request=replace(model.request, fit="auto")), places), None)
         if loose:
             instead = f"{loose.precision} on {loose.device}"
             return f"The model needs {needs}, but {free}: --fit auto would run it in {instead}."
     return f"The model needs {needs}, but {free}: close other programs or choose a smaller model."
-
-
-def gigabytes(size: int) -> str:
-    """A size for people."""
-    return f"{size / 1e9:.1f} GB"

@@ -13,8 +13,7 @@ from chatcli.load_request import LoadRequest, Quantization
 from chatcli.models.checkpoint import context_length
 from chatcli.models.plan.talk import cache_bytes, kv_bytes_per_token, work_bytes
 from chatcli.models.plan.values import Device, Option
-from chatcli.models.plan.weighing import BYTES, declared, largest_layer_bytes, packing, stored, unpacks, weights_bytes
-from chatcli.models.weights import Tensor
+from chatcli.models.plan.weighing import BYTES, Weighed, packing, unpacks
 
 TALK = 4096
 """Tokens of talk that must have room where nobody says how many."""
@@ -24,15 +23,18 @@ TALK = 4096
 class Subject:
     """What is to be placed, and what a person wants of it."""
 
-    config: Mapping[str, Any]
-    tensors: Mapping[str, Tensor]
-    stored_bytes: int
+    model: Weighed
     request: LoadRequest
+
+    @property
+    def config(self) -> Mapping[str, Any]:
+        """What its config.json says."""
+        return self.model.config
 
     @property
     def stored(self) -> str:
         """The floating type of most of its files, by torch's name."""
-        return stored(self.tensors.values()) or declared(self.config)
+        return self.model.stored
 
     @property
     def context(self) -> int:
@@ -44,18 +46,15 @@ class Subject:
     def option(self, kind: str, dtype: str, quantization: Quantization = "none") -> Option:
         """What it takes in one precision on a kind of device."""
         unpack, element = unpacks(self.config, kind), BYTES[dtype]
-        size = weights_bytes(
-            self.config, self.tensors, dtype, quantization, unpack=unpack, stored_bytes=self.stored_bytes
-        )
         return Option(
             dtype,
             quantization,
-            size,
+            self.model.bytes(dtype, quantization, unpack=unpack),
             kv_bytes_per_token(self.config, element),
             self.context,
             cache_bytes(self.config, self.context, element),
-            work_bytes(self.config, self.context, element),
-            largest_layer_bytes(self.config, self.tensors, dtype, quantization, unpack=unpack, total=size),
+            work_bytes(self.config, self.context, element, kind),
+            self.model.largest(dtype, quantization, unpack=unpack),
             "" if unpack else packing(self.config),
         )
 

@@ -42,10 +42,14 @@ class Layer:
     window: int = 0
     state: int = 0
 
+    def held(self, tokens: int, more: int = 0) -> int:
+        """How many tokens it holds of `tokens`, while `more` are read."""
+        return min(tokens, self.window + more) if self.window else tokens
+
 
 def cache_bytes(config: Mapping[str, Any], tokens: int, element: int = 2) -> int:
     """What the cache of a talk of `tokens` tokens takes with `element` bytes a number."""
-    return sum(each.state + each.token * min(tokens, each.window or tokens) for each in layers(config, element))
+    return sum(each.state + each.token * each.held(tokens) for each in layers(config, element))
 
 
 def kv_bytes_per_token(config: Mapping[str, Any], element: int = 2) -> int:
@@ -147,11 +151,12 @@ def _state(part: Mapping[str, Any], element: int) -> int:
     return inner * size * 4 + (inner + 2 * groups * size) * kernel * element
 
 
-def work_bytes(config: Mapping[str, Any], tokens: int, element: int = 2) -> int:
+def work_bytes(config: Mapping[str, Any], tokens: int, element: int = 2, kind: str = "cuda") -> int:
     """What one forward pass needs for a moment: activations of a chunk, one layer's keys and values, the logits.
 
     The layers come one after another, so the widest counts once. Keys and values of one layer exist twice while new
-    tokens join them, and again in full width where fewer heads of them than of queries are kept or a latent is.
+    tokens join them, and again in full width where fewer heads of them than of queries are kept or a latent is. On a
+    CPU a cache that grows leaves holes behind, in all as large as itself.
     """
     part = _with_defaults(text_config(config))
     chunk = min(CHUNK, tokens)
@@ -162,13 +167,7 @@ def work_bytes(config: Mapping[str, Any], tokens: int, element: int = 2) -> int:
     experts = chosen * (number(part, "moe_intermediate_size") or (widest if chosen else 0))
     activations = chunk * element * (6 * hidden + max(3 * widest, 3 * experts + 2 * chosen * hidden))
     queries = 2 * chunk * (heads + 2 * groups) * width * element
-    longest = max(
-        (
-            each.token * min(tokens, (each.window + chunk) if each.window else tokens)
-            for each in layers(config, element)
-        ),
-        default=0,
-    )
+    longest = max((each.token * each.held(tokens, chunk) for each in layers(config, element)), default=0)
     expanded = 0
     if number(part, "kv_lora_rank"):
         keys = number(part, "qk_nope_head_dim") + number(part, "qk_rope_head_dim")
@@ -177,4 +176,5 @@ def work_bytes(config: Mapping[str, Any], tokens: int, element: int = 2) -> int:
         expanded = longest * heads // max(groups, 1)
     mask = chunk * tokens * (1 + element)
     logits = 8 * number(part, "vocab_size", "padded_vocab_size") * 4  # sorted, summed and masked while one is drawn
-    return activations + queries + longest + expanded + mask + logits
+    holes = cache_bytes(config, tokens, element) if kind == "cpu" else 0
+    return activations + queries + longest + expanded + mask + logits + holes

@@ -98,3 +98,10 @@ class LoadPlan:
     def precision(self) -> str:
         """How people call it: "bfloat16", or "int4" or "gptq" where the weights are packed."""
         return self.packed or (self.dtype if self.quantization == "none" else self.quantization)
+
+
+def amount(size: int) -> str:
+    """A size in bytes for people."""
+    if size >= 1e9:
+        return f"{size / 1e9:.1f} GB"
+    return f"{size / 1e6:.0f} MB" if size >= 1e7 else f"{size / 1e6:.1f} MB"

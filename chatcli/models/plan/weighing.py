@@ -11,7 +11,8 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from chatcli.load_request import Quantization
@@ -24,7 +25,7 @@ BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
 GROUP = 128
 """Weights of an int4 row that share a scale and a zero."""
 
-_NAMES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
+_TORCH = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 _FLOATS = frozenset({"F64", "F32", "F16", "BF16"})
 _HEAD = re.compile(r"(lm_head|embed_out|output_layer|(^|\.)output)\.weight$")
 _EMBEDDING = re.compile(r"(embed|\bwte\b|\bwpe\b|\bshared\.weight$)")
@@ -67,14 +68,105 @@ def is_packed(config: Mapping[str, Any], name: str, tensor: Tensor) -> bool:
     )
 
 
-def packed_bytes(shape: tuple[int, ...], quantization: Quantization, dtype: str) -> int:
-    """Bytes of a linear layer's weight (out, in) in a packing; an int4 row that no groups divide stays as it is."""
-    count, rows = math.prod(shape), shape[0]
+def packed_bytes(numbers: int, rows: int, grouped: int, quantization: Quantization, dtype: str) -> int:
+    """Bytes of the weights of linear layers in a packing.
+
+    They have `rows` rows together; `grouped` of their `numbers` are in rows that int4's groups divide, and the others
+    stay as they are.
+    """
     if quantization in ("int8", "fp8"):
-        return count + rows * BYTES[dtype]
-    if quantization == "int4" and shape[-1] % GROUP == 0:
-        return count // 2 + count // GROUP * 2 * BYTES[dtype]
-    return count * BYTES[dtype]
+        return numbers + rows * BYTES[dtype]
+    if quantization == "int4":
+        return grouped // 2 + grouped // GROUP * 2 * BYTES[dtype] + (numbers - grouped) * BYTES[dtype]
+    return numbers * BYTES[dtype]
+
+
+@dataclass(slots=True)
+class Block:
+    """The tensors of one layer, or one that is in none, by what loading does to them.
+
+    `linear` and `floating` are numbers that are cast, the former packed where that is wanted; `kept` are bytes that
+    stay as the files have them; `numbers` are the model's, packed or not.
+    """
+
+    linear: int = 0
+    rows: int = 0
+    grouped: int = 0
+    floating: int = 0
+    kept: int = 0
+    numbers: int = 0
+
+    def bytes(self, dtype: str, quantization: Quantization, *, unpack: bool) -> int:
+        """What it takes after loading."""
+        if unpack:
+            return self.numbers * BYTES[dtype]
+        packed = packed_bytes(self.linear, self.rows, self.grouped, quantization, dtype)
+        return packed + self.floating * BYTES[dtype] + self.kept
+
+
+@dataclass(frozen=True, slots=True)
+class Weighed:
+    """A model on the scales: what it takes in every precision, after one look at each of its tensors.
+
+    Of `.bin` files, whose tensors are unknown, there are no blocks, and `stored_bytes` has to do.
+    """
+
+    config: Mapping[str, Any]
+    stored_bytes: int
+    blocks: tuple[Block, ...]
+    stored: str
+
+    @property
+    def parameters(self) -> int:
+        """How many numbers the model has, packed or not."""
+        return sum(each.numbers for each in self.blocks) or self.stored_bytes // BYTES.get(self.stored, 2)
+
+    def bytes(self, dtype: str, quantization: Quantization = "none", *, unpack: bool = False) -> int:
+        """All weights after loading: floating ones cast to `dtype`, packed ones as they are unless `unpack`."""
+        if self.blocks:
+            return sum(each.bytes(dtype, quantization, unpack=unpack) for each in self.blocks)
+        size = self.stored_bytes * BYTES[dtype] // BYTES[self.stored] if self.stored else self.stored_bytes
+        if self.config.get("model_type") == "chatglm":
+            size += growth(self.config, BYTES[dtype])
+        if quantization == "none":
+            return size
+        part = text_config(self.config)
+        tables = 1 if part.get("tie_word_embeddings") else 2
+        apart = number(part, "vocab_size", "padded_vocab_size") * number(part, "hidden_size", "n_embd") * tables
+        linear, wide = max(size // BYTES[dtype] - apart, 0), number(part, "hidden_size", "n_embd") or 1
+        packed = packed_bytes(linear, linear // wide, linear, quantization, dtype)
+        return size - linear * BYTES[dtype] + packed
+
+    def largest(self, dtype: str, quantization: Quantization = "none", *, unpack: bool = False) -> int:
+        """The largest part that is placed as a whole: a layer, or an embedding."""
+        if self.blocks:
+            return max(each.bytes(dtype, quantization, unpack=unpack) for each in self.blocks)
+        layers = number(text_config(self.config), "num_hidden_layers", "num_layers", "n_layer", "n_layers") or 1
+        return self.bytes(dtype, quantization, unpack=unpack) // layers
+
+
+def weigh(config: Mapping[str, Any], tensors: Mapping[str, Tensor], stored_bytes: int = 0) -> Weighed:
+    """Look at each tensor once."""
+    blocks: dict[str, Block] = {}
+    method, bits = packing(config), _bits(config)
+    floating: Counter[str] = Counter()
+    for name, tensor in loaded(config, tensors).items():
+        found = _BLOCK.match(name)
+        block = blocks.setdefault(found[1] if found else name, Block())
+        count, told = math.prod(tensor.shape), bool(method and _OF_A_PACKING.search(name))
+        block.numbers += 0 if told else count * _in_one(method, name, tensor, bits)
+        if tensor.dtype in _FLOATS:
+            floating[tensor.dtype] += tensor.bytes
+        if told or tensor.dtype not in _FLOATS:
+            block.kept += tensor.bytes
+        elif is_packed(config, name, tensor):
+            block.linear += count
+            block.rows += tensor.shape[0]
+            block.grouped += count if tensor.shape[1] % GROUP == 0 else 0
+        else:
+            block.floating += count
+    kept = _TORCH.get(floating.most_common(1)[0][0], "float32") if floating else declared(config)
+    return Weighed(config, stored_bytes, tuple(blocks.values()), kept)
 
 
 def loaded(config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -95,25 +187,11 @@ def loaded(config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> dict[str
     return kept
 
 
-def parameters(config: Mapping[str, Any], tensors: Mapping[str, Tensor], stored_bytes: int = 0) -> int:
-    """How many numbers the model has, packed or not."""
-    if not tensors:
-        return stored_bytes // BYTES.get(declared(config), 2)
-    return sum(_numbers(config, name, each) for name, each in loaded(config, tensors).items())
-
-
-def _numbers(config: Mapping[str, Any], name: str, tensor: Tensor) -> int:
-    """How many of the model's numbers a tensor holds: none if it only tells how others are packed."""
-    method, count = packing(config), math.prod(tensor.shape)
-    if not method:
-        return count
-    if _OF_A_PACKING.search(name):
-        return 0
-    if name.endswith("_blocks") or (method == "bitsandbytes" and tensor.dtype == "U8"):
-        return count * 2
-    if tensor.dtype == "I32":
-        return count * 32 // _bits(config)
-    return count
+def _in_one(method: str, name: str, tensor: Tensor, bits: int) -> int:
+    """How many of the model's numbers are in one of a tensor's."""
+    if method and (name.endswith("_blocks") or (method == "bitsandbytes" and tensor.dtype == "U8")):
+        return 2
+    return 32 // bits if method and tensor.dtype == "I32" else 1
 
 
 def _bits(config: Mapping[str, Any]) -> int:
@@ -121,85 +199,7 @@ def _bits(config: Mapping[str, Any]) -> int:
     said = config.get("quantization_config") or text_config(config).get("quantization_config") or {}
     groups = said.get("config_groups") or {}
     inner = [g.get("weights") or {} for g in groups.values()] if isinstance(groups, Mapping) else []
-    found = (number(part, "bits", "w_bit", "num_bits") for part in (said, *inner))
-    return next((bits for bits in found if bits), 4)
-
-
-def weights_bytes(
-    config: Mapping[str, Any],
-    tensors: Mapping[str, Tensor],
-    dtype: str,
-    quantization: Quantization = "none",
-    *,
-    unpack: bool = False,
-    stored_bytes: int = 0,
-) -> int:
-    """Bytes of all weights after loading: floating ones cast to `dtype`, packed ones as they are unless `unpack`."""
-    if not tensors:
-        return _of_unknown(config, dtype, quantization, stored_bytes)
-    return sum(_sizes(config, tensors, dtype, quantization, unpack=unpack).values())
-
-
-def largest_layer_bytes(
-    config: Mapping[str, Any],
-    tensors: Mapping[str, Tensor],
-    dtype: str,
-    quantization: Quantization = "none",
-    *,
-    unpack: bool = False,
-    total: int = 0,
-) -> int:
-    """Bytes of the largest part that is placed as a whole: a layer, or an embedding. A guess from `total` else."""
-    if not tensors:
-        return total // max(number(text_config(config), "num_hidden_layers", "num_layers", "n_layer"), 1)
-    blocks: Counter[str] = Counter()
-    for name, size in _sizes(config, tensors, dtype, quantization, unpack=unpack).items():
-        found = _BLOCK.match(name)
-        blocks[found[1] if found else name] += size
-    return max(blocks.values(), default=0)
-
-
-def _sizes(
-    config: Mapping[str, Any], tensors: Mapping[str, Tensor], dtype: str, quantization: Quantization, *, unpack: bool
-) -> dict[str, int]:
-    sizes: dict[str, int] = {}
-    for name, tensor in loaded(config, tensors).items():
-        if quantization != "none" and is_packed(config, name, tensor):
-            sizes[name] = packed_bytes(tensor.shape, quantization, dtype)
-        elif unpack:
-            sizes[name] = _numbers(config, name, tensor) * BYTES[dtype]
-        elif tensor.dtype in _FLOATS and not (packing(config) and _OF_A_PACKING.search(name)):
-            sizes[name] = math.prod(tensor.shape) * BYTES[dtype]
-        else:
-            sizes[name] = tensor.bytes
-    return sizes
-
-
-def _of_unknown(config: Mapping[str, Any], dtype: str, quantization: Quantization, stored_bytes: int) -> int:
-    """The same for `.bin` files, of which the size alone is known."""
-    kept = declared(config)
-    size = stored_bytes * BYTES[dtype] // BYTES[kept] if kept else stored_bytes
-    if config.get("model_type") == "chatglm":
-        size += growth(config, BYTES[dtype])
-    if quantization == "none":
-        return size
-    part = text_config(config)
-    tables = 1 if part.get("tie_word_embeddings") else 2
-    apart = number(part, "vocab_size", "padded_vocab_size") * number(part, "hidden_size", "n_embd") * tables
-    linear = max(size // BYTES[dtype] - apart, 0)
-    return size - linear * BYTES[dtype] + packed_bytes((linear // GROUP // 32, GROUP * 32), quantization, dtype)
-
-
-def stored(tensors: Iterable[Tensor]) -> str:
-    """The floating type that most bytes are stored in, by torch's name; empty where there is none."""
-    count: Counter[str] = Counter()
-    for tensor in tensors:
-        if tensor.dtype in _FLOATS:
-            count[tensor.dtype] += tensor.bytes
-    return _TORCH.get(count.most_common(1)[0][0], "float32") if count else ""
-
-
-_TORCH = {short: name for name, short in _NAMES.items()}
+    return next((bits for part in (said, *inner) if (bits := number(part, "bits", "w_bit", "num_bits"))), 4)
 
 
 def declared(config: Mapping[str, Any]) -> str:
