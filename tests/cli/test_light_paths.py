@@ -56,6 +56,8 @@ def imported(tmp_path: Path, *arguments: str) -> tuple[int, str, set[str]]:
         ("adapters", "match", "guide"),
         ("adapters", "render", "guide"),
         ("models", "show", "guide"),
+        ("models", "plan", "guide"),
+        ("models", "plan", "guide", "--json"),
         ("tokens",),
         ("tokens", "--chat", "--ids"),
     ],

@@ -14,6 +14,8 @@ from chatcli.models.checkpoint import text_config
 
 CHUNK = 512
 """Tokens of a prompt that are read in one forward pass; the same as the runtime's `PREFILL_CHUNK`."""
+_CUBLAS = 32 * 2**20
+"""Of a Hopper; earlier GPUs have a quarter of it (PyTorch's notes on CUDA, cuBLAS workspaces)."""
 
 _PATTERNS = {"gemma2": 2, "gemma3": 6, "gemma3_text": 6, "gemma3n_text": 5, "cohere2": 4, "gpt_oss": 2}
 """Families of which every n-th layer attends to everything and the others to a window, where config.json is silent."""
@@ -154,27 +156,38 @@ def _state(part: Mapping[str, Any], element: int) -> int:
 def work_bytes(config: Mapping[str, Any], tokens: int, element: int = 2, kind: str = "cuda") -> int:
     """What one forward pass needs for a moment: activations of a chunk, one layer's keys and values, the logits.
 
-    The layers come one after another, so the widest counts once. Keys and values of one layer exist twice while new
-    tokens join them, and again in full width where fewer heads of them than of queries are kept or a latent is. On a
-    CPU a cache that grows leaves holes behind, in all as large as itself.
+    Layers come one after another, and attention before the feed-forward part, so the largest of them counts once. On a
+    CPU a cache that grows leaves holes behind, in all as large as itself; on CUDA cuBLAS keeps a workspace.
     """
     part = _with_defaults(text_config(config))
     chunk = min(CHUNK, tokens)
-    hidden = number(part, "hidden_size", "n_embd", "d_model")
-    heads, groups, width = _heads(part)
-    widest = number(part, "intermediate_size", "ffn_hidden_size", "inner_hidden_size", "n_inner") or 4 * hidden
-    chosen = number(part, "num_experts_per_tok", "moe_topk")
-    experts = chosen * (number(part, "moe_intermediate_size") or (widest if chosen else 0))
-    activations = chunk * element * (6 * hidden + max(3 * widest, 3 * experts + 2 * chosen * hidden))
-    queries = 2 * chunk * (heads + 2 * groups) * width * element
-    longest = max((each.token * each.held(tokens, chunk) for each in layers(config, element)), default=0)
-    expanded = 0
-    if number(part, "kv_lora_rank"):
-        keys = number(part, "qk_nope_head_dim") + number(part, "qk_rope_head_dim")
-        expanded = tokens * heads * (keys + number(part, "v_head_dim")) * element
-    elif groups < heads:
-        expanded = longest * heads // max(groups, 1)
+    stream = 4 * chunk * number(part, "hidden_size", "n_embd", "d_model") * element
     mask = chunk * tokens * (1 + element)
     logits = 8 * number(part, "vocab_size", "padded_vocab_size") * 4  # sorted, summed and masked while one is drawn
-    holes = cache_bytes(config, tokens, element) if kind == "cpu" else 0
-    return activations + queries + longest + expanded + mask + logits + holes
+    own = {"cpu": cache_bytes(config, tokens, element), "cuda": _CUBLAS}.get(kind, 0)
+    attention = _attention_bytes(part, layers(config, element), tokens, element)
+    return stream + mask + logits + own + max(attention, _feed_forward_bytes(part, chunk, element))
+
+
+def _attention_bytes(part: Mapping[str, Any], every: Sequence[Layer], tokens: int, element: int) -> int:
+    """Queries, keys and values of a chunk, before and after they are turned; those of all tokens while new ones join.
+
+    And once more in full width, where fewer heads of keys than of queries are kept, or a latent is.
+    """
+    heads, groups, width = _heads(part)
+    chunk = min(CHUNK, tokens)
+    turned = 2 * chunk * (heads + 2 * groups) * width * element
+    longest = max((each.token * each.held(tokens, chunk) for each in every), default=0)
+    if number(part, "kv_lora_rank"):
+        keys = number(part, "qk_nope_head_dim") + number(part, "qk_rope_head_dim")
+        return turned + longest + tokens * heads * (keys + number(part, "v_head_dim")) * element
+    return turned + longest + (longest * heads // groups if 0 < groups < heads else 0)
+
+
+def _feed_forward_bytes(part: Mapping[str, Any], chunk: int, element: int) -> int:
+    """The gate, what it lets through and their product; of a mixture for each expert that is asked."""
+    hidden = number(part, "hidden_size", "n_embd", "d_model")
+    inner = number(part, "intermediate_size", "ffn_hidden_size", "inner_hidden_size", "n_inner") or 4 * hidden
+    asked = number(part, "num_experts_per_tok", "moe_topk")
+    mixed = asked * (3 * (number(part, "moe_intermediate_size") or inner) + 2 * hidden)
+    return chunk * max(3 * inner, mixed) * element
