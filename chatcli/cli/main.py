@@ -31,6 +31,7 @@ from chatcli.cli.history.removing import history_prune, history_rm, history_titl
 from chatcli.cli.models import models_show
 from chatcli.cli.models_plan import models_plan
 from chatcli.cli.replay import replay
+from chatcli.cli.resident import ps, stop
 from chatcli.cli.run import run
 from chatcli.cli.templates import templates_list, templates_show
 from chatcli.cli.tokens import tokens
@@ -49,6 +50,8 @@ COMMANDS: Mapping[str, Action] = {
     "batch": batch,
     "replay": replay,
     "tokens": tokens,
+    "ps": ps,
+    "stop": stop,
     "completion": completion,
 }
 """The commands that stand alone, in the order of the help page."""
