@@ -11,6 +11,7 @@ import runpy
 import subprocess
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -66,6 +67,11 @@ def container_memory(groups: Path = _CONTROL_GROUPS) -> list[int]:
     return []
 
 
+def has_kernels() -> bool:
+    """Whether the package is there with which GPUs compute FP8 and MXFP4."""
+    return find_spec("kernels") is not None
+
+
 def _torch_is_built_for(kind: str) -> bool:
     """Whether the installed torch has a back end, told from the file in which it says so; True where it does not."""
     spec = find_spec("torch")
@@ -104,7 +110,7 @@ def nvidia(table: str) -> list[tuple[str, Device]]:
         except (ValueError, IndexError):  # a GPU in parts, or one that has fallen off its bus
             continue
         left = max(free * 2**20 - PROCESS_BYTES, 0)
-        found.append((uuid, Device("cuda", number, left, bf16=capability >= 8)))
+        found.append((uuid, Device("cuda", number, left, bf16=capability >= 8, kernels=has_kernels())))
     return found
 
 
@@ -120,7 +126,7 @@ def visible(gpus: list[tuple[str, Device]], said: str | None) -> list[Device]:
         meant = [d for uuid, d in gpus if word == str(d.index) or (word.startswith("GPU-") and uuid.startswith(word))]
         if len(meant) != 1:
             break
-        kept.append(Device("cuda", len(kept), meant[0].free_bytes, meant[0].bf16))
+        kept.append(replace(meant[0], index=len(kept)))
     return kept
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import torch
 
-from chatcli.models.machine import free_memory
+from chatcli.models.machine import free_memory, has_kernels
 from chatcli.models.plan import Device
 
 
@@ -19,11 +19,11 @@ def devices() -> tuple[Device, ...]:
         for index in range(torch.cuda.device_count()):
             with torch.cuda.device(index):
                 bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
-            found.append(Device("cuda", index, torch.cuda.mem_get_info(index)[0], bf16))
+            found.append(Device("cuda", index, torch.cuda.mem_get_info(index)[0], bf16, has_kernels()))
     if torch.xpu.is_available():
         for index in range(torch.xpu.device_count()):
             free = torch.xpu.mem_get_info(index)[0]
-            found.append(Device("xpu", index, free, torch.xpu.is_bf16_supported()))
+            found.append(Device("xpu", index, free, torch.xpu.is_bf16_supported(), has_kernels()))
     if torch.backends.mps.is_available():
         # Its memory is the machine's; Metal lets a process have about three quarters of it.
         found.append(Device("mps", 0, memory * 3 // 4, bf16=True))

@@ -100,7 +100,7 @@ def _precisions(subject: Subject, places: Sequence[Device]) -> tuple[tuple[Optio
     for device in places:
         own = subject.dtypes(device)[-1]
         full = (own,) if packing(subject.config) else dict.fromkeys(("float32", own))
-        every = [subject.option(device.kind, dtype) for dtype in full]
+        every = [subject.option(device, dtype) for dtype in full]
         for option in (*every, *subject.options(device, "int8"), *subject.options(device, "int4")):
             # On the next kind of device it needs a little more or less; the numbers shown are the first one's.
             _, names = found.setdefault((option.quantization, option.precision), (option, []))

@@ -43,9 +43,9 @@ class Subject:
         wanted = self.request.context or TALK
         return min(wanted, longest) if longest else wanted
 
-    def option(self, kind: str, dtype: str, quantization: Quantization = "none") -> Option:
-        """What it takes in one precision on a kind of device."""
-        unpack, element = unpacks(self.config, kind), BYTES[dtype]
+    def option(self, device: Device, dtype: str, quantization: Quantization = "none") -> Option:
+        """What it takes in one precision on a device."""
+        unpack, element = unpacks(self.config, device), BYTES[dtype]
         return Option(
             dtype,
             quantization,
@@ -53,7 +53,8 @@ class Subject:
             kv_bytes_per_token(self.config, element),
             self.context,
             cache_bytes(self.config, self.context, element),
-            work_bytes(self.config, self.context, element, kind),
+            work_bytes(self.config, self.context, element, device.kind)
+            + self.model.unpacked_for_a_moment(quantization, dtype),
             self.model.largest(dtype, quantization, unpack=unpack),
             "" if unpack else packing(self.config),
         )
@@ -84,8 +85,8 @@ class Subject:
             return ()
         if quantization != "none" and not self.request.dtype:
             computed = "float32" if device.kind == "cpu" and not device.bf16 else self.dtypes(device)[-1]
-            return (self.option(device.kind, computed, quantization),)
-        return tuple(self.option(device.kind, dtype, quantization) for dtype in self.dtypes(device))
+            return (self.option(device, computed, quantization),)
+        return tuple(self.option(device, dtype, quantization) for dtype in self.dtypes(device))
 
     @property
     def may_be_moved(self) -> bool:

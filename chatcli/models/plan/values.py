@@ -17,12 +17,16 @@ MARGIN = 1.1
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """One place to compute: its free memory in bytes, and whether it computes bfloat16 at speed."""
+    """One place to compute: its free memory in bytes, whether it computes bfloat16 at speed, and packed numbers.
+
+    `kernels` says that the package of that name is installed, with which GPUs compute files in FP8 and MXFP4.
+    """
 
     kind: Literal["cuda", "xpu", "mps", "cpu"]
     index: int
     free_bytes: int
     bf16: bool
+    kernels: bool = False
 
     @property
     def name(self) -> str:

@@ -1,9 +1,9 @@
 """What a model's weights take in each precision, told from the tensors' headers and config.json.
 
 What is assumed of packing to int8, int4 and fp8 is in `packed_bytes` and `is_packed` alone, so that who packs and who
-plans agree: weights only, those of linear layers, an int8 or fp8 weight with a scale for each row, an int4 weight with
-a scale and a zero for each group of 128. Embeddings, the output head, norms and routers stay in the dtype, and so do
-experts, which transformers joins to one tensor that is no linear layer.
+plans agree: weights only, those of linear layers and of experts; with a scale for each row, of two bytes in int8 and of
+four in fp8; in int4 with a scale and a zero of two bytes for each group of 32. Embeddings, the output head, norms and
+routers stay in the dtype. Files of GPTQ and AWQ become the same int4 or int8 layers.
 """
 
 from __future__ import annotations
@@ -19,17 +19,21 @@ from chatcli.load_request import Quantization
 from chatcli.models.chatglm import growth
 from chatcli.models.checkpoint import text_config
 from chatcli.models.plan.talk import number
+from chatcli.models.plan.values import Device
 from chatcli.models.weights import Tensor
 
 BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
-GROUP = 128
+GROUP = 32
 """Weights of an int4 row that share a scale and a zero."""
 
 _TORCH = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 _FLOATS = frozenset({"F64", "F32", "F16", "BF16"})
 _HEAD = re.compile(r"(lm_head|embed_out|output_layer|(^|\.)output)\.weight$")
 _EMBEDDING = re.compile(r"(embed|\bwte\b|\bwpe\b|\bshared\.weight$)")
-_NO_LINEAR = re.compile(r"\.experts\.|(router|\.gate|norm|conv1d)\.weight$")
+_NO_LINEAR = re.compile(r"(router|\.gate|shared_expert_gate|norm|conv1d)\.weight$")
+_JOINED = re.compile(r"\.experts\.(gate_up_proj|down_proj|gate_proj|up_proj)(\.weight)?$")
+"""A projection of all experts of a layer in one tensor."""
+_PACKED_PARTS = (".qweight", ".qzeros", ".scales", ".g_idx")
 _CONV1D = frozenset({"gpt2", "openai-gpt"})
 """Families whose layers are transformers' Conv1D and no linear ones."""
 _NOT_LOADED = re.compile(r"(^|\.)mtp\.|rotary_emb\.inv_freq$|\.attn\.(masked_)?bias$")
@@ -39,8 +43,10 @@ _OF_A_PACKING = re.compile(
     r"(scales?|zeros|g_idx|scale_inv|zero_point|weight_shape|global_scale|SCB|absmax|quant_map|weight_format)$"
     r"|\.(nested_|quant_state)"
 )
-_UNPACKED_OFF_GPU = frozenset({"fp8", "mxfp4"})
-"""Packings that transformers computes on a GPU only; elsewhere it unpacks them as it loads."""
+_WITH_KERNELS = frozenset({"fp8", "mxfp8", "mxfp4"})
+"""Packings that are computed on a GPU with the package `kernels`; else they are unpacked as they load."""
+_TAKEN_OVER = frozenset({"gptq", "awq"})
+"""Packings whose weights become our own int4 or int8 layers."""
 
 
 def packing(config: Mapping[str, Any]) -> str:
@@ -52,19 +58,21 @@ def packing(config: Mapping[str, Any]) -> str:
     return ""
 
 
-def unpacks(config: Mapping[str, Any], kind: str) -> bool:
-    """Whether weights that are packed in the files are not any more on a device of this kind."""
-    return packing(config) in _UNPACKED_OFF_GPU and kind not in ("cuda", "xpu")
+def unpacks(config: Mapping[str, Any], device: Device) -> bool:
+    """Whether weights that are packed in the files are not any more on a device."""
+    return packing(config) in _WITH_KERNELS and not (device.kernels and device.kind in ("cuda", "xpu"))
 
 
 def is_packed(config: Mapping[str, Any], name: str, tensor: Tensor) -> bool:
-    """Whether a tensor is the weight of a linear layer, which int8, int4 and fp8 pack."""
+    """Whether a tensor is the weight of a linear layer or of experts, which int8, int4 and fp8 pack."""
+    if tensor.dtype not in _FLOATS or config.get("model_type") in _CONV1D:
+        return False
+    if len(tensor.shape) == 3:
+        return bool(_JOINED.search(name))
     return (
         len(tensor.shape) == 2
-        and tensor.dtype in _FLOATS
         and name.endswith(".weight")
         and not any(pattern.search(name) for pattern in (_HEAD, _EMBEDDING, _NO_LINEAR))
-        and config.get("model_type") not in _CONV1D
     )
 
 
@@ -75,9 +83,9 @@ def packed_bytes(numbers: int, rows: int, grouped: int, quantization: Quantizati
     stay as they are.
     """
     if quantization in ("int8", "fp8"):
-        return numbers + rows * BYTES[dtype]
+        return numbers + rows * (2 if quantization == "int8" else 4)
     if quantization == "int4":
-        return grouped // 2 + grouped // GROUP * 2 * BYTES[dtype] + (numbers - grouped) * BYTES[dtype]
+        return grouped // 2 + grouped // GROUP * 4 + (numbers - grouped) * BYTES[dtype]
     return numbers * BYTES[dtype]
 
 
@@ -86,7 +94,7 @@ class Block:
     """The tensors of one layer, or one that is in none, by what loading does to them.
 
     `linear` and `floating` are numbers that are cast, the former packed where that is wanted; `kept` are bytes that
-    stay as the files have them; `numbers` are the model's, packed or not.
+    stay as the files have them; `numbers` are the model's, packed or not. `widest` are those of its largest matrix.
     """
 
     linear: int = 0
@@ -95,6 +103,7 @@ class Block:
     floating: int = 0
     kept: int = 0
     numbers: int = 0
+    widest: int = 0
 
     def bytes(self, dtype: str, quantization: Quantization, *, unpack: bool) -> int:
         """What it takes after loading."""
@@ -137,6 +146,12 @@ class Weighed:
         packed = packed_bytes(linear, linear // wide, linear, quantization, dtype)
         return size - linear * BYTES[dtype] + packed
 
+    def unpacked_for_a_moment(self, quantization: Quantization, dtype: str) -> int:
+        """What a product with packed weights takes where no kernel reads them: the largest matrix in the dtype."""
+        if quantization == "none" and packing(self.config) not in _TAKEN_OVER:
+            return 0
+        return max((each.widest for each in self.blocks), default=0) * BYTES[dtype]
+
     def largest(self, dtype: str, quantization: Quantization = "none", *, unpack: bool = False) -> int:
         """The largest part that is placed as a whole: a layer, or an embedding."""
         if self.blocks:
@@ -154,15 +169,21 @@ def weigh(config: Mapping[str, Any], tensors: Mapping[str, Tensor], stored_bytes
         found = _BLOCK.match(name)
         block = blocks.setdefault(found[1] if found else name, Block())
         count, told = math.prod(tensor.shape), bool(method and _OF_A_PACKING.search(name))
-        block.numbers += 0 if told else count * _in_one(method, name, tensor, bits)
+        numbers = 0 if told else count * _in_one(method, name, tensor, bits)
+        block.numbers += numbers
         if tensor.dtype in _FLOATS:
             floating[tensor.dtype] += tensor.bytes
-        if told or tensor.dtype not in _FLOATS:
+        if method in _TAKEN_OVER and name.endswith(_PACKED_PARTS):
+            if name.endswith(".qweight"):
+                block.kept += packed_bytes(numbers, 0, numbers, "int4" if bits == 4 else "int8", "bfloat16")
+                block.widest = max(block.widest, numbers)
+        elif told or tensor.dtype not in _FLOATS:
             block.kept += tensor.bytes
         elif is_packed(config, name, tensor):
             block.linear += count
-            block.rows += tensor.shape[0]
-            block.grouped += count if tensor.shape[1] % GROUP == 0 else 0
+            block.rows += count // tensor.shape[-1]
+            block.grouped += count if tensor.shape[-1] % GROUP == 0 else 0
+            block.widest = max(block.widest, math.prod(tensor.shape[-2:]))
         else:
             block.floating += count
     kept = _TORCH.get(floating.most_common(1)[0][0], "float32") if floating else declared(config)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from published_models import LLAMA_8B, MODELS, PARAMETERS, in_16_bits, tensor
+from published_models import LLAMA_8B, MODELS, PARAMETERS, QWEN25_7B, in_16_bits, tensor
 
 from chatcli.models.plan import weigh
 
@@ -17,8 +17,6 @@ def test_parameters_are_those_of_the_model_card(model: str) -> None:
 @pytest.mark.parametrize(
     ("model", "gigabytes"),
     [  # sizes of the files as they are published
-        ("Qwen2.5-7B-GPTQ-Int4", 5.58),
-        ("Qwen2.5-7B-AWQ", 5.57),
         ("gpt-oss-20b", 13.76),
         ("Llama-3.1-8B-nf4", 5.70),
         ("Llama-3.1-8B", 16.06),
@@ -40,18 +38,30 @@ def test_int8_and_int4_pack_linear_layers_and_nothing_else() -> None:
     linear = PARAMETERS["Llama-3.1-8B"] - tables - norms
     rows = 32 * (4096 + 1024 + 1024 + 4096 + 14336 + 14336 + 4096)
     assert model.bytes("bfloat16", "int8") == 2 * (tables + norms) + linear + 2 * rows
-    assert model.bytes("bfloat16", "int4") == 2 * (tables + norms) + linear // 2 + linear // 128 * 4
-    assert model.bytes("bfloat16", "fp8") == model.bytes("bfloat16", "int8")
+    assert model.bytes("bfloat16", "int4") == 2 * (tables + norms) + linear // 2 + linear // 32 * 4
+    assert model.bytes("bfloat16", "fp8") == 2 * (tables + norms) + linear + 4 * rows
+    assert model.unpacked_for_a_moment("int4", "bfloat16") == 2 * 14336 * 4096
+    assert model.unpacked_for_a_moment("none", "bfloat16") == 0
 
 
 def test_rows_that_groups_do_not_divide_stay_in_the_dtype() -> None:
-    model = weigh({"model_type": "llama"}, {"a.weight": tensor("BF16", 10, 96), "b.weight": tensor("BF16", 10, 256)})
-    assert model.bytes("bfloat16", "int4") == 10 * 96 * 2 + 10 * 128 + 10 * 2 * 4
+    model = weigh({"model_type": "llama"}, {"a.weight": tensor("BF16", 10, 80), "b.weight": tensor("BF16", 10, 64)})
+    assert model.bytes("bfloat16", "int4") == 10 * 80 * 2 + 10 * 32 + 10 * 2 * 4
 
 
-def test_experts_are_no_linear_layers() -> None:
-    model = weigh(*MODELS["Mixtral-8x7B"])
-    assert model.bytes("bfloat16", "int4") > 0.95 * model.bytes("bfloat16")
+@pytest.mark.parametrize("model", ["Qwen2.5-7B-GPTQ-Int4", "Qwen2.5-7B-AWQ"])
+def test_files_of_gptq_and_awq_become_layers_in_int4(model: str) -> None:
+    in_full = weigh(QWEN25_7B, in_16_bits(QWEN25_7B))
+    assert weigh(*MODELS[model]).bytes("bfloat16") == in_full.bytes("bfloat16", "int4")
+
+
+def test_experts_are_packed_one_by_one_or_joined_and_routers_are_not() -> None:
+    apart = weigh(*MODELS["Mixtral-8x7B"])
+    linear = 32 * (4096 * (4096 + 1024 + 1024 + 4096) + 8 * 3 * 4096 * 14336)
+    rest = PARAMETERS["Mixtral-8x7B"] - linear
+    assert apart.bytes("bfloat16", "int4") == 2 * rest + linear // 2 + linear // 8
+    joined = weigh({"model_type": "qwen3_moe"}, {"model.layers.0.mlp.experts.gate_up_proj": tensor("BF16", 4, 64, 96)})
+    assert joined.bytes("bfloat16", "int8") == 4 * 64 * 96 + 4 * 64 * 2
 
 
 def test_a_head_that_is_tied_counts_once() -> None:
