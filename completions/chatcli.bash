@@ -26,8 +26,9 @@ _chatcli_command() {
     'chatcli ps') commands='' flags='--json -h --help' argument='' ;;
     'chatcli stop') commands='' flags='-h --help' argument='' ;;
     'chatcli completion') commands='' flags='--install -h --help' argument='bash zsh fish powershell' ;;
-    'chatcli models') commands='show' flags='-h --help' argument='' ;;
+    'chatcli models') commands='show plan' flags='-h --help' argument='' ;;
     'chatcli models show') commands='' flags='--json -h --help' argument='list models' ;;
+    'chatcli models plan') commands='' flags='--context --dtype --quant --fit --device --devices --max-memory --revision --subfolder --json -h --help' argument='list models' ;;
     'chatcli adapters') commands='show match render' flags='--json -h --help' argument='' ;;
     'chatcli adapters show') commands='' flags='--json -h --help' argument='list adapters' ;;
     'chatcli adapters match') commands='' flags='--json -h --help' argument='list models' ;;
@@ -137,6 +138,15 @@ _chatcli_kind() {
     'chatcli batch --subfolder') kind='any' ;;
     'chatcli tokens -m' | 'chatcli tokens --model') kind='list models' ;;
     'chatcli tokens --revision') kind='any' ;;
+    'chatcli models plan --context') kind='any' ;;
+    'chatcli models plan --dtype') kind='auto float32 bfloat16 float16' ;;
+    'chatcli models plan --quant') kind='auto none int8 int4 fp8' ;;
+    'chatcli models plan --fit') kind='auto strict' ;;
+    'chatcli models plan --device') kind='any' ;;
+    'chatcli models plan --devices') kind='any' ;;
+    'chatcli models plan --max-memory') kind='any' ;;
+    'chatcli models plan --revision') kind='any' ;;
+    'chatcli models plan --subfolder') kind='any' ;;
     'chatcli history -n' | 'chatcli history --limit') kind='any' ;;
     'chatcli history search -n' | 'chatcli history search --limit') kind='any' ;;
     'chatcli history export -f' | 'chatcli history export --format') kind='md json jsonl html' ;;

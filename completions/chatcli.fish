@@ -25,7 +25,7 @@ function __chatcli_at
     test "$route" = "$argv[1]"
 end
 
-set -g __chatcli_routes 'chatcli' 'chatcli run' 'chatcli ask' 'chatcli batch' 'chatcli replay' 'chatcli tokens' 'chatcli ps' 'chatcli stop' 'chatcli completion' 'chatcli models' 'chatcli models show' 'chatcli adapters' 'chatcli adapters show' 'chatcli adapters match' 'chatcli adapters render' 'chatcli history' 'chatcli history show' 'chatcli history search' 'chatcli history export' 'chatcli history import' 'chatcli history rm' 'chatcli history prune' 'chatcli history title' 'chatcli history path' 'chatcli templates' 'chatcli templates show' 'chatcli config' 'chatcli config path' 'chatcli config show' 'chatcli config set'
+set -g __chatcli_routes 'chatcli' 'chatcli run' 'chatcli ask' 'chatcli batch' 'chatcli replay' 'chatcli tokens' 'chatcli ps' 'chatcli stop' 'chatcli completion' 'chatcli models' 'chatcli models show' 'chatcli models plan' 'chatcli adapters' 'chatcli adapters show' 'chatcli adapters match' 'chatcli adapters render' 'chatcli history' 'chatcli history show' 'chatcli history search' 'chatcli history export' 'chatcli history import' 'chatcli history rm' 'chatcli history prune' 'chatcli history title' 'chatcli history path' 'chatcli templates' 'chatcli templates show' 'chatcli config' 'chatcli config path' 'chatcli config show' 'chatcli config set'
 complete -c chatcli -f
 complete -c chatcli -n '__chatcli_at "chatcli"' -a run -d 'Chat in the terminal; the model loads while you type'
 complete -c chatcli -n '__chatcli_at "chatcli"' -a ask -d 'Answer once, on standard output'
@@ -162,10 +162,23 @@ complete -c chatcli -n '__chatcli_at "chatcli completion"' -a 'bash zsh fish pow
 complete -c chatcli -n '__chatcli_at "chatcli completion"' -l install -d 'Put the script where the shell finds it'
 complete -c chatcli -n '__chatcli_at "chatcli completion"' -s h -l help -d 'Show this message and exit'
 complete -c chatcli -n '__chatcli_at "chatcli models"' -a show -d 'Show how a model is talked to and sampled, and where each setting comes from'
+complete -c chatcli -n '__chatcli_at "chatcli models"' -a plan -d 'Show what a model needs in each precision, what this machine has, and how `run` would run it'
 complete -c chatcli -n '__chatcli_at "chatcli models"' -s h -l help -d 'Show this message and exit'
 complete -c chatcli -n '__chatcli_at "chatcli models show"' -a '(__chatcli_list models; __fish_complete_directories)'
 complete -c chatcli -n '__chatcli_at "chatcli models show"' -l json -d 'Print JSON, for programs'
 complete -c chatcli -n '__chatcli_at "chatcli models show"' -s h -l help -d 'Show this message and exit'
+complete -c chatcli -n '__chatcli_at "chatcli models plan"' -a '(__chatcli_list models; __fish_complete_directories)'
+complete -c chatcli -n '__chatcli_at "chatcli models plan"' -l context -r -f -d 'How long a talk must have room; default: 4096 tokens'
+complete -c chatcli -n '__chatcli_at "chatcli models plan"' -l dtype -r -a 'auto float32 bfloat16 float16' -d 'Precision of the weights: auto, float32, bfloat16 or float16; default: auto'
+complete -c chatcli -n '__chatcli_at "chatcli models plan"' -l quant -r -a 'auto none int8 int4 fp8' -d 'Weights in fewer bits: auto, none, int8, int4 or fp8; default: where it must be'
+complete -c chatcli -n '__chatcli_at "chatcli models plan"' -l fit -r -a 'auto strict' -d 'Too large a model: auto finds a way and says which; strict refuses, with numbers'
+complete -c chatcli -n '__chatcli_at "chatcli models plan"' -l device -r -f -d 'Where to compute: auto, cpu, cuda, cuda:1, xpu, mps'
+complete -c chatcli -n '__chatcli_at "chatcli models plan"' -l devices -r -f -d 'GPUs that may be used; default: all'
+complete -c chatcli -n '__chatcli_at "chatcli models plan"' -l max-memory -r -f -d 'Most memory to take, for each place'
+complete -c chatcli -n '__chatcli_at "chatcli models plan"' -l revision -r -f -d 'Commit, branch or tag of the model; default: main'
+complete -c chatcli -n '__chatcli_at "chatcli models plan"' -l subfolder -r -f -d 'Folder of the repository that holds the model'
+complete -c chatcli -n '__chatcli_at "chatcli models plan"' -l json -d 'Print JSON, for programs'
+complete -c chatcli -n '__chatcli_at "chatcli models plan"' -s h -l help -d 'Show this message and exit'
 complete -c chatcli -n '__chatcli_at "chatcli adapters"' -a show -d 'Show a row of the table, with an example of its prompts'
 complete -c chatcli -n '__chatcli_at "chatcli adapters"' -a match -d 'Say which row a model gets, and why'
 complete -c chatcli -n '__chatcli_at "chatcli adapters"' -a render -d 'Print the prompt that a conversation becomes, byte for byte'

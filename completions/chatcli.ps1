@@ -10,8 +10,9 @@ $ChatcliCommands = @{
     'chatcli ps' = @{ Commands = ''; Flags = '--json -h --help'; Argument = ''; Values = @{  } }
     'chatcli stop' = @{ Commands = ''; Flags = '-h --help'; Argument = ''; Values = @{  } }
     'chatcli completion' = @{ Commands = ''; Flags = '--install -h --help'; Argument = 'bash zsh fish powershell'; Values = @{  } }
-    'chatcli models' = @{ Commands = 'show'; Flags = '-h --help'; Argument = ''; Values = @{  } }
+    'chatcli models' = @{ Commands = 'show plan'; Flags = '-h --help'; Argument = ''; Values = @{  } }
     'chatcli models show' = @{ Commands = ''; Flags = '--json -h --help'; Argument = 'list models'; Values = @{  } }
+    'chatcli models plan' = @{ Commands = ''; Flags = '--context --dtype --quant --fit --device --devices --max-memory --revision --subfolder --json -h --help'; Argument = 'list models'; Values = @{ '--context' = 'any'; '--dtype' = 'auto float32 bfloat16 float16'; '--quant' = 'auto none int8 int4 fp8'; '--fit' = 'auto strict'; '--device' = 'any'; '--devices' = 'any'; '--max-memory' = 'any'; '--revision' = 'any'; '--subfolder' = 'any' } }
     'chatcli adapters' = @{ Commands = 'show match render'; Flags = '--json -h --help'; Argument = ''; Values = @{  } }
     'chatcli adapters show' = @{ Commands = ''; Flags = '--json -h --help'; Argument = 'list adapters'; Values = @{  } }
     'chatcli adapters match' = @{ Commands = ''; Flags = '--json -h --help'; Argument = 'list models'; Values = @{  } }

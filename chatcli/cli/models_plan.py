@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import textwrap
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -74,13 +75,12 @@ def _headers(name: str, config: Config, environment: Environment, request: LoadR
     from chatcli.render.progress import ProgressLine
 
     meant, variables = full_name(name, config), environment.variables
-    checkpoint = _on_disk(meant, config, environment, request)
-    try:
-        if checkpoint:
+    if checkpoint := _on_disk(name, config, environment, request):
+        try:
             return headers_on_disk(checkpoint)
-    except BrokenCheckpoint:
-        if not checkpoint.revision or is_complete(checkpoint.folder):
-            raise
+        except BrokenCheckpoint:
+            if not checkpoint.revision or is_complete(checkpoint.folder):
+                raise
     line = ProgressLine(environment)
     try:
         with asking_for(meant, variables, offline=environment.offline, known=tuple(config.aliases)) as cache:
@@ -91,17 +91,23 @@ def _headers(name: str, config: Config, environment: Environment, request: LoadR
 
 
 def _on_disk(name: str, config: Config, environment: Environment, request: LoadRequest) -> Checkpoint | None:
-    """What is here of the model, at the revision and in the folder that are wanted."""
-    from chatcli.cli.opening import local_checkpoint
+    """What is here of the model, at the revision and in the folder that are wanted.
+
+    Raises:
+        BrokenCheckpoint: it is a folder, and no checkpoint.
+    """
+    from chatcli.cli.opening import full_name, local_checkpoint
     from chatcli.models.cache import begun, cache_folder
     from chatcli.models.checkpoint import open_checkpoint
 
-    found = local_checkpoint(name, config, environment)
+    found, meant = local_checkpoint(name, config, environment), full_name(name, config)
+    if not found and Path(meant).is_dir():
+        return open_checkpoint(Path(meant), meant)
     if found and found.revision and request.revision:
-        folder = begun(cache_folder(environment.variables), name, request.revision)
-        found = open_checkpoint(folder, name, folder.name) if folder else None
+        folder = begun(cache_folder(environment.variables), meant, request.revision)
+        found = open_checkpoint(folder, meant, folder.name) if folder else None
     if found and request.subfolder:
-        found = open_checkpoint(found.folder / request.subfolder, name, found.revision)
+        found = open_checkpoint(found.folder / request.subfolder, found.name, found.revision)
     return found
 
 

@@ -152,7 +152,7 @@ def test_a_folder(plan: Plan, folder: Path) -> None:
     lines = ran.stdout.splitlines()
     assert lines[0] == f"{folder}: {PARAMETERS / 1e6:.1f} million parameters."
     assert [line.split()[0] for line in lines[2:7]] == ["precision", "float32", "bfloat16", "int8", "int4"]
-    assert lines[-1] == "Choice: bfloat16 on cpu. cpu holds it undiminished."
+    assert lines[-1] == "Choice: bfloat16 on cpu. It fits there as it was asked for."
 
 
 def test_json_has_every_number(plan: Plan, folder: Path) -> None:
@@ -198,6 +198,8 @@ def test_an_alias_a_revision_and_a_folder_of_the_repository(plan: Plan, tmp_path
         (("org/model", "--revision", "v9"), 3, "org/model has no revision v9."),
         (("org/gated",), 3, "org/gated is gated"),
         (("./nowhere",), 3, "There is no folder ./nowhere"),
+        (("",), 2, "The model's name is empty"),
+        ((str(Path(__file__).parent),), 3, "has no config.json"),
         (("a b",), 3, "a b is neither a folder here nor a name that the Hub could have"),
         (("org/model", "--device", "cuda:7"), 2, "There is no cuda:7 on this machine"),
         (("org/model", "--context", "-1"), 2, "context"),

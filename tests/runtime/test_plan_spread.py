@@ -31,7 +31,7 @@ def model() -> Any:
         ((0.8, 0.8), 9, {0, 1}),
         ((0.6, 0.6, 0.6), 9, {0, 1, 2}),
         ((0.7,), 9, {0, "cpu"}),
-        ((0.6,), 0.6, {0, "cpu", "disk"}),
+        ((0.6,), 0.3, {0, "cpu", "disk"}),
     ],
 )
 def test_all_of_the_model_finds_a_place_within_the_limits(

@@ -171,7 +171,9 @@ def _made(
     elif placement == "auto":
         reason = f"The model does not fit on one GPU, so it is spread over {len(memory)}."
     else:
-        reason = f"{device.name} holds it {'as it was asked for' if model.request.quantization else 'undiminished'}."
+        asked = model.request.dtype or model.request.quantization
+        how = "as it was asked for" if asked else "as it is stored" if option.packed else "in full precision"
+        reason = f"It fits there {how}."
     told = (reason,) if less or placement == "auto" else ()
     return _plan(option, device, placement, memory, (*_about_dtype(model, option, device), *told), reason)
 
