@@ -66,7 +66,7 @@ def test_what_was_said_reaches_the_plan(tiny_llama: Path) -> None:
     model = load(checkpoint, found, lambda progress: None, LoadRequest(device="cpu", dtype="bfloat16"))
     assert model.precision == "bfloat16"
     small = LoadRequest(device="cpu", max_memory={"cpu": 1000}, fit="strict")
-    with pytest.raises(OutOfMemory, match="but cpu has 0.0 MB free"):
+    with pytest.raises(OutOfMemory, match=r"but cpu has 0\.0 MB free"):
         load(checkpoint, found, lambda progress: None, small)
 
 
