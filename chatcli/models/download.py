@@ -63,9 +63,7 @@ def survey(repository: str, revision: str, cache: Path, variables: Mapping[str, 
     return hub.transfer.watch(hub.small, progress, hub)
 
 
-def download_code(
-    repository: str, commit: str, cache: Path, variables: Mapping[str, str], progress: Report
-) -> None:
+def download_code(repository: str, commit: str, cache: Path, variables: Mapping[str, str], progress: Report) -> None:
     """Fetch the Python files of a commit, to which a person has agreed. Raises as `download` does."""
     hub = _Hub(repository, commit, cache, variables)
     hub.transfer.watch(hub.code, progress, hub)
@@ -140,17 +138,21 @@ class _Hub:
                 self.repository, revision=self.revision, timeout=transfer.ANSWER_SECONDS, files_metadata=True
             )
         )
-        files = {s.rfilename: _File(s.size or 0, s.lfs.sha256 if s.lfs else s.blob_id or "") for s in info.siblings or ()}
+        files = {
+            s.rfilename: _File(s.size or 0, s.lfs.sha256 if s.lfs else s.blob_id or "") for s in info.siblings or ()
+        }
         return str(info.sha), files
 
     def _patiently(self, ask: Callable[[], Any]) -> Any:
         """What `ask` returns, asked again after the time that a Hub with too many requests wants."""
         from huggingface_hub.errors import HfHubHTTPError
 
-        for left in reversed(range(TRIES)):
+        left = TRIES
+        while True:
             try:
                 return ask()
             except HfHubHTTPError as error:
+                left -= 1
                 wait = error.response.headers.get("Retry-After", "")
                 if error.response.status_code != 429 or not left or not wait.isdecimal() or int(wait) > LONGEST_WAIT:
                     raise

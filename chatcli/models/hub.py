@@ -32,6 +32,7 @@ def resolve(
     aliases: Mapping[str, str] | None = None,
     revision: str | None = None,
     offline: bool = False,
+    renew: bool = False,
     progress: Report | None = None,
     variables: Mapping[str, str] | None = None,
     folders: Collection[str] = (),
@@ -43,7 +44,8 @@ def resolve(
     An alias is looked up first; a folder is opened as it is; any other name is looked for in the caches and in the
     person's `folders`, and downloaded from the Hub where its files are not all there. `variables` (default: the
     process's own) say where the caches and the Hub are; `known` are further ids to offer when a name is mistyped.
-    `check` may refuse a model by its small files, before gigabytes of weights are fetched.
+    `check` may refuse a model by its small files, before gigabytes of weights are fetched. With `renew` the Hub is
+    asked in any case, for it may have a newer one.
 
     Raises:
         ModelNotFound: nothing has that name; nearest ones are offered.
@@ -56,7 +58,7 @@ def resolve(
     if folder:
         return open_checkpoint(folder, name=_folder_name(folder))
     here = places(variables, folders)
-    found = whole(here, meant, revision or "")
+    found = None if renew else whole(here, meant, revision or "")
     if found is None:
         suggest = _Suggestions(name, (*(aliases or {}), *names(here), *known))
         require_hub_id(meant, suggest.sentence)
@@ -159,8 +161,7 @@ def require_hub_id(meant: str, hint: str = "") -> None:
     """
     if len(meant) > 96 or not _HUB_ID.fullmatch(meant):
         raise ModelNotFound(
-            f"{meant} is neither a folder here nor a name that the Hub could have "
-            f"(ORGANISATION/MODEL).{hint}"
+            f"{meant} is neither a folder here nor a name that the Hub could have (ORGANISATION/MODEL).{hint}"
         )
 
 
