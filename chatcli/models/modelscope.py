@@ -82,6 +82,7 @@ def download(
         ModelNotFound, ModelUnreachable: what ModelScope says, or that it says nothing.
         BrokenCheckpoint: the repository holds nothing that could chat.
     """
+    os.environ.setdefault("TQDM_DISABLE", "1")  # its bars would stand in ours; tqdm looks when it is imported
     try:
         import modelscope_hub  # noqa: F401  it takes half a second, and the threads need it
     except ImportError:
@@ -96,8 +97,11 @@ class _ModelScope:
     """One revision of a model on ModelScope. `model` runs beside the caller, who watches `transfer`."""
 
     def __init__(self, name: str, revision: str, cache: Path, variables: Mapping[str, str]) -> None:
+        import logging
+
         from modelscope_hub import HubApi
 
+        logging.getLogger("modelscope_hub").setLevel(logging.CRITICAL)  # it tells of every retry on standard error
         self.name, self.revision, self.cache = name, revision, cache
         self.endpoint = variables.get("MODELSCOPE_ENDPOINT") or "https://modelscope.cn"
         self.title = f"ModelScope ({self.endpoint})"

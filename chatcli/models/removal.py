@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -55,6 +55,8 @@ def _of_the_hub(cache: Path, name: str, revision: str) -> list[Removal]:
 
     info = scan_cache_dir(cache)
     scanned = next((repo for repo in info.repos if repo.repo_path == folder), None)
+    # Of this repository alone: a copy that was made on the Hub has the same commits.
+    info = replace(info, repos=frozenset([scanned] if scanned else []))
     if revision:
         commits = [
             each.commit_hash

@@ -18,7 +18,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs: 
 
 EMPTY = "There is no model on this machine yet: `chatcli pull Qwen/Qwen3-0.6B` fetches a small one."
 _HEADER = ("NAME", "FAMILY", "PARAMS", "PRECISION", "SIZE", "USED", "CHAT")
-_LEAST_WANTED_FIRST = (1, 3, 2, 5, 6, 4)
+_LEAST_WANTED_FIRST = (1, 3, 2, 5, 6)  # the size stays
 _DAY = 86400
 _AGES = ((365 * _DAY, "year"), (30 * _DAY, "month"), (7 * _DAY, "week"), (_DAY, "day"))
 

@@ -65,6 +65,8 @@ def models_pull(
 def _require_fetchable(name: str, source: str) -> None:
     if source not in SOURCES:
         raise UsageError(f'There is no source "{source}": there is {" and ".join(SOURCES)}.')
+    if not name:
+        raise UsageError("The model's name is empty: give a Hub id such as Qwen/Qwen3-0.6B.")
     if name == guide.NAME:
         raise UsageError("The guide is part of chatcli, there is nothing to fetch: chatcli run guide.")
     try:
