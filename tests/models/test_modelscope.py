@@ -12,7 +12,7 @@ from modelscope_server import LocalModelScope, serving
 
 from chatcli.errors import BrokenCheckpoint, ModelError, ModelNotFound
 from chatcli.generation import Progress
-from chatcli.models import modelscope
+from chatcli.models import modelscope, modelscope_download
 from chatcli.models.hub import resolve
 
 WANTED = {"config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "model.safetensors"}
@@ -37,7 +37,7 @@ def variables(scope: LocalModelScope, tmp_path: Path, monkeypatch: pytest.Monkey
 
 def fetch(variables: dict[str, str], name: str = "org/chat-1.5", reports: list[Progress] | None = None) -> Path:
     tell = reports.append if reports is not None else lambda _: None
-    return modelscope.download(name, "", variables, tell, lambda _: None)
+    return modelscope_download.download(name, "", variables, tell, lambda _: None)
 
 
 def test_what_a_chat_needs_is_fetched_and_then_found_by_name(scope: LocalModelScope, variables: dict[str, str]) -> None:

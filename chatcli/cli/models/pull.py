@@ -82,7 +82,7 @@ def _fetched(
 ) -> Path:
     """The folder of the model, whole and as new as its source has it."""
     from chatcli.adapters.table import load_table
-    from chatcli.models import modelscope
+    from chatcli.models import modelscope_download
     from chatcli.models.hub import require_hub_id, resolve
 
     table = load_table(environment.config_folder)
@@ -91,7 +91,7 @@ def _fetched(
         require_hub_id(name)
         if environment.offline:
             raise ModelUnreachable("HF_HUB_OFFLINE forbids to download: unset it.")
-        return modelscope.download(name, revision, environment.variables, report, check)
+        return modelscope_download.download(name, revision, environment.variables, report, check)
     return resolve(
         name,
         revision=revision,
