@@ -1,15 +1,18 @@
 """The models on this machine, one by one: the Hub's cache, ModelScope's, a person's folders, GGUF files.
 
-Only folders are listed here, so that hundreds of models take no time; what is in their files, others read. A `stamp`
-tells whether anything changed since they did.
+Only folders are listed here, and by the system's own calls, so that hundreds of models take no time; what is in their
+files, others read. A `stamp` tells whether anything changed since they did.
 """
+
+# A Path costs more than what is asked of it.
+# ruff: noqa: PTH116, PTH123, PTH208
 
 from __future__ import annotations
 
 import os
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, TypeAlias
 
@@ -65,17 +68,13 @@ def inventory(places: Places, warn: Callable[[str], None]) -> list[Found]:
     ):
         hidden = each.name in seen
         seen.add(each.name)
-        listed.append(Found(str(each.path), *_rest(each)) if hidden else each)
+        listed.append(replace(each, name=str(each.path)) if hidden else each)
     return listed
-
-
-def _rest(each: Found) -> tuple[Source, Path, Path, tuple[int, ...], str, str]:
-    return each.source, each.path, each.owner, each.stamp, each.commit, each.label
 
 
 def _of_the_hub(cache: Path, warn: Callable[[str], None]) -> Iterator[Found]:
     try:
-        names = [name for name in os.listdir(cache) if name.startswith("models--")]  # noqa: PTH208  faster than Path's
+        names = [name for name in os.listdir(cache) if name.startswith("models--")]
     except FileNotFoundError:
         return
     except OSError as error:
@@ -83,41 +82,46 @@ def _of_the_hub(cache: Path, warn: Callable[[str], None]) -> Iterator[Found]:
         return
     for name in names:
         try:
-            yield from _repository(cache / name, name.removeprefix("models--").replace("--", "/"))
+            yield from _repository(f"{cache}/{name}", name.removeprefix("models--").replace("--", "/"))
         except FileNotFoundError:  # nothing of it is here yet, or it vanished just now
             continue
         except OSError as error:
             warn(f"{cache / name} cannot be read ({error.strerror}).")
 
 
-def _repository(folder: Path, name: str) -> Iterator[Found]:
+def _repository(folder: str, name: str) -> Iterator[Found]:
     """A repository's revision that counts, main's or else the one that came last; its GGUF files each for itself."""
     commit, label = _current(folder)
-    path = folder / "snapshots" / commit
-    files = os.listdir(path)  # noqa: PTH208
-    stamp = (_changed(path), _changed(folder / "blobs"))
+    path = f"{folder}/snapshots/{commit}"
+    files = os.listdir(path)
+    stamp = (_changed(path), _changed(f"{folder}/blobs"))
     quantised = sorted(each for each in files if each.endswith(".gguf") and not _LATER_PART.search(each))
     if not quantised or any(each.endswith((".safetensors", ".bin")) for each in files):
-        yield Found(name, "hub", path, folder, stamp, commit, label)
+        yield Found(name, "hub", Path(path), Path(folder), stamp, commit, label)
     for file in quantised:
-        found = Found(name, "hub", path / file, folder, stamp, commit, label)
-        yield Found(f"{name}:{found.precision or file}", *_rest(found))
+        found = Found(name, "hub", Path(path, file), Path(folder), stamp, commit, label)
+        yield replace(found, name=f"{name}:{found.precision or file}")
 
 
-def _current(folder: Path) -> tuple[str, str]:
+def _current(folder: str) -> tuple[str, str]:
     """The commit of a repository that stands for it, and the branch or tag where that is not main."""
-    commits = os.listdir(folder / "snapshots")  # noqa: PTH208
-    try:
-        main = (folder / "refs" / "main").read_bytes().decode("ascii").strip()
-    except (OSError, ValueError):
-        main = ""
+    commits = os.listdir(f"{folder}/snapshots")
+    main = _reference(f"{folder}/refs/main")
     if main in commits:
         return main, ""
     if not commits:
         raise FileNotFoundError(folder)
-    commit = max(commits, key=lambda each: _changed(folder / "snapshots" / each))
-    labels = (ref.name for ref in (folder / "refs").glob("*") if ref.is_file() and ref.read_text().strip() == commit)
-    return commit, next(labels, "")
+    commit = max(commits, key=lambda each: _changed(f"{folder}/snapshots/{each}"))
+    return commit, next((r.name for r in Path(folder, "refs").glob("*") if _reference(str(r)) == commit), "")
+
+
+def _reference(file: str) -> str:
+    """The commit that a branch or a tag stands for, empty where it does not exist."""
+    try:
+        with open(file, "rb") as opened:
+            return opened.read(100).decode("ascii").strip()
+    except (OSError, ValueError):
+        return ""
 
 
 def _of_modelscope(cache: Path) -> Iterator[Found]:
@@ -130,7 +134,7 @@ def _of_modelscope(cache: Path) -> Iterator[Found]:
 def _of_folders(folders: tuple[Path, ...], warn: Callable[[str], None]) -> Iterator[Found]:
     for folder in folders:
         try:
-            os.listdir(folder)  # noqa: PTH208
+            os.listdir(folder)
         except OSError as error:
             warn(f"{folder}, which is one of model_folders, cannot be read ({error.strerror}).")
             continue
@@ -156,8 +160,8 @@ def _own(name: str, folder: Path) -> Found:
     return Found(name, "folder", folder, folder, (_changed(folder), _changed(folder / "config.json")))
 
 
-def _changed(path: Path) -> int:
+def _changed(path: Path | str) -> int:
     try:
-        return path.stat().st_mtime_ns
+        return os.stat(path).st_mtime_ns
     except OSError:
         return 0

@@ -19,7 +19,7 @@ QUIET_SECONDS = 0.3
 SURE_SECONDS = 1.0
 """So long a stage is watched before the time that is left is told."""
 BAR = 20
-_UNITS = ((1 << 30, "GB"), (1 << 20, "MB"), (1 << 10, "kB"))
+_UNITS = ((10**9, "GB"), (10**6, "MB"), (10**3, "kB"))
 
 
 Result = TypeVar("Result")

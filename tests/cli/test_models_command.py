@@ -223,6 +223,13 @@ def test_the_list_keeps_within_the_window(hub: Path, variables: dict[str, str], 
     assert any("16.6 kB" in line for line in lines)
 
 
+def test_one_file_of_a_repository_is_not_removed(hub: Path, chatcli: Chatcli) -> None:
+    put(hub, "org/chat-GGUF", {"chat-Q4_K_M.gguf": b"GGUF"})
+    ran = chatcli("models", "rm", "org/chat-GGUF:Q4_K_M", "--yes")
+    assert (ran.exit_code, ran.stdout) == (2, "")
+    assert "models rm org/chat-GGUF removes all" in ran.stderr
+
+
 def test_a_cache_that_cannot_be_read_is_told_and_the_rest_listed(tmp_path: Path, environment: Environment) -> None:
     (tmp_path / "hub").write_text("a file in the folder's place")
     told: list[str] = []

@@ -73,9 +73,6 @@ def known(found: Sequence[Found], environment: Environment) -> list[Model]:
 def _found_out(found: Found, table: Table) -> Model:
     with _not_a_use(found.path):
         size = extent(found)
-        if found.is_gguf:
-            match = table.match(found.path.stem)
-            return Model(found, size, Facts(match.adapter.name if match else "", None, found.precision))
         return Model(found, size, _facts(found, size, table))
 
 
@@ -89,12 +86,12 @@ def _facts(found: Found, size: Extent, table: Table) -> Facts:
         family = match.adapter.name if match else checkpoint.model_type
         no_chat = _no_chat(checkpoint, table)
     except ModelError:
-        return Facts(no_chat="no checkpoint")
+        return Facts(precision=found.precision, no_chat="no checkpoint")
     try:
         stored = weights(checkpoint) if size.whole else None
     except BrokenCheckpoint:
-        return Facts(family, None, "", "damaged")
-    precision = _precision(checkpoint, stored)
+        return Facts(family, None, found.precision, "damaged")
+    precision = found.precision or _precision(checkpoint, stored)
     return Facts(family, _parameters(checkpoint, stored), precision, no_chat if size.whole else "not whole")
 
 

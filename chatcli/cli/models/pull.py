@@ -47,6 +47,10 @@ def models_pull(
     before = whole(places(environment.variables), name, revision)
     try:
         folder = _fetched(name, revision, source, config, environment, force, line.show)
+    except KeyboardInterrupt:
+        line.clear()
+        environment.note(f"What is here of {name} is kept; the same command goes on.")
+        raise
     except ModelUnreachable as error:
         line.clear()
         if not before:

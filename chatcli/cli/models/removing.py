@@ -8,7 +8,7 @@ import typer
 
 from chatcli import guide
 from chatcli.environment import Environment, real_environment
-from chatcli.errors import ModelNotFound, UsageError
+from chatcli.errors import UsageError
 
 if TYPE_CHECKING:
     from chatcli.config import Config
@@ -58,7 +58,7 @@ def _require_removable(name: str, config: Config) -> None:
         )
     repository, colon, _ = name.partition(":")
     if colon:
-        raise ModelNotFound(f"One file of a repository cannot be removed: chatcli models rm {repository} removes all.")
+        raise UsageError(f"One file of a repository cannot be removed: chatcli models rm {repository} removes all.")
 
 
 def _agreed(question: str, environment: Environment) -> bool:
