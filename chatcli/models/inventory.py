@@ -147,11 +147,11 @@ def _of_folders(folders: tuple[Path, ...], warn: Callable[[str], None]) -> Itera
 def _in_folder(folder: Path, top: Path, deep: int) -> Iterator[Found]:
     for file in sorted(folder.glob("*.gguf")):
         if not _LATER_PART.search(file.name):
-            yield Found(file.relative_to(top).as_posix(), "folder", file, file, (_changed(file),))
-    for child in children(folder):
+            yield Found(str(file), "folder", file, file, (_changed(file),))
+    for child in children(folder) if deep else ():
         if (child / "config.json").is_file():
             yield _own(child.relative_to(top).as_posix(), child)
-        elif deep:
+        else:
             yield from _in_folder(child, top, deep - 1)
 
 

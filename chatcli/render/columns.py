@@ -49,7 +49,7 @@ def fitted(rows: Sequence[Sequence[str]], width: int, less: Sequence[int]) -> It
             yield row[0]
             first = " " * name
         cells = [row[at] + " " * (longest[at] - length[at]) for at in kept]
-        yield _BETWEEN.join([first, *cells] if name else [f" {cells[0]}" if cells else "", *cells[1:]]).rstrip()
+        yield _BETWEEN.join([first, *cells]).rstrip()
 
 
 def _room(longest: Sequence[int], kept: Sequence[int], width: int) -> int:

@@ -42,6 +42,8 @@ def test_every_place_is_listed_and_its_names_lead_there(here: Places, tmp_path: 
     scope = checkpoint(here.modelscope / "hub" / "models" / "org" / "scope-1___5")
     mine = checkpoint(tmp_path / "own" / "my-llama")
     deep = checkpoint(tmp_path / "own" / "team" / "their-llama")
+    checkpoint(tmp_path / "own" / "too" / "deep" / "down")
+    checkpoint(tmp_path / "own" / ".hidden")
     found = listed(here)
     assert {name: each.path for name, each in found.items()} == {
         "org/chat": snapshot,
@@ -96,7 +98,8 @@ def test_gguf_files_are_each_a_model(here: Places, tmp_path: Path) -> None:
     (tmp_path / "own").mkdir()
     (tmp_path / "own" / "mine-q8_0.gguf").write_bytes(b"GGUF")
     found = listed(here)
-    assert found.keys() == {"org/chat-GGUF:Q4_K_M", "org/chat-GGUF:BF16", "mine-q8_0.gguf"}
+    mine = str(tmp_path / "own" / "mine-q8_0.gguf")
+    assert found.keys() == {"org/chat-GGUF:Q4_K_M", "org/chat-GGUF:BF16", mine}
     assert {each.precision for each in found.values()} == {"Q4_K_M", "BF16", "Q8_0"}
     assert extent(found["org/chat-GGUF:BF16"]).bytes == 3
     assert extent(found["org/chat-GGUF:Q4_K_M"]).bytes == 20

@@ -125,7 +125,9 @@ def size(count: int, unit: str = "") -> str:
 
 def count(parameters: int) -> str:
     """Parameters for people: "0.6 B", "15 M"."""
-    amount, unit = (parameters / 1e9, "B") if parameters >= 1e8 else (parameters / 1e6, "M")
+    steps = {"B": 1e9, "M": 1e6, "k": 1e3}
+    unit = next((name for name, step in steps.items() if parameters >= step / 10), "k")
+    amount = parameters / steps[unit]
     return f"{amount:.1f} {unit}" if amount < 9.95 else f"{amount:.0f} {unit}"
 
 
