@@ -103,6 +103,7 @@ class _Hub:
         self._fetch_all(small, commit, files)
         check(open_checkpoint(folder, self.repository, commit))
         note = pull_note(self._folder)
+        note.parent.mkdir(parents=True, exist_ok=True)
         note.write_text(json.dumps({"commit": commit, "files": {n: files[n].size for n in (*small, *weights)}}))
         self._fetch_all(weights, commit, files)
         # Written last, so that the cache never calls a half-fetched revision the current one.

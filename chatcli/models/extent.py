@@ -39,8 +39,9 @@ def extent(found: Found) -> Extent:
     files = dict(_files(found.path))
     largest = max((f for f in files if f.endswith(_WEIGHTS)), key=files.__getitem__, default="")
     taken = size_of(found.owner)
-    if found.source == "hub" and (wanted := _noted(found)):
-        return Extent(wanted[0], False, wanted[1], largest)
+    here, wanted = _noted(found) if found.source == "hub" else (0, 0)
+    if here < wanted:
+        return Extent(here, False, wanted, largest)
     if is_complete(found.path):
         return Extent(taken, True, read=largest)
     return Extent(taken, False, _indexed(found.path), largest)
@@ -83,18 +84,18 @@ def _files(folder: Path, *, links: bool = True) -> Iterator[tuple[str, int]]:
                 yield entry.path, entry.stat().st_size
 
 
-def _noted(found: Found) -> tuple[int, int] | None:
-    """How many bytes of an unfinished download are here, and of how many; None where none is under way."""
+def _noted(found: Found) -> tuple[int, int]:
+    """How many bytes of an unfinished download are here, and of how many; 0 of 0 where none is under way."""
     note = pull_note(found.owner)
     if not note.is_file():
-        return None
+        return 0, 0
     try:
         said = read_json(note)
         sizes = {str(name): int(size) for name, size in said["files"].items()}
     except (BrokenCheckpoint, KeyError, TypeError, ValueError, AttributeError):
-        return None
+        return 0, 0
     if said.get("commit") != found.commit:
-        return None
+        return 0, 0
     here = sum(size for name, size in sizes.items() if (found.path / name).exists())
     begun = sum(size for name, size in _files(found.owner / "blobs") if name.endswith(".incomplete"))
     wanted = sum(sizes.values())

@@ -12,11 +12,15 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, TypeAlias
 
+from chatcli.errors import BrokenCheckpoint
 from chatcli.models import modelscope
+from chatcli.models.cache import pull_note
+from chatcli.models.checkpoint import read_json
 from chatcli.models.places import DEEP, Places, children
 
 Source: TypeAlias = Literal["hub", "modelscope", "folder"]
@@ -81,10 +85,11 @@ def _of_the_hub(cache: Path, warn: Callable[[str], None]) -> Iterator[Found]:
         warn(f"{cache} cannot be read ({error.strerror}).")
         return
     for name in names:
+        called = name.removeprefix("models--").replace("--", "/")
         try:
-            yield from _repository(f"{cache}/{name}", name.removeprefix("models--").replace("--", "/"))
-        except FileNotFoundError:  # nothing of it is here yet, or it vanished just now
-            continue
+            yield from _repository(f"{cache}/{name}", called)
+        except FileNotFoundError:
+            yield from _just_begun(cache / name, called)
         except OSError as error:
             warn(f"{cache / name} cannot be read ({error.strerror}).")
 
@@ -101,6 +106,13 @@ def _repository(folder: str, name: str) -> Iterator[Found]:
     for file in quantised:
         found = Found(name, "hub", Path(path, file), Path(folder), stamp, commit, label)
         yield replace(found, name=f"{name}:{found.precision or file}")
+
+
+def _just_begun(folder: Path, name: str) -> Iterator[Found]:
+    """A repository of which no file is whole yet, where a download of ours has begun."""
+    with suppress(BrokenCheckpoint):
+        if (note := pull_note(folder)).is_file() and isinstance(commit := read_json(note).get("commit"), str):
+            yield Found(name, "hub", folder / "snapshots" / commit, folder, (), commit)
 
 
 def _current(folder: str) -> tuple[str, str]:

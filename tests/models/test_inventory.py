@@ -118,6 +118,16 @@ def test_a_download_under_way_says_how_much_is_here(here: Places) -> None:
     assert found.bytes == found.wanted - len(weights) + 1000
 
 
+def test_a_download_of_which_no_file_is_whole_is_listed(here: Places) -> None:
+    owner = here.hub / "models--org--chat"
+    (owner / "blobs").mkdir(parents=True)
+    (owner / "blobs" / f"{'c' * 64}.incomplete").write_bytes(b"x" * 10)
+    assert listed(here) == {}, "of what others left there is nothing to say"
+    pull_note(owner).write_text(json.dumps({"commit": COMMIT, "files": {"chat-Q4_K_M.gguf": 40}}))
+    found = extent(listed(here)["org/chat"])
+    assert (found.bytes, found.wanted, found.whole) == (10, 40, False)
+
+
 def test_what_other_tools_left_half_done_is_told_by_the_index(here: Places) -> None:
     index = {"metadata": {"total_size": 9000}, "weight_map": {"a": "model-1.safetensors", "b": "model-2.safetensors"}}
     files = {n: c for n, c in SMALL.items() if n != "model.safetensors"}
@@ -125,6 +135,13 @@ def test_what_other_tools_left_half_done_is_told_by_the_index(here: Places) -> N
     put(here.hub, "org/chat", files)
     found = extent(listed(here)["org/chat"])
     assert (found.whole, found.wanted) == (False, 9000)
+
+
+def test_a_note_that_others_fulfilled_is_passed_over(here: Places) -> None:
+    snapshot = put(here.hub, "org/chat")
+    sizes = {name: len(content) for name, content in SMALL.items()}
+    pull_note(snapshot.parent.parent).write_text(json.dumps({"commit": COMMIT, "files": sizes}))
+    assert extent(listed(here)["org/chat"]).whole
 
 
 @pytest.mark.parametrize("note", ["{", "[]", '{"files": 1}', '{"commit": "a", "files": {"x": "y"}}'])

@@ -86,7 +86,7 @@ def _facts(found: Found, size: Extent, table: Table) -> Facts:
         family = match.adapter.name if match else checkpoint.model_type
         no_chat = _no_chat(checkpoint, table)
     except ModelError:
-        return Facts(precision=found.precision, no_chat="no checkpoint")
+        return Facts(precision=found.precision, no_chat="not whole" if size.wanted else "no checkpoint")
     try:
         stored = weights(checkpoint) if size.whole else None
     except BrokenCheckpoint:
