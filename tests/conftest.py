@@ -5,11 +5,12 @@ from __future__ import annotations
 import io
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hub_server import LocalHub, serving
 from hypothesis import settings
 
 import chatcli.runtime  # noqa: F401  before torch: how its threads wait
@@ -42,6 +43,13 @@ def environment(tmp_path: Path) -> Environment:
     return Environment(
         io.StringIO(), io.StringIO(), io.StringIO(), {}, tmp_path / "config", tmp_path / "data", tmp_path / "state"
     )
+
+
+@pytest.fixture
+def local_hub() -> Iterator[LocalHub]:
+    """A Hub on this machine with one model, org/chat."""
+    with serving(LocalHub()) as hub:
+        yield hub
 
 
 def write_tokenizer(folder: Path, template: str | None = CHATML) -> int:

@@ -113,7 +113,7 @@ def local_checkpoint(name: str, config: Config, environment: Environment) -> Che
     meant = full_name(name, config)
     if meant == guide.NAME:
         return open_checkpoint(guide.folder(), guide.NAME)
-    return on_disk(meant, environment.variables)
+    return on_disk(meant, environment.variables, config.model_folders)
 
 
 def _open_resident(name: str, config: Config, environment: Environment, report: Report, request: LoadRequest) -> Engine:
@@ -200,6 +200,7 @@ def find_checkpoint(
         offline=environment.offline,
         progress=report,
         variables=environment.variables,
+        folders=config.model_folders,
         known=table.examples(),
         check=check,
     )
