@@ -16,11 +16,13 @@ from chatcli.errors import OutOfMemory
 from chatcli.load_request import NOTHING_SAID, LoadRequest
 from chatcli.models.chatglm import growth
 from chatcli.models.checkpoint import context_length, text_config
+from chatcli.models.gguf_file import QUANTISED
 from chatcli.models.weights import Tensor
 
 _BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
 _NAMES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
-_FLOATS = frozenset({"F64", "F32", "F16", "BF16"})
+_FLOATS = frozenset({"F64", "F32", "F16", "BF16"}) | QUANTISED
+"""Dtypes that are cast as they are loaded; the blocks of GGUF files are among them."""
 _RESERVE = 1.1
 """Activations and the allocator's own losses, as a factor on the weights."""
 _TALK = 4096
