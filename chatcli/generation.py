@@ -117,12 +117,21 @@ def in_force(settings: GenerationSettings, said: Sequence[Layer], below: Sequenc
 
 
 @dataclass(frozen=True, slots=True)
+class Part:
+    """One of several things under way at once, such as a file that is downloaded: `done` of `total` units."""
+
+    name: str
+    done: int
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
 class Progress:
     """Something is under way that makes no text yet.
 
     `stage` is a gerund shown to people ("downloading", "loading", "reading", "writing");
     `done` of `total` counts `unit`s, a total of 0 means unknown. `note` is one sentence that the
-    person must see, such as that old exchanges were dropped; most have none.
+    person must see, such as that old exchanges were dropped; most have none. `parts` are under way within it.
 
     "reading" counts the prompt's tokens, the first report those that were cached; "writing" counts the
     reply's. So a reply that is broken off has its numbers, too.
@@ -133,6 +142,7 @@ class Progress:
     total: int = 0
     unit: str = ""
     note: str = ""
+    parts: tuple[Part, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

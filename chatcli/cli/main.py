@@ -28,7 +28,7 @@ from chatcli.cli.continuing import Continuing
 from chatcli.cli.history.listing import history_list, history_path, history_search, history_show
 from chatcli.cli.history.moving import history_export, history_import
 from chatcli.cli.history.removing import history_prune, history_rm, history_title
-from chatcli.cli.models import models_show
+from chatcli.cli.models.show import models_show
 from chatcli.cli.replay import replay
 from chatcli.cli.run import run
 from chatcli.cli.templates import templates_list, templates_show

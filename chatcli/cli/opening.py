@@ -106,7 +106,7 @@ def local_checkpoint(name: str, config: Config, environment: Environment) -> Che
     meant = full_name(name, config)
     if meant == guide.NAME:
         return open_checkpoint(guide.folder(), guide.NAME)
-    return on_disk(meant, environment.variables)
+    return on_disk(meant, environment.variables, config.model_folders)
 
 
 def _open_local(name: str, config: Config, environment: Environment, report: Report, request: LoadRequest) -> Engine:
@@ -158,6 +158,7 @@ def find_checkpoint(
         offline=environment.offline,
         progress=report,
         variables=environment.variables,
+        folders=config.model_folders,
         known=table.examples(),
         check=check,
     )

@@ -44,6 +44,11 @@ def repository_folder(cache: Path, repository: str) -> Path:
     return cache / ("models--" + repository.replace("/", "--"))
 
 
+def pull_note(folder: Path) -> Path:
+    """Where a download that is not finished says what it wants: {"commit": ..., "files": {name: bytes}}."""
+    return folder / ".chatcli-pull.json"
+
+
 def cached_names(cache: Path) -> list[str]:
     """The Hub ids of all models with files in the cache."""
     try:

@@ -1,4 +1,4 @@
-"""From a name to a checkpoint on disk: an alias, a folder, what was downloaded before, at last the Hub.
+"""From a name to a checkpoint on disk: an alias, a folder, what lies in the caches, at last the Hub.
 
 What is on disk is used without asking anybody. All that can go wrong on the way becomes one sentence
 here. It knows nothing of what is in the files beyond which ones a chat needs.
@@ -15,8 +15,9 @@ from pathlib import Path
 
 from chatcli.errors import ModelNotFound, ModelUnreachable
 from chatcli.generation import Progress
-from chatcli.models.cache import begun, cache_folder, cached_names, snapshot
+from chatcli.models.cache import snapshot
 from chatcli.models.checkpoint import Checkpoint, open_checkpoint, require_chat_model
+from chatcli.models.places import Places, begun, names, places, whole
 from chatcli.models.remote_code import code_files
 
 Report = Callable[[Progress], None]
@@ -33,15 +34,16 @@ def resolve(
     offline: bool = False,
     progress: Report | None = None,
     variables: Mapping[str, str] | None = None,
+    folders: Collection[str] = (),
     known: Collection[str] = (),
     check: Callable[[Checkpoint], None] = require_chat_model,
 ) -> Checkpoint:
     """The checkpoint that a person means by `name`.
 
-    An alias is looked up first; a folder is opened as it is; any other name is a Hub id, taken from the
-    cache if its files are all there and downloaded otherwise. `variables` (default: the process's own)
-    say where the cache and the Hub are; `known` are further ids to offer when a name is mistyped. `check` may refuse
-    a model by its small files, before gigabytes of weights are fetched.
+    An alias is looked up first; a folder is opened as it is; any other name is looked for in the caches and in the
+    person's `folders`, and downloaded from the Hub where its files are not all there. `variables` (default: the
+    process's own) say where the caches and the Hub are; `known` are further ids to offer when a name is mistyped.
+    `check` may refuse a model by its small files, before gigabytes of weights are fetched.
 
     Raises:
         ModelNotFound: nothing has that name; nearest ones are offered.
@@ -53,25 +55,25 @@ def resolve(
     meant, folder = _meaning(name, aliases or {})
     if folder:
         return open_checkpoint(folder, name=_folder_name(folder))
-    cache = cache_folder(variables)
-    suggest = _Suggestions(name, (*(aliases or {}), *cached_names(cache), *known))
-    _require_hub_id(meant, suggest)
-    found = snapshot(cache, meant, revision or "main")
+    here = places(variables, folders)
+    found = whole(here, meant, revision or "")
     if found is None:
+        suggest = _Suggestions(name, (*(aliases or {}), *names(here), *known))
+        require_hub_id(meant, suggest.sentence)
         if offline:
             raise ModelUnreachable(
                 f"{meant} is not on this machine, and HF_HUB_OFFLINE forbids to download it: "
-                f"unset it, or name a model that is here{suggest.here(cache)}."
+                f"unset it, or name a model that is here{suggest.here(here)}."
             )
         from chatcli.models.download import download
 
         with suggest.added():
-            found = download(meant, revision or "main", cache, variables, progress or (lambda _: None), check)
-    return open_checkpoint(found, name=meant, revision=found.name)
+            found = download(meant, revision or "main", here.hub, variables, progress or (lambda _: None), check)
+    return open_checkpoint(found, name=meant, revision=_revision(found))
 
 
-def on_disk(name: str, variables: Mapping[str, str]) -> Checkpoint | None:
-    """What is here of the model that a folder or a Hub id names, if only its config.json; nobody is asked for more.
+def on_disk(name: str, variables: Mapping[str, str], folders: Collection[str] = ()) -> Checkpoint | None:
+    """What is here of the model that a name or a folder means, if only its config.json; nobody is asked for more.
 
     Raises:
         BrokenCheckpoint: config.json is damaged.
@@ -79,20 +81,27 @@ def on_disk(name: str, variables: Mapping[str, str]) -> Checkpoint | None:
     try:
         folder: Path | None = Path(name).expanduser()
         if not (folder and (folder / "config.json").is_file()):
-            folder = begun(cache_folder(variables), name) if _HUB_ID.fullmatch(name) else None
+            folder = begun(places(variables, folders), name) if _HUB_ID.fullmatch(name) else None
     except (OSError, ValueError, RuntimeError):  # too long, a null character, a home that nobody has
         return None
-    return open_checkpoint(folder, name, folder.name if folder.parent.name == "snapshots" else "") if folder else None
+    return open_checkpoint(folder, name, _revision(folder)) if folder else None
 
 
-def not_here(name: str, variables: Mapping[str, str], known: Collection[str] = ()) -> ModelNotFound:
+def _revision(folder: Path) -> str:
+    """What a cache calls the revision in a folder: a commit of the Hub; empty for a plain folder."""
+    return folder.name if folder.parent.name == "snapshots" else ""
+
+
+def not_here(
+    name: str, variables: Mapping[str, str], known: Collection[str] = (), folders: Collection[str] = ()
+) -> ModelNotFound:
     """The error for a name of which nothing is on this machine, with names that are close to it.
 
     Raises:
         ModelNotFound: the name can only be a path.
     """
     _as_folder(name)
-    suggest = _Suggestions(name, (*cached_names(cache_folder(variables)), *known))
+    suggest = _Suggestions(name, (*names(places(variables, folders)), *known))
     return ModelNotFound(f"{name} is not on this machine; `chatcli run {name}` would fetch it.{suggest.sentence}")
 
 
@@ -104,6 +113,7 @@ def survey(
     offline: bool,
     progress: Report,
     variables: Mapping[str, str],
+    folders: Collection[str] = (),
     known: Collection[str] = (),
 ) -> tuple[Checkpoint, tuple[str, ...]]:
     """The checkpoint that `resolve` would find, by its small files, and the names of the Python files at its commit.
@@ -113,17 +123,19 @@ def survey(
     meant, folder = _meaning(name, aliases)
     if folder:
         return open_checkpoint(folder, name=_folder_name(folder)), code_files(folder)
-    cache = cache_folder(variables)
-    suggest = _Suggestions(name, (*aliases, *cached_names(cache), *known))
-    _require_hub_id(meant, suggest)
-    here = snapshot(cache, meant, revision or "main")
+    there = places(variables, folders)
+    here = snapshot(there.hub, meant, revision or "main")
+    if here is None and (elsewhere := whole(there, meant, revision)):
+        return open_checkpoint(elsewhere, name=meant, revision=_revision(elsewhere)), code_files(elsewhere)
+    suggest = _Suggestions(name, (*aliases, *names(there), *known))
+    require_hub_id(meant, suggest.sentence)
     from chatcli.models.download import survey as survey_hub
 
     try:
         if offline:
             raise ModelUnreachable(f"{meant} is not on this machine, and HF_HUB_OFFLINE forbids to download it.")
         with suggest.added():
-            found = survey_hub(meant, here.name if here else revision or "main", cache, variables, progress)
+            found = survey_hub(meant, here.name if here else revision or "main", there.hub, variables, progress)
     except ModelUnreachable:
         if here is None:
             raise
@@ -139,11 +151,16 @@ def _meaning(name: str, aliases: Mapping[str, str]) -> tuple[str, Path | None]:
     return meant, _as_folder(meant)
 
 
-def _require_hub_id(meant: str, suggest: _Suggestions) -> None:
+def require_hub_id(meant: str, hint: str = "") -> None:
+    """Refuse a name that no repository can have; `hint` is put behind the sentence.
+
+    Raises:
+        ModelNotFound: it is none.
+    """
     if len(meant) > 96 or not _HUB_ID.fullmatch(meant):
         raise ModelNotFound(
             f"{meant} is neither a folder here nor a name that the Hub could have "
-            f"(ORGANISATION/MODEL).{suggest.sentence}"
+            f"(ORGANISATION/MODEL).{hint}"
         )
 
 
@@ -202,7 +219,7 @@ class _Suggestions:
         except (ModelNotFound, ModelUnreachable) as error:
             raise type(error)(f"{error}{self.sentence}") from error
 
-    def here(self, cache: Path) -> str:
+    def here(self, places: Places) -> str:
         """The models that could be used without the Hub."""
-        whole = [n for n in cached_names(cache) if snapshot(cache, n)]
-        return f" ({', '.join(whole[:5])})" if whole else ""
+        usable = [name for name in names(places) if whole(places, name)]
+        return f" ({', '.join(usable[:5])})" if usable else ""

@@ -43,11 +43,9 @@ def explained(error: BaseException, repository: str, revision: str, endpoint: st
         if isinstance(link, errors.RepositoryNotFoundError):
             return ModelNotFound(f"The Hub has no model {repository}, or it is private and HF_TOKEN is not set.")
         if isinstance(link, errors.HfHubHTTPError):
-            return _refused(link.response.status_code, repository, endpoint)
-        if isinstance(link, OSError) and link.errno in _FULL:
-            return ModelError(f"The disk of {cache} is full: free some space, or set HF_HOME to another disk.")
-        if isinstance(link, (PermissionError, NotADirectoryError, FileExistsError)):
-            return ModelError(f"{cache} cannot be written to: set HF_HOME to a folder of yours.")
+            return _refused(link.response.status_code, repository, endpoint, link.response.headers.get("Retry-After"))
+        if found := disk_error(link, cache, "HF_HOME"):
+            return found
     # httpx's errors by name: huggingface_hub 1 and 2 raise them from different packages.
     names = {kind.__name__ for link in chain for kind in type(link).__mro__}
     if names & {"ConnectError", "TransportError", "ConnectionError", "OfflineModeIsEnabled"}:
@@ -59,7 +57,16 @@ def explained(error: BaseException, repository: str, revision: str, endpoint: st
     return ModelUnreachable(f"The download of {repository} failed ({reason}): try again, it goes on where it stopped.")
 
 
-def _refused(status: int, repository: str, endpoint: str) -> ChatcliError:
+def disk_error(error: BaseException, cache: Path, variable: str) -> ModelError | None:
+    """The sentence for a disk that takes no more, or None; `variable` is what moves the `cache` elsewhere."""
+    if isinstance(error, OSError) and error.errno in _FULL:
+        return ModelError(f"The disk of {cache} is full: free some space, or set {variable} to another disk.")
+    if isinstance(error, (PermissionError, NotADirectoryError, FileExistsError)):
+        return ModelError(f"{cache} cannot be written to: set {variable} to a folder of yours.")
+    return None
+
+
+def _refused(status: int, repository: str, endpoint: str, wait: str | None) -> ChatcliError:
     if status == 401:
         return ModelGated(f"The Hub does not accept the token in HF_TOKEN for {repository}: renew it.")
     if status == 403:
@@ -67,5 +74,6 @@ def _refused(status: int, repository: str, endpoint: str) -> ChatcliError:
     if status == 404:
         return ModelNotFound(f"The Hub has no model {repository}.")
     if status == 429:
-        return ModelUnreachable(f"The Hub ({endpoint}) got too many requests from here: wait some minutes.")
+        minutes = f"{(int(wait) + 59) // 60} minutes" if wait and wait.isdecimal() else "some minutes"
+        return ModelUnreachable(f"The Hub ({endpoint}) got too many requests from here: wait {minutes}.")
     return ModelUnreachable(f"The Hub ({endpoint}) has a fault of its own (HTTP {status}): try again later.")

@@ -17,7 +17,7 @@ from chatcli.errors import (
     NotAChatModel,
 )
 from chatcli.generation import Progress
-from chatcli.models import download
+from chatcli.models import transfer
 from chatcli.models.cache import cache_folder, cached_names, needed, snapshot
 from chatcli.models.hub import not_here, on_disk, resolve
 
@@ -210,7 +210,7 @@ def test_no_network(tmp_path) -> None:
 
 
 def test_a_hub_that_never_answers(local_hub, variables, monkeypatch) -> None:
-    monkeypatch.setattr(download, "ANSWER_SECONDS", 0.5)
+    monkeypatch.setattr(transfer, "ANSWER_SECONDS", 0.5)
     local_hub.faults["/api/models/"] = "silence"
     started = time.monotonic()
     with pytest.raises(ModelUnreachable, match="did not answer") as error:
@@ -221,7 +221,7 @@ def test_a_hub_that_never_answers(local_hub, variables, monkeypatch) -> None:
 
 @pytest.mark.parametrize("fault", ["silence", "stall"])
 def test_a_download_that_stands_still(local_hub, variables, monkeypatch, fault: str) -> None:
-    monkeypatch.setattr(download, "STALL_SECONDS", 1.0)
+    monkeypatch.setattr(transfer, "STALL_SECONDS", 1.0)
     local_hub.faults["GET /org/chat/resolve/" + COMMIT + "/model.safetensors"] = fault
     started = time.monotonic()
     with pytest.raises(ModelUnreachable, match="sent nothing for 1 seconds") as error:

@@ -1,4 +1,4 @@
-"""`chatcli models`: what is known of a model on this machine, without loading it.
+"""`chatcli models show`: what is known of a model on this machine, without loading it.
 
 It puts together what the files, the row and the person say; it reads no tensor and asks no Hub.
 """
@@ -45,7 +45,7 @@ def models_show(
     config, table = load(environment), load_table(environment.config_folder)
     checkpoint = local_checkpoint(model, config, environment)
     if checkpoint is None:
-        raise not_here(model, environment.variables, (*config.aliases, *table.examples()))
+        raise not_here(model, environment.variables, (*config.aliases, *table.examples()), config.model_folders)
     facts, layers = _facts(checkpoint, table)
     names = {field: key for key, field in FIELDS.items()}
     sourced = [
