@@ -20,7 +20,7 @@ from chatcli.history.store import Store
 from chatcli.session import Session
 
 if TYPE_CHECKING:
-    from chatcli.load_request import LoadRequest
+    from chatcli.load_request import LoadRequest, Lora
     from chatcli.models.checkpoint import Checkpoint
 
 GUIDE_NOTE = "The built-in guide answers; for a real model: chatcli config set model NAME"
@@ -44,7 +44,7 @@ def open_session(environment: Environment, config: Config, talk: Talk) -> Sessio
     if talk.trust:
         from chatcli.cli.consent import agree_on_code
 
-        agree_on_code(name, config, environment, talk.revision)
+        agree_on_code(named_parts(name, config)[0], config, environment, talk.revision)
     return Session(
         open_engine(name, config, environment, config.load_request(revision=talk.revision, subfolder=talk.subfolder)),
         config.generation_settings(),
@@ -57,8 +57,14 @@ def open_session(environment: Environment, config: Config, talk: Talk) -> Sessio
 
 
 def open_engine(name: str, config: Config, environment: Environment, request: LoadRequest) -> DeferredEngine:
-    """The engine of the model that a person calls `name`, which begins to load now."""
-    meant = full_name(name, config)
+    """The engine of the model that a person calls `name`, which begins to load now.
+
+    Folder and adapters of the `request` become parts of its name, by which the history finds them again.
+    """
+    from chatcli.models.naming import inside, with_loras
+
+    base, loras = named_parts(name, config)
+    meant = with_loras(inside(base, request.subfolder), (*loras, *map(_absolute, request.loras)))
     return DeferredEngine(lambda report: _open_local(meant, config, environment, report, request), name=meant)
 
 
@@ -80,13 +86,40 @@ def _opened(environment: Environment, resume: str, *, keep: bool) -> tuple[Store
 
 
 def full_name(name: str, config: Config) -> str:
-    """A name that means the same model tomorrow and in another folder: aliases and relative paths resolved."""
-    name = config.aliases.get(name, name)
+    """A name that means the same model tomorrow and in another folder: aliases and relative paths resolved.
+
+    Raises:
+        UsageError: an adapter in it is no name and scale.
+    """
+    from chatcli.models.naming import with_loras
+
+    base, loras = named_parts(name, config)
+    return with_loras(base, loras)
+
+
+def named_parts(name: str, config: Config) -> tuple[str, tuple[Lora, ...]]:
+    """The model and the adapters of a full name.
+
+    Raises:
+        UsageError: an adapter in it is no name and scale.
+    """
+    from chatcli.models.naming import without_loras
+
+    base, loras = without_loras(config.aliases.get(name, name))
+    meant, more = without_loras(config.aliases.get(base, base))
+    return _absolute_path(meant), (*map(_absolute, more), *map(_absolute, loras))
+
+
+def _absolute(lora: Lora) -> Lora:
+    return replace(lora, name=_absolute_path(lora.name))
+
+
+def _absolute_path(name: str) -> str:
     if name == guide.NAME:
         return name
     try:
-        folder = Path(name).expanduser()
-        return str(folder.resolve()) if folder.is_dir() else name
+        path = Path(name).expanduser()
+        return str(path.resolve()) if path.is_dir() or (path.suffix.lower() == ".gguf" and path.is_file()) else name
     except (OSError, ValueError, RuntimeError):  # too long, a null character, a home that nobody has
         return name
 
@@ -103,10 +136,11 @@ def local_checkpoint(name: str, config: Config, environment: Environment) -> Che
     from chatcli.models.checkpoint import open_checkpoint
     from chatcli.models.hub import on_disk
 
-    meant = full_name(name, config)
-    if meant == guide.NAME:
+    base, loras = named_parts(name, config)
+    if base == guide.NAME:
         return open_checkpoint(guide.folder(), guide.NAME)
-    return on_disk(meant, environment.variables, config.model_folders)
+    found = on_disk(base, environment.variables, config.model_folders)
+    return _with_loras(found, loras, config, environment, lambda _: None, offline=True) if found else None
 
 
 def _open_local(name: str, config: Config, environment: Environment, report: Report, request: LoadRequest) -> Engine:
@@ -139,8 +173,8 @@ def find_checkpoint(
     from chatcli.models.checkpoint import open_checkpoint, require_chat_model
     from chatcli.models.hub import resolve
 
-    meant = full_name(name, config)
-    if meant == guide.NAME:
+    base, loras = named_parts(name, config)
+    if base == guide.NAME and not loras:
         return open_checkpoint(guide.folder(), guide.NAME)
     table = load_table(environment.config_folder)
 
@@ -151,8 +185,11 @@ def find_checkpoint(
         if to_chat:
             require_chat_format(checkpoint, table)
 
+    def check_wearing(checkpoint: Checkpoint) -> None:
+        check(_with_loras(checkpoint, loras, config, environment, report, offline=environment.offline))
+
     found = resolve(
-        meant,
+        str(guide.folder()) if base == guide.NAME else base,
         aliases=config.aliases,
         revision=revision,
         offline=environment.offline,
@@ -160,12 +197,35 @@ def find_checkpoint(
         variables=environment.variables,
         folders=config.model_folders,
         known=table.examples(),
-        check=check,
+        check=check_wearing if loras else check,
     )
     found = with_agreement(found, environment)
     if revision and not (found.revision or found.trusted):
-        raise UsageError(f"{meant} is a folder and has no revisions: leave --revision out.")
-    found = replace(found, name=meant)
+        raise UsageError(f"{base} is a folder and has no revisions: leave --revision out.")
+    found = _with_loras(replace(found, name=base), loras, config, environment, report, offline=environment.offline)
     if to_chat:
         check(found)  # what was on this machine has not been
     return found
+
+
+def _with_loras(
+    checkpoint: Checkpoint,
+    loras: tuple[Lora, ...],
+    config: Config,
+    environment: Environment,
+    report: Report,
+    *,
+    offline: bool,
+) -> Checkpoint:
+    """The checkpoint with these adapters on it, which its name then says."""
+    from chatcli.models.checkpoint import LoraFolder
+    from chatcli.models.hub import find_lora
+    from chatcli.models.lora import with_lora
+    from chatcli.models.naming import with_loras
+
+    for lora in loras:
+        name = config.aliases.get(lora.name, lora.name)
+        folders, variables = config.model_folders, environment.variables
+        folder = find_lora(name, offline=offline, progress=report, variables=variables, folders=folders)
+        checkpoint = with_lora(checkpoint, LoraFolder(lora.name, folder, lora.scale))
+    return replace(checkpoint, name=with_loras(checkpoint.name, loras)) if loras else checkpoint

@@ -1,12 +1,13 @@
 """Which of the GGUF files in a folder or a repository is meant: by quantisation, by name, or the usual one.
 
-It knows names only and opens nothing.
+It knows names and opens no file.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 from chatcli.errors import ModelNotFound
 from chatcli.models.gguf_file import part_names
@@ -20,6 +21,9 @@ _QUANTISATION = re.compile(
     r"(?:^|[-._/])(?:UD-)?(I?Q[1-8](?:_[0-9A-Z]+)*|TQ[12]_0|MXFP4(?:_MOE)?|BF16|FP?16|FP?32)(?=[-./]|$)", re.IGNORECASE
 )
 _OTHER = re.compile(r"(?:^|[-._/])(?:mmproj|imatrix)", re.IGNORECASE)
+
+_DEPTHS = ("*.gguf", "*/*.gguf")
+_OTHER_WEIGHTS = ("model*.safetensors*", "pytorch_model*.bin*")
 
 
 def quantisation(name: str) -> str:
@@ -55,7 +59,9 @@ def choose(where: str, names: Iterable[str], wanted: str = "") -> str:
 def _fitting(there: Sequence[str], wanted: str) -> list[str]:
     if exact := [n for n in there if wanted in (n.lower(), n.lower().removesuffix(".gguf"))]:
         return exact
-    if named := [n for n in there if n.rpartition("/")[2].lower().removesuffix(".gguf") == wanted.removesuffix(".gguf")]:
+    if named := [
+        n for n in there if n.rpartition("/")[2].lower().removesuffix(".gguf") == wanted.removesuffix(".gguf")
+    ]:
         return named
     same = [n for n in there if quantisation(n).lower() == re.sub("^fp", "f", wanted)]
     return _plainest(same)
@@ -82,3 +88,18 @@ def _stem(name: str) -> str:
 def listed(names: Sequence[str]) -> str:
     """The quantisations of files, or their names where a name does not say; for people."""
     return ", ".join(dict.fromkeys(quantisation(name) or name for name in names))
+
+
+def in_folder(folder: Path, wanted: str = "") -> Path | None:
+    """The GGUF model in a folder on disk, whole; None where other weights are what it is for, or nothing fits.
+
+    Raises:
+        ModelNotFound: nobody says which one of several models is meant.
+    """
+    there = [path.relative_to(folder).as_posix() for pattern in _DEPTHS for path in folder.glob(pattern)]
+    if not there or (not wanted and any(folder.glob(pattern) for pattern in _OTHER_WEIGHTS)):
+        return None
+    whole = [name for name in models(there) if all((folder / part).is_file() for part in part_names(name))]
+    if wanted and not _fitting(whole, wanted.lower()):
+        return None
+    return folder / choose(str(folder), whole, wanted) if whole else None

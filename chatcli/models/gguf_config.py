@@ -30,12 +30,21 @@ def family(file: GgufFile) -> Family:
             f"{file.files[0]} is no whole model (it says it is: {kind}): name the model that it belongs to."
         )
     name = "mixtral" if file.architecture == "llama" and file.of_family("expert_count") else file.architecture
-    if name not in FAMILIES:
-        raise BrokenCheckpoint(
-            f"{file.files[0]} holds a model of the family {name or 'that it does not name'}, which cannot be read from "
-            f"GGUF ({', '.join(FAMILIES)} can): use its original safetensors checkpoint."
-        )
+    require_family(name or "that it does not name", str(file.files[0]))
     return FAMILIES[name]
+
+
+def require_family(name: str, where: str) -> None:
+    """Pass over a family that can be read from GGUF, and over one that is not known yet, which has no name.
+
+    Raises:
+        BrokenCheckpoint: it cannot.
+    """
+    if name and name not in FAMILIES:
+        raise BrokenCheckpoint(
+            f"{where} holds a model of the family {name}, which cannot be read from GGUF ({', '.join(FAMILIES)} can): "
+            "use its original safetensors checkpoint."
+        )
 
 
 def config(file: GgufFile) -> dict[str, Any]:
@@ -67,6 +76,8 @@ def config(file: GgufFile) -> dict[str, Any]:
         **{f"{name}_token_id": _token(file, key) for name, key in _SPECIAL},
         **row.fixed,
     }
+    if said.get("sliding_window") == 0:  # how llama.cpp writes that there is none
+        said["sliding_window"] = None
     if row.wide:
         wide = said["num_hidden_layers"] == row.wide
         said["query_pre_attn_scalar"] = said["hidden_size"] // heads if wide else width

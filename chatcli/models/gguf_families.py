@@ -8,10 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import Any
-
-_EMPTY: Mapping[str, Any] = MappingProxyType({})
 
 TOP = {"token_embd": "model.embed_tokens", "output_norm": "model.norm", "output": "lm_head"}
 """The tensors outside the layers: llama.cpp's name, and that of transformers' checkpoints."""
@@ -67,10 +64,10 @@ class Family:
     permuted: bool = False
     offset: bool = False
     wide: int = 0
-    layer: Mapping[str, str] = field(default=_EMPTY)
-    experts: Mapping[str, str] = field(default=_EMPTY)
-    keys: Mapping[str, str] = field(default=_EMPTY)
-    fixed: Mapping[str, Any] = field(default=_EMPTY)
+    layer: Mapping[str, str] = field(default_factory=dict)
+    experts: Mapping[str, str] = field(default_factory=dict)
+    keys: Mapping[str, str] = field(default_factory=dict)
+    fixed: Mapping[str, Any] = field(default_factory=dict)
 
 
 _SANDWICHED = {

@@ -140,7 +140,7 @@ class _Header:
         if not isinstance(alignment, int) or alignment < 1:
             raise self._damaged(f"its alignment is {alignment!r}")
         start = math.ceil(self._place / alignment) * alignment
-        return metadata, {name: self._placed(name, start, *rest) for name, *rest in described}
+        return metadata, {each[0]: self._placed(start, *each) for each in described}
 
     def _require_magic(self) -> None:
         magic = self._content[:4]
@@ -208,7 +208,7 @@ class _Header:
             )
         return name, _TYPES[number], shape[::-1], offset  # ggml's first dimension is the innermost
 
-    def _placed(self, name: str, start: int, kind: str, shape: tuple[int, ...], offset: int) -> GgufTensor:
+    def _placed(self, start: int, name: str, kind: str, shape: tuple[int, ...], offset: int) -> GgufTensor:
         numbers, size = BLOCKS[kind]
         if (shape[-1] if shape else 1) % numbers:
             raise self._damaged(f"the rows of {name} are no whole blocks of {kind}")

@@ -56,7 +56,9 @@ _SPLITS: Mapping[str, tuple[str, ...]] = {
 """How a text is split before byte-level BPE, by `tokenizer.ggml.pre`: one expression after the other."""
 _UNNAMED = {"llama": "llama-bpe", "qwen2": "qwen2", "qwen2moe": "qwen2", "command-r": "command-r"}
 """The same for the files of families from before the name was written."""
-_WHOLE_FIRST = frozenset({"llama3", "llama-v3", "llama-bpe", "falcon3", "falcon-h1", "pixtral", "lfm2", "glm4", "tekken"})
+_WHOLE_FIRST = frozenset(
+    {"llama3", "llama-v3", "llama-bpe", "falcon3", "falcon-h1", "pixtral", "lfm2", "glm4", "tekken"}
+)
 """Those whose vocabularies take a word that they hold as it is, whatever the merges say."""
 
 _SPECIAL = {"bos": "bos_token", "eos": "eos_token", "unknown": "unk_token", "padding": "pad_token"}

@@ -71,4 +71,4 @@ def without_loras(name: str) -> tuple[str, tuple[Lora, ...]]:
 
 
 def _written(lora: Lora) -> str:
-    return lora.name if lora.scale == 1 else f"{lora.name}={lora.scale:g}"
+    return lora.name if lora.scale == 1 and "=" not in lora.name else f"{lora.name}={lora.scale:g}"

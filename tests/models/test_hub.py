@@ -242,8 +242,7 @@ def test_a_model_that_cannot_chat_is_refused_before_its_weights(local_hub, varia
 @pytest.mark.parametrize(
     ("files", "says"),
     [
-        ({"a.Q4_K_M.gguf": b"GGUF"}, "GGUF"),
-        ({"adapter_config.json": b"{}", "adapter_model.safetensors": b"x"}, "LoRA"),
+        ({"mmproj-a.gguf": b"GGUF"}, "no model in Hugging Face format"),
         ({"config.json": b"{}", "tf_model.h5": b"x", "flax_model.msgpack": b"x"}, "no model in Hugging Face format"),
         ({"README.md": b"hi"}, "no model in Hugging Face format"),
     ],
