@@ -28,6 +28,10 @@ from chatcli.cli.continuing import Continuing
 from chatcli.cli.history.listing import history_list, history_path, history_search, history_show
 from chatcli.cli.history.moving import history_export, history_import
 from chatcli.cli.history.removing import history_prune, history_rm, history_title
+from chatcli.cli.models.alias import models_alias
+from chatcli.cli.models.listing import models_list
+from chatcli.cli.models.pull import models_pull
+from chatcli.cli.models.removing import models_rm
 from chatcli.cli.models.show import models_show
 from chatcli.cli.replay import replay
 from chatcli.cli.run import run
@@ -46,6 +50,7 @@ COMMANDS: Mapping[str, Action] = {
     "run": run,
     "ask": ask,
     "batch": batch,
+    "pull": models_pull,
     "replay": replay,
     "tokens": tokens,
     "completion": completion,
@@ -63,7 +68,11 @@ class Group:
 
 
 GROUPS: Mapping[str, Group] = {
-    "models": Group("What is known of a model.", {"show": models_show}),
+    "models": Group(
+        "List, show, fetch, remove and name models.",
+        {"show": models_show, "pull": models_pull, "rm": models_rm, "alias": models_alias},
+        models_list,
+    ),
     "adapters": Group(
         "The table of model families: list, show, match, render.",
         {"show": adapters_show, "match": adapters_match, "render": adapters_render},

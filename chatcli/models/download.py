@@ -157,10 +157,12 @@ class _Hub:
         """What `ask` returns, asked again after the time that a Hub with too many requests wants."""
         from huggingface_hub.errors import HfHubHTTPError
 
-        for left in reversed(range(TRIES)):
+        left = TRIES
+        while True:
             try:
                 return ask()
             except HfHubHTTPError as error:
+                left -= 1
                 wait = error.response.headers.get("Retry-After", "")
                 if error.response.status_code != 429 or not left or not wait.isdecimal() or int(wait) > LONGEST_WAIT:
                     raise

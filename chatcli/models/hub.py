@@ -31,6 +31,7 @@ def resolve(
     aliases: Mapping[str, str] | None = None,
     revision: str | None = None,
     offline: bool = False,
+    renew: bool = False,
     progress: Report | None = None,
     variables: Mapping[str, str] | None = None,
     folders: Collection[str] = (),
@@ -43,7 +44,8 @@ def resolve(
     and in the person's `folders`, and downloaded from the Hub where its files are not all there. `variables` (default:
     the process's own) say where the caches and the Hub are; `known` are further ids to offer when a name is mistyped.
     `check` may refuse a model by its small files, before gigabytes of weights are fetched. Where the name means an
-    adapter, its base model is found, with the adapter on it.
+    adapter, its base model is found, with the adapter on it. With `renew` the Hub is asked in any case, for it may have
+    a newer one.
 
     Raises:
         ModelNotFound: nothing has that name; nearest ones are offered.
@@ -53,7 +55,7 @@ def resolve(
     """
     variables = os.environ if variables is None else variables
     meant, path = _meaning(name, aliases or {})
-    search = _Search(places(variables, folders), variables, progress or (lambda _: None), offline, known)
+    search = _Search(places(variables, folders), variables, progress or (lambda _: None), offline, renew, known)
     if path is None:
         path = search.find(name, meant, revision or "", check, aliases or ())
         called, at = meant, _revision(path)
@@ -68,6 +70,7 @@ def resolve(
             wanted,
             aliases=aliases,
             offline=offline,
+            renew=renew,
             progress=progress,
             variables=variables,
             folders=folders,
@@ -104,6 +107,7 @@ class _Search:
     variables: Mapping[str, str]
     progress: Report
     offline: bool
+    renew: bool = False
     known: Collection[str] = ()
 
     def find(
@@ -116,7 +120,7 @@ class _Search:
     ) -> Path:
         """What to open of a repository, from this machine where it is here wholly, else from the Hub."""
         wanted = hub_name(meant)
-        if wanted and (found := _whole(self.here, wanted, revision)):
+        if wanted and not self.renew and (found := _whole(self.here, wanted, revision)):
             return found
         suggest = _Suggestions(name, (*aliases, *names(self.here), *self.known))
         wanted = required_hub_name(meant, suggest.sentence)

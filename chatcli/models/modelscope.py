@@ -151,7 +151,7 @@ def _callback(told: Transfer) -> type[Any]:
     """What modelscope_hub makes one of for every file, to tell of its bytes."""
     from modelscope_hub import ProgressCallback
 
-    class Callback(ProgressCallback):  # type: ignore[misc]
+    class Callback(ProgressCallback):
         def update(self, size: int) -> None:
             told.arrived(self.filename, size)
 
