@@ -111,6 +111,7 @@ class _Hub:
         if chosen.is_checkpoint:
             check(open_checkpoint(folder / chosen.opens, str(wanted), commit))
         note = pull_note(self._folder)
+        note.parent.mkdir(parents=True, exist_ok=True)
         sizes = {name: files[name].size for name in (*chosen.small, *chosen.weights)}
         note.write_text(json.dumps({"commit": commit, "files": sizes}))
         self._fetch_all(chosen.weights, commit, files)

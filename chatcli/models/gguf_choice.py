@@ -18,7 +18,7 @@ _PREFERRED = (
 )
 """What is taken where nobody says: four bits as ollama and llama.cpp do, else the next better."""
 _QUANTISATION = re.compile(
-    r"(?:^|[-._/])(?:UD-)?(I?Q[1-8](?:_[0-9A-Z]+)*|TQ[12]_0|MXFP4(?:_MOE)?|BF16|FP?16|FP?32)(?=[-./]|$)", re.IGNORECASE
+    r"(?:^|[-._/])(?:UD-)?(I?Q[1-8](?:_[0-9A-Z]+)+|TQ[12]_0|MXFP4(?:_MOE)?|BF16|FP?16|FP?32)(?=[-./]|$)", re.IGNORECASE
 )
 _OTHER = re.compile(r"(?:^|[-._/])(?:mmproj|imatrix)", re.IGNORECASE)
 
@@ -97,7 +97,7 @@ def in_folder(folder: Path, wanted: str = "") -> Path | None:
         ModelNotFound: nobody says which one of several models is meant.
     """
     there = [path.relative_to(folder).as_posix() for pattern in _DEPTHS for path in folder.glob(pattern)]
-    if not there or (not wanted and any(folder.glob(pattern) for pattern in _OTHER_WEIGHTS)):
+    if not there or (not wanted and any(each for pattern in _OTHER_WEIGHTS for each in folder.glob(pattern))):
         return None
     whole = [name for name in models(there) if all((folder / part).is_file() for part in part_names(name))]
     if wanted and not _fitting(whole, wanted.lower()):

@@ -54,8 +54,8 @@ def resolve(
         BrokenCheckpoint: the files are there, but damaged.
     """
     variables = os.environ if variables is None else variables
-    meant, path = _meaning(name, aliases or {})
     search = _Search(places(variables, folders), variables, progress or (lambda _: None), offline, renew, known)
+    meant, path = _meaning(name, aliases or {}, search.here.folders)
     if path is None:
         path = search.find(name, meant, revision or "", check, aliases or ())
         called, at = meant, _revision(path)
@@ -180,6 +180,7 @@ def on_disk(name: str, variables: Mapping[str, str], folders: Collection[str] = 
 
 def _begun(path: Path, name: str, here: Places) -> Path | None:
     """What can be opened of a model that is here, perhaps without its weights."""
+    path = _file_in(here.folders, name) or path
     if path.is_file():
         return path if path.suffix.lower() == ".gguf" else None
     if path.is_dir() and (found := gguf_choice.in_folder(path)):
@@ -227,10 +228,10 @@ def survey(
 
     Where the Hub may not or cannot be asked, those on disk are named. Raises as `resolve` does.
     """
-    meant, path = _meaning(name, aliases)
+    there = places(variables, folders)
+    meant, path = _meaning(name, aliases, there.folders)
     if path:
         return _surveyed(_gguf_within(path, progress), _folder_name(path), "")
-    there = places(variables, folders)
     wanted = hub_name(meant)
     here = _whole(there, wanted, revision) if wanted else None
     if here and not here.is_relative_to(there.hub):
@@ -256,12 +257,18 @@ def _surveyed(path: Path, name: str, revision: str) -> tuple[Checkpoint, tuple[s
     return open_checkpoint(path, name=name, revision=revision), code_files(path) if path.is_dir() else ()
 
 
-def _meaning(name: str, aliases: Mapping[str, str]) -> tuple[str, Path | None]:
-    """What a name stands for, and the folder that it means, if it means one."""
+def _meaning(name: str, aliases: Mapping[str, str], folders: Collection[Path] = ()) -> tuple[str, Path | None]:
+    """What a name stands for, and the folder or GGUF file that it means, if it means one; one of `folders` may have it."""
     meant = aliases.get(name, name).strip()
     if not meant:
         raise ModelNotFound("The model's name is empty: give a Hub id such as Qwen/Qwen3-0.6B, or a folder.")
-    return meant, _as_folder(meant)
+    return meant, _file_in(folders, meant) or _as_folder(meant)
+
+
+def _file_in(folders: Collection[Path], name: str) -> Path | None:
+    if not name.lower().endswith(".gguf") or ".." in name:
+        return None
+    return next((folder / name for folder in folders if (folder / name).is_file()), None)
 
 
 def required_hub_name(meant: str, hint: str = "") -> HubName:

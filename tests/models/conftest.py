@@ -37,13 +37,17 @@ CHAT_MODEL = {
 
 @dataclass
 class LocalHub:
-    """`models` maps ids to files; `faults` maps (a part of) a path to what goes wrong there."""
+    """`models` maps ids to files; `faults` maps (a part of) a path to what goes wrong there.
+
+    `family` is what the Hub says of the GGUF files.
+    """
 
     models: dict[str, dict[str, bytes]] = field(default_factory=lambda: {"org/chat": dict(CHAT_MODEL)})
     faults: dict[str, int | str] = field(default_factory=dict)
     requests: list[str] = field(default_factory=list)
     url: str = ""
     stopped: threading.Event = field(default_factory=threading.Event)
+    family: str = ""
 
     def fetched(self) -> set[str]:
         return {path.rpartition("/")[2] for path in self.requests if path.startswith("GET") and "/resolve/" in path}
@@ -89,6 +93,8 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             siblings = [{"rfilename": n, "size": len(c), "blobId": "0" * 40} for n, c in files.items()]
             body = {"_id": "1", "id": name, "modelId": name, "sha": COMMIT, "siblings": siblings, "tags": []}
+            if self.hub.family:
+                body["gguf"] = {"total": 1, "architecture": self.hub.family}
             self._send(200, json.dumps(body).encode(), {"Content-Type": "application/json"})
 
     def _file(self, path: str, fault: int | str | None) -> None:

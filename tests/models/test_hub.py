@@ -138,7 +138,11 @@ def test_a_file_is_no_folder(local_model, variables) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["", "  ", "a/b/c", "a b", "-x/y", "org/x..y", "org/x--y", "x" * 200, "org/", "北京/模型", "a\0b"]
+    "name",
+    [
+        *("", "  ", "a//c", "a/b/../c", "a/b:", "a b", "-x/y", "org/x..y", "org/x--y", "x" * 200, "org/", "北京/模型"),
+        "a\0b",
+    ],
 )
 def test_names_that_no_model_can_have(local_hub, variables, name: str) -> None:
     with pytest.raises(ModelNotFound) as error:
