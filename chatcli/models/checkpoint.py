@@ -82,7 +82,7 @@ class Checkpoint:
     `name` is what the person said, `revision` a commit or empty for a plain folder; `trusted` says that a person
     agreed to run the Python code in just this folder as it is now. A `gguf` file holds all that other checkpoints
     have in several. `loras` are put on once it is loaded; `texts` is the folder of the tokenizer where it is not the
-    model's own.
+    model's own; `base` is the model's name where the person named an adapter of it.
     """
 
     name: str
@@ -94,6 +94,12 @@ class Checkpoint:
     gguf: GgufFile | None = None
     loras: tuple[LoraFolder, ...] = ()
     texts: Path | None = None
+    base: str = ""
+
+    @property
+    def known_as(self) -> str:
+        """The name that rows of the table are found by: without adapters, and of a GGUF file the file's own."""
+        return self.gguf.files[0].stem if self.gguf else (self.base or self.name).partition(" + ")[0]
 
     @property
     def model_type(self) -> str:

@@ -75,13 +75,13 @@ def resolve(
             variables=variables,
             folders=folders,
             known=known,
-            check=lambda checkpoint: check(lora.with_lora(checkpoint, adapter)),
+            check=lambda checkpoint: check(lora.as_model(checkpoint, adapter, at)),
         )
     except ModelNotFound as error:
         raise ModelNotFound(
-            f"{called} is an adapter for {wanted}, and that is not found: name the model it is for, and --lora {called}."
+            f"{called} is an adapter for {wanted}, and that is not found: name it where it is, and --lora {called}."
         ) from error
-    return lora.with_lora(base, adapter)
+    return lora.as_model(base, adapter, at)
 
 
 def find_lora(
@@ -175,7 +175,7 @@ def on_disk(name: str, variables: Mapping[str, str], folders: Collection[str] = 
         return open_checkpoint(path, name, _revision(path)) if path else None
     base = lora.base_of(path)
     found = on_disk(base, variables, folders) if base and base != name else None
-    return lora.with_lora(found, LoraFolder(name, path)) if found and lora.is_whole(path) else found
+    return lora.as_model(found, LoraFolder(name, path), _revision(path)) if found and lora.is_whole(path) else None
 
 
 def _begun(path: Path, name: str, here: Places) -> Path | None:
@@ -258,7 +258,7 @@ def _surveyed(path: Path, name: str, revision: str) -> tuple[Checkpoint, tuple[s
 
 
 def _meaning(name: str, aliases: Mapping[str, str], folders: Collection[Path] = ()) -> tuple[str, Path | None]:
-    """What a name stands for, and the folder or GGUF file that it means, if it means one; one of `folders` may have it."""
+    """What a name stands for, and the folder or GGUF file that it means, if any; it may lie in one of `folders`."""
     meant = aliases.get(name, name).strip()
     if not meant:
         raise ModelNotFound("The model's name is empty: give a Hub id such as Qwen/Qwen3-0.6B, or a folder.")

@@ -74,6 +74,11 @@ def with_lora(checkpoint: Checkpoint, lora: LoraFolder) -> Checkpoint:
     return replace(checkpoint, loras=(*checkpoint.loras, lora), texts=texts)
 
 
+def as_model(base: Checkpoint, lora: LoraFolder, revision: str) -> Checkpoint:
+    """An adapter that was named alone: its base model under its own name and revision."""
+    return replace(with_lora(base, lora), name=lora.name, revision=revision, base=base.known_as)
+
+
 def _talks(folder: Path) -> bool:
     """Whether an adapter brings a tokenizer of its own with a chat template."""
     if not (folder / "tokenizer.json").is_file():

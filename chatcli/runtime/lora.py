@@ -18,6 +18,7 @@ from chatcli.errors import BrokenCheckpoint, ChatcliError, ModelError
 from chatcli.models.checkpoint import Checkpoint, LoraFolder
 from chatcli.models.lora import base_of
 from chatcli.models.naming import without_loras
+from chatcli.models.weights import read_header
 
 _UNFIT = ("size mismatch", "not found in the base model", "No modules were targeted")
 """Parts of what PEFT says where an adapter is for another model."""
@@ -49,6 +50,7 @@ def put_on(model: Any, checkpoint: Checkpoint) -> Any:
                 torch_device=str(model.device),
                 autocast_adapter_dtype=merged,
             )
+            _require_places(peft, wrapped, f"put_on_{number}", lora, checkpoint.name)
             _scale(wrapped, f"put_on_{number}", lora)
             model = wrapped.merge_and_unload() if merged else wrapped.get_base_model()
     if not merged:
@@ -61,6 +63,15 @@ def _is_plain(model: Any) -> bool:
     return all(type(weight.data) is torch.Tensor and weight.dtype in _PLAIN for weight in model.parameters())
 
 
+def _require_places(peft: Any, model: Any, name: str, lora: LoraFolder, base: str) -> None:
+    """Refuse an adapter with weights for layers that the model does not have, which PEFT passes over in silence."""
+    path = lora.folder / "adapter_model.safetensors"
+    if path.is_file():
+        there = peft.get_peft_model_state_dict(model, adapter_name=name, save_embedding_layers=False)
+        if any(each not in there for each in read_header(path) if ".layers." in each):
+            raise _unfit(lora, base)
+
+
 def _scale(model: Any, name: str, lora: LoraFolder) -> None:
     if lora.scale == 1:
         return
@@ -70,7 +81,7 @@ def _scale(model: Any, name: str, lora: LoraFolder) -> None:
     if not scaled:
         kind = model.peft_config[name].peft_type.value
         raise ModelError(
-            f"{lora.name} is an adapter of the kind {kind}, which has no scale: leave ={lora.scale:g} out."
+            f"{lora.name} is an adapter of the kind {kind}, which has no scale: leave out ={lora.scale:g}."
         )
     for module in scaled:
         module.set_scale(name, lora.scale)

@@ -117,6 +117,7 @@ def adapter(local_hub) -> dict[str, bytes]:
 def test_an_adapter_brings_its_base_model(local_hub, variables, adapter) -> None:
     found = resolve("org/style", variables=variables)
     assert found.folder.parts[-3] == "models--org--chat"
+    assert (found.name, found.base, found.known_as) == ("org/style", "org/chat", "org/chat")
     assert [(each.name, each.scale) for each in found.loras] == [("org/style", 1.0)]
     assert {path.name for path in found.loras[0].folder.iterdir()} == adapter.keys() - {"train.py"}
     assert resolve("org/style", variables=variables, offline=True) == found

@@ -105,9 +105,7 @@ def test_every_rank_and_alpha_counts(tiny_llama, make_adapter, more: dict[str, A
 def test_several_add_up(tiny_llama, make_adapter, adapter) -> None:
     other = make_adapter(lora(r=2, target_modules=["v_proj", "q_proj"]), seed=1)
     both = ((adapter, 0.5), (other, 2.0))
-    torch.testing.assert_close(
-        logits(wearing(tiny_llama, *both)), expected(tiny_llama, *both), atol=1e-4, rtol=1e-4
-    )
+    torch.testing.assert_close(logits(wearing(tiny_llama, *both)), expected(tiny_llama, *both), atol=1e-4, rtol=1e-4)
 
 
 def test_a_gguf_model_wears_adapters(tiny_llama, adapter, tmp_path) -> None:
