@@ -21,7 +21,7 @@ from chatcli.session import Session
 
 if TYPE_CHECKING:
     from chatcli.load_request import LoadRequest, Lora
-    from chatcli.models.checkpoint import Checkpoint
+    from chatcli.models.checkpoint import Checkpoint, LoraFolder
 
 GUIDE_NOTE = "The built-in guide answers; for a real model: chatcli config set model NAME"
 
@@ -140,7 +140,9 @@ def local_checkpoint(name: str, config: Config, environment: Environment) -> Che
     if base == guide.NAME:
         return open_checkpoint(guide.folder(), guide.NAME)
     found = on_disk(base, environment.variables, config.model_folders)
-    return _with_loras(found, loras, config, environment, lambda _: None, offline=True) if found else None
+    if not (found and loras):
+        return found
+    return _wearing(found, _lora_folders(loras, config, environment, lambda _: None, offline=True))
 
 
 def _open_local(name: str, config: Config, environment: Environment, report: Report, request: LoadRequest) -> Engine:
@@ -185,9 +187,7 @@ def find_checkpoint(
         if to_chat:
             require_chat_format(checkpoint, table)
 
-    def check_wearing(checkpoint: Checkpoint) -> None:
-        check(_with_loras(checkpoint, loras, config, environment, report, offline=environment.offline))
-
+    worn = _lora_folders(loras, config, environment, report, offline=environment.offline)
     found = resolve(
         str(guide.folder()) if base == guide.NAME else base,
         aliases=config.aliases,
@@ -197,35 +197,48 @@ def find_checkpoint(
         variables=environment.variables,
         folders=config.model_folders,
         known=table.examples(),
-        check=check_wearing if loras else check,
+        check=lambda checkpoint: check(_wearing(checkpoint, worn)),
     )
     found = with_agreement(found, environment)
     if revision and not (found.revision or found.trusted):
         raise UsageError(f"{base} is a folder and has no revisions: leave --revision out.")
-    found = _with_loras(replace(found, name=base), loras, config, environment, report, offline=environment.offline)
+    found = _wearing(replace(found, name=base), worn)
     if to_chat:
         check(found)  # what was on this machine has not been
     return found
 
 
-def _with_loras(
-    checkpoint: Checkpoint,
-    loras: tuple[Lora, ...],
-    config: Config,
-    environment: Environment,
-    report: Report,
-    *,
-    offline: bool,
-) -> Checkpoint:
-    """The checkpoint with these adapters on it, which its name then says."""
+def _lora_folders(
+    loras: tuple[Lora, ...], config: Config, environment: Environment, report: Report, *, offline: bool
+) -> tuple[LoraFolder, ...]:
+    """Where these adapters are, after getting those that are not here."""
     from chatcli.models.checkpoint import LoraFolder
     from chatcli.models.hub import find_lora
+
+    folders, variables = config.model_folders, environment.variables
+    return tuple(
+        LoraFolder(
+            each.name,
+            find_lora(
+                config.aliases.get(each.name, each.name),
+                offline=offline,
+                progress=report,
+                variables=variables,
+                folders=folders,
+            ),
+            each.scale,
+        )
+        for each in loras
+    )
+
+
+def _wearing(checkpoint: Checkpoint, loras: tuple[LoraFolder, ...]) -> Checkpoint:
+    """The checkpoint with these adapters on it, which its name then says."""
+    from chatcli.load_request import Lora
     from chatcli.models.lora import with_lora
     from chatcli.models.naming import with_loras
 
-    for lora in loras:
-        name = config.aliases.get(lora.name, lora.name)
-        folders, variables = config.model_folders, environment.variables
-        folder = find_lora(name, offline=offline, progress=report, variables=variables, folders=folders)
-        checkpoint = with_lora(checkpoint, LoraFolder(lora.name, folder, lora.scale))
-    return replace(checkpoint, name=with_loras(checkpoint.name, loras)) if loras else checkpoint
+    name = with_loras(checkpoint.name, tuple(Lora(each.name, each.scale) for each in loras))
+    for each in loras:
+        checkpoint = with_lora(checkpoint, each)
+    return replace(checkpoint, name=name)

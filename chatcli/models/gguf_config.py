@@ -7,7 +7,6 @@ one checkpoint. It reads headers and the few numbers that stretch a rotary embed
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping
 from typing import Any
 
 from chatcli.errors import BrokenCheckpoint
@@ -152,11 +151,3 @@ def _numbers(tensor: GgufTensor) -> list[float]:
     with tensor.file.open("rb") as file:
         file.seek(tensor.offset)
         return list(struct.unpack(f"<{tensor.bytes // 4}f", file.read(tensor.bytes)))
-
-
-def stored_as(tensors: Mapping[str, GgufTensor]) -> str:
-    """The format that most of the bytes are in."""
-    count: dict[str, int] = {}
-    for tensor in tensors.values():
-        count[tensor.kind] = count.get(tensor.kind, 0) + tensor.bytes
-    return max(count, key=lambda kind: count[kind], default="")

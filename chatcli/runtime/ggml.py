@@ -7,7 +7,7 @@ package. It knows no file and no model.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor
@@ -24,11 +24,7 @@ _FP4 = (0, 0.5, 1, 1.5, 2, 3, 4, 6, 0, -0.5, -1, -1.5, -2, -3, -4, -6)
 
 
 def unpack(data: Tensor, kind: str, dtype: torch.dtype) -> Tensor:
-    """The numbers of `data`, bytes in the ggml format `kind`, as one row of `dtype`.
-
-    Raises:
-        BrokenCheckpoint: the format needs a package that is not installed.
-    """
+    """The numbers of `data`, bytes in the ggml format `kind`, as one row of `dtype`."""
     if kind in _PLAIN:
         return data.view(_PLAIN[kind]).to(dtype)
     numbers, size = BLOCKS[kind]
@@ -38,6 +34,17 @@ def unpack(data: Tensor, kind: str, dtype: torch.dtype) -> Tensor:
     for part, out in zip(blocks.split(_CHUNK // numbers), made.split(_CHUNK // numbers), strict=True):
         out.copy_(read(part).view(-1, numbers))
     return made.view(-1)
+
+
+def require_readable(kinds: Iterable[str]) -> None:
+    """Pass over formats that can be read here.
+
+    Raises:
+        BrokenCheckpoint: one needs a package that is not installed.
+    """
+    for kind in kinds:
+        if kind not in _PLAIN and kind not in _READERS:
+            _foreign(kind)
 
 
 def _foreign(kind: str) -> Callable[[Tensor], Tensor]:
@@ -51,7 +58,7 @@ def _foreign(kind: str) -> Callable[[Tensor], Tensor]:
             "Q4_K_M or Q8_0."
         ) from error
     known = GGMLQuantizationType[kind]
-    return lambda blocks: torch.from_numpy(dequantize(blocks.numpy(), known))
+    return lambda blocks: torch.from_numpy(dequantize(blocks.cpu().numpy(), known))
 
 
 def _half(blocks: Tensor, start: int) -> Tensor:

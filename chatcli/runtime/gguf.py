@@ -15,8 +15,8 @@ import torch
 from chatcli.errors import BrokenCheckpoint
 from chatcli.models.gguf_config import family
 from chatcli.models.gguf_families import EXPERTS, LAYER, TOP, Family
-from chatcli.models.gguf_file import BLOCKS, GgufFile, GgufTensor
-from chatcli.runtime.ggml import unpack
+from chatcli.models.gguf_file import GgufFile, GgufTensor
+from chatcli.runtime.ggml import require_readable, unpack
 
 _ROTARY = ("rope_freqs", "rope_factors_long", "rope_factors_short")
 """Tensors that the configuration has taken up."""
@@ -64,9 +64,10 @@ def state_dict(file: GgufFile, config: Any, dtype: torch.dtype, device: torch.de
     """The tensors by the names of transformers' checkpoints, for the transformers `config` made of the metadata.
 
     Raises:
-        BrokenCheckpoint: a tensor's place in the model is not known.
+        BrokenCheckpoint: a tensor's place in the model is not known, or its format needs a package that is missing.
     """
     row = family(file)
+    require_readable({tensor.kind for tensor in file.tensors.values()})
     found: dict[str, StoredTensor] = {}
     for name, tensor in file.tensors.items():
         leaf, _, part = name.removeprefix("blk.").rpartition(".")
@@ -115,13 +116,3 @@ def _change(row: Family, leaf: str, config: Any) -> tuple[Callable[[torch.Tensor
 def _apart(rows: torch.Tensor, heads: int) -> torch.Tensor:
     """The rows of each head, of which pairs lie side by side, as transformers wants them: first halves, then second."""
     return rows.view(heads, -1, 2, *rows.shape[1:]).transpose(1, 2).reshape(rows.shape)
-
-
-def unpackable(file: GgufFile) -> None:
-    """Pass over a file whose formats can all be read here.
-
-    Raises:
-        BrokenCheckpoint: one needs a package that is not installed.
-    """
-    for kind in {tensor.kind for tensor in file.tensors.values()}:
-        unpack(torch.zeros(BLOCKS[kind][1], dtype=torch.uint8), kind, torch.float32)

@@ -1,11 +1,14 @@
+import sys
+
 import gguf
 import numpy
 import pytest
 import torch
 from gguf.quants import dequantize
 
+from chatcli.errors import BrokenCheckpoint
 from chatcli.models.gguf_file import BLOCKS, QUANTISED
-from chatcli.runtime.ggml import unpack
+from chatcli.runtime.ggml import require_readable, unpack
 
 
 def blocks(kind: str, rows: int = 40) -> numpy.ndarray:
@@ -39,3 +42,11 @@ def test_what_is_unpacked_is_rounded_once() -> None:
     data = torch.from_numpy(blocks("Q8_0")).view(-1)
     whole = unpack(data, "Q8_0", torch.float32)
     assert torch.equal(unpack(data, "Q8_0", torch.bfloat16).nan_to_num(), whole.bfloat16().nan_to_num())
+
+
+def test_formats_with_code_books_name_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    require_readable(BLOCKS)
+    monkeypatch.setitem(sys.modules, "gguf", None)
+    require_readable({"F32", "BF16", "Q4_K", "Q8_0", "IQ4_XS", "MXFP4"})
+    with pytest.raises(BrokenCheckpoint, match=r'IQ2_XXS need the package gguf: pip install "chatcli\[gguf\]"'):
+        require_readable({"IQ2_XXS"})
