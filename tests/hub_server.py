@@ -54,7 +54,7 @@ class LocalHub:
     """`models` maps ids to files; `faults` maps (a part of) a request to what goes wrong there.
 
     Of a list of faults each happens once. `requests` are what was asked for, with the range that was wanted, and
-    `tokens` who asked.
+    `tokens` who asked. `family` is what the Hub says of the GGUF files.
     """
 
     models: dict[str, dict[str, bytes]] = field(default_factory=lambda: {"org/chat": dict(CHAT_MODEL)})
@@ -64,6 +64,7 @@ class LocalHub:
     retry_after: str = ""
     commit: str = COMMIT
     token: str = ""
+    family: str = ""
     url: str = ""
     stopped: threading.Event = field(default_factory=threading.Event)
 
@@ -133,6 +134,8 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             body = {"_id": "1", "id": name, "modelId": name, "sha": self.hub.commit, "tags": []}
             body["siblings"] = [_sibling(n, content) for n, content in files.items()]
+            if self.hub.family:
+                body["gguf"] = {"total": 1, "architecture": self.hub.family}
             self._send(200, json.dumps(body).encode(), {"Content-Type": "application/json"})
 
     def _file(self, path: str, fault: Fault | None) -> None:

@@ -112,7 +112,7 @@ def require_chat_format(checkpoint: Checkpoint, table: Table) -> None:
         NotAChatModel: an encoder, a translator, or a base model without a chat format.
     """
     require_chat_model(checkpoint)
-    choose_templates(checkpoint, table.match(checkpoint.name, checkpoint.family))
+    choose_templates(checkpoint, table.match(checkpoint.known_as, checkpoint.family))
 
 
 def chat_format(checkpoint: Checkpoint, tokenizer: Tokenizer, table: Table) -> ChatFormat:
@@ -122,7 +122,7 @@ def chat_format(checkpoint: Checkpoint, tokenizer: Tokenizer, table: Table) -> C
         NotAChatModel: it has no chat format, and no row knows one.
         BrokenCheckpoint: its tokenizer files are damaged.
     """
-    found = table.match(checkpoint.name, checkpoint.family)
+    found = table.match(checkpoint.known_as, checkpoint.family)
     templates = choose_templates(checkpoint, found)
     row = found.adapter if found else Adapter("own")
     tokens = special_tokens(checkpoint)

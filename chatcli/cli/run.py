@@ -19,7 +19,8 @@ from chatcli.errors import UsageError
 @talking(without=("model",))
 def run(
     model: Annotated[
-        str, typer.Argument(metavar="[MODEL]", help="Hub id, alias or folder; default: the configured model.")
+        str,
+        typer.Argument(metavar="[MODEL]", help="Hub id, alias, folder, GGUF file; default: the configured one."),
     ] = "",
     prompt: Annotated[
         str, typer.Option("--prompt", "-p", help="Say this first, then stay; piped text goes before it.")

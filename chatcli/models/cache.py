@@ -71,6 +71,13 @@ def commit_of(cache: Path, repository: str, revision: str) -> str:
     return found[0] if len(found) == 1 else ""
 
 
+def revision_folder(cache: Path, repository: str, revision: str = "main") -> Path | None:
+    """The folder with what is here of a revision; None where nothing is."""
+    commit = commit_of(cache, repository, revision)
+    folder = repository_folder(cache, repository) / "snapshots" / commit
+    return folder if commit and folder.is_dir() else None
+
+
 def snapshot(cache: Path, repository: str, revision: str = "main") -> Path | None:
     """The folder with all files of a revision, or None where any that is needed is not here."""
     commit = commit_of(cache, repository, revision)

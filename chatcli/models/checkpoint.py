@@ -10,9 +10,12 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from chatcli.errors import BrokenCheckpoint, ModelNotFound, NotAChatModel
+
+if TYPE_CHECKING:
+    from chatcli.models.gguf_file import GgufFile
 
 Kind = Literal["causal", "seq2seq", "masked", "encoder", "classifier", "image", "audio", "unknown"]
 
@@ -64,11 +67,22 @@ _COUNT_KEYS = (
 
 
 @dataclass(frozen=True, slots=True)
+class LoraFolder:
+    """The files of an adapter, what a person calls it, and how strongly it counts."""
+
+    name: str
+    folder: Path
+    scale: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
 class Checkpoint:
     """One model's files.
 
     `name` is what the person said, `revision` a commit or empty for a plain folder; `trusted` says that a person
-    agreed to run the Python code in just this folder as it is now.
+    agreed to run the Python code in just this folder as it is now. A `gguf` file holds all that other checkpoints
+    have in several. `loras` are put on once it is loaded; `texts` is the folder of the tokenizer where it is not the
+    model's own; `base` is the model's name where the person named an adapter of it.
     """
 
     name: str
@@ -77,6 +91,15 @@ class Checkpoint:
     config: Mapping[str, Any]
     generation_config: Mapping[str, Any]
     trusted: bool = False
+    gguf: GgufFile | None = None
+    loras: tuple[LoraFolder, ...] = ()
+    texts: Path | None = None
+    base: str = ""
+
+    @property
+    def known_as(self) -> str:
+        """The name that rows of the table are found by: without adapters, and of a GGUF file the file's own."""
+        return self.gguf.files[0].stem if self.gguf else (self.base or self.name).partition(" + ")[0]
 
     @property
     def model_type(self) -> str:
@@ -117,7 +140,7 @@ def _brief(error: Exception) -> str:
 
 
 def open_checkpoint(folder: Path, name: str = "", revision: str = "") -> Checkpoint:
-    """Read a folder's config.json and generation_config.json.
+    """Read a folder's config.json and generation_config.json, or the header of a GGUF file.
 
     Keys that choose an attention kernel are dropped: transformers would fetch the code they name,
     whatever `attn_implementation` says.
@@ -128,23 +151,27 @@ def open_checkpoint(folder: Path, name: str = "", revision: str = "") -> Checkpo
     """
     folder = folder.expanduser()
     name = name or folder.name
+    if folder.suffix.lower() == ".gguf":
+        return _open_gguf(folder, name, revision)
     if not folder.is_dir():
         raise ModelNotFound(f"There is no folder {folder}: check the path.")
     path = folder / "config.json"
     if not path.is_file():
-        raise BrokenCheckpoint(f"{folder} has no config.json, so it is no Hugging Face checkpoint.{_instead(folder)}")
+        raise BrokenCheckpoint(f"{folder} has no config.json, so it is no Hugging Face checkpoint.")
     config = _without_kernels(read_json(path))
     _check(config, path)
     generation = folder / "generation_config.json"
     return Checkpoint(name, folder, revision, config, read_json(generation) if generation.is_file() else {})
 
 
-def _instead(folder: Path) -> str:
-    if any(folder.glob("*.gguf")):
-        return " It holds GGUF files, which this version cannot run: use the original safetensors checkpoint."
-    if (folder / "adapter_config.json").is_file():
-        return " It holds a LoRA adapter: name the base model instead."
-    return ""
+def _open_gguf(path: Path, name: str, revision: str) -> Checkpoint:
+    from chatcli.models import gguf_config
+    from chatcli.models.gguf_file import read_gguf
+
+    file = read_gguf(path)
+    config = gguf_config.config(file)
+    _check(config, path)
+    return Checkpoint(name, path.parent, revision, config, gguf_config.generation_config(file), gguf=file)
 
 
 def _without_kernels(config: dict[str, Any]) -> dict[str, Any]:

@@ -13,12 +13,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from chatcli.errors import BrokenCheckpoint, ChatcliError, ModelError
+from chatcli.errors import ChatcliError, ModelError
 from chatcli.models import transfer
-from chatcli.models.cache import needed, pull_note, repository_folder
+from chatcli.models.cache import pull_note, repository_folder
 from chatcli.models.checkpoint import Checkpoint, open_checkpoint
-from chatcli.models.refusals import explained, nothing_to_run
+from chatcli.models.gguf_config import require_family
+from chatcli.models.naming import HubName
+from chatcli.models.refusals import explained
 from chatcli.models.resume import fetch_blob, partial, resumable
+from chatcli.models.selection import select
 from chatcli.models.transfer import Report, Transfer
 
 LONGEST_WAIT = 60.0
@@ -27,23 +30,24 @@ TRIES = 3
 
 
 def download(
-    repository: str,
+    wanted: HubName,
     revision: str,
     cache: Path,
     variables: Mapping[str, str],
     progress: Report,
     check: Callable[[Checkpoint], None],
 ) -> Path:
-    """The folder that holds one revision's files, after getting those that are missing.
+    """What to open of one revision, a folder or a GGUF file, after getting the files that are missing.
 
-    `check` sees the checkpoint before its weights are fetched and may raise.
+    `check` sees the checkpoint before its weights are fetched and may raise; of a GGUF file only its family is looked
+    at, and of an adapter nothing.
 
     Raises:
         ModelNotFound, ModelGated, ModelUnreachable: what the Hub says, or that it says nothing.
         BrokenCheckpoint: the repository holds nothing that could chat.
     """
-    hub = _Hub(repository, revision, cache, variables)
-    return hub.transfer.watch(lambda: hub.model(check), progress, hub)
+    hub = _Hub(wanted.repository, revision, cache, variables)
+    return hub.transfer.watch(lambda: hub.model(wanted, check), progress, hub)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,10 +61,10 @@ class Survey:
     code: tuple[str, ...]
 
 
-def survey(repository: str, revision: str, cache: Path, variables: Mapping[str, str], progress: Report) -> Survey:
+def survey(wanted: HubName, revision: str, cache: Path, variables: Mapping[str, str], progress: Report) -> Survey:
     """Fetch a revision's small files and tell what code lies beside them. Raises as `download` does."""
-    hub = _Hub(repository, revision, cache, variables)
-    return hub.transfer.watch(hub.small, progress, hub)
+    hub = _Hub(wanted.repository, revision, cache, variables)
+    return hub.transfer.watch(lambda: hub.small(wanted), progress, hub)
 
 
 def download_code(repository: str, commit: str, cache: Path, variables: Mapping[str, str], progress: Report) -> None:
@@ -86,6 +90,7 @@ class _Hub:
         self.title = f"The Hub ({self.endpoint})"
         self.transfer = Transfer()
         self._folder = repository_folder(cache, repository)
+        self._family = ""
         self._variables = variables
         self._token = variables.get("HF_TOKEN") or None
 
@@ -93,31 +98,35 @@ class _Hub:
         """One sentence for whatever a request ended with."""
         return explained(error, self.repository, self.revision, self.endpoint, self.cache)
 
-    def model(self, check: Callable[[Checkpoint], None]) -> Path:
+    def model(self, wanted: HubName, check: Callable[[Checkpoint], None]) -> Path:
         """All files that a chat needs; `check` sees the small ones before the weights are fetched."""
         commit, files = self._listing()
-        small, weights = needed(files)
-        if not weights or "config.json" not in small:
-            raise BrokenCheckpoint(nothing_to_run(self.repository, files))
-        folder = self._begin([*small, *weights], commit, files)
-        self._fetch_all(small, commit, files)
-        check(open_checkpoint(folder, self.repository, commit))
+        chosen = select(wanted, files)
+        if chosen.opens.endswith(".gguf"):
+            require_family(self._family, str(wanted))
+        if chosen.note:
+            self.transfer.say(chosen.note)
+        folder = self._begin([*chosen.small, *chosen.weights], commit, files)
+        self._fetch_all(chosen.small, commit, files)
+        if chosen.is_checkpoint:
+            check(open_checkpoint(folder / chosen.opens, str(wanted), commit))
         note = pull_note(self._folder)
         note.parent.mkdir(parents=True, exist_ok=True)
-        note.write_text(json.dumps({"commit": commit, "files": {n: files[n].size for n in (*small, *weights)}}))
-        self._fetch_all(weights, commit, files)
+        sizes = {name: files[name].size for name in (*chosen.small, *chosen.weights)}
+        note.write_text(json.dumps({"commit": commit, "files": sizes}))
+        self._fetch_all(chosen.weights, commit, files)
         # Written last, so that the cache never calls a half-fetched revision the current one.
         _point(self._folder / "refs" / self.revision, commit)
         note.unlink(missing_ok=True)
-        return folder
+        return folder / chosen.opens
 
-    def small(self) -> Survey:
+    def small(self, wanted: HubName) -> Survey:
         """The small files, and the names of those with code."""
         commit, files = self._listing()
-        small, _ = needed(files)
+        small = select(wanted, files).small
         folder = self._begin(small, commit, files)
         self._fetch_all(small, commit, files)
-        return Survey(folder, tuple(_code(files)))
+        return Survey(folder / wanted.subfolder, tuple(_code(files)))
 
     def code(self) -> None:
         """The files with code."""
@@ -139,6 +148,7 @@ class _Hub:
                 self.repository, revision=self.revision, timeout=transfer.ANSWER_SECONDS, files_metadata=True
             )
         )
+        self._family = str((info.gguf or {}).get("architecture") or "")
         files = {
             s.rfilename: _File(s.size or 0, s.lfs.sha256 if s.lfs else s.blob_id or "") for s in info.siblings or ()
         }

@@ -16,10 +16,6 @@ _FULL = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
 
 def nothing_to_run(repository: str, files: Collection[str]) -> str:
     """Why a repository without weights of ours cannot be run."""
-    if "adapter_config.json" in files:
-        return f"{repository} is a LoRA adapter and no whole model: name its base model instead."
-    if any(name.endswith(".gguf") for name in files):
-        return f"{repository} holds GGUF files only, which this version cannot run: use the original safetensors."
     return f"{repository} holds no model in Hugging Face format (config.json with safetensors or .bin weights)."
 
 

@@ -45,7 +45,7 @@ class Transfer:
     def __init__(self) -> None:
         self.sizes: dict[str, int] = {}
         self.stopped = threading.Event()
-        self._events: queue.Queue[tuple[str, int] | float | BaseException | None] = queue.Queue()
+        self._events: queue.Queue[tuple[str, int] | float | str | BaseException | None] = queue.Queue()
         self._here: dict[str, int] = {}
 
     def begin(self, sizes: Mapping[str, int], here: Mapping[str, int]) -> None:
@@ -62,6 +62,10 @@ class Transfer:
         if self.stopped.is_set():
             raise Stopped
         self._events.put((name, count))
+
+    def say(self, sentence: str) -> None:
+        """Tell the caller of a choice that was made."""
+        self._events.put(sentence)
 
     def pause(self, seconds: float) -> None:
         """Wait, as the source asks; the caller is patient meanwhile."""
@@ -111,6 +115,9 @@ class Transfer:
             if isinstance(event, float):
                 patience = event + STALL_SECONDS
                 yield Progress("waiting", note=f"{source.title} asks to wait for {event:.0f} seconds.")
+                continue
+            if isinstance(event, str):
+                yield Progress("downloading", note=event)
                 continue
             patience, (name, count) = STALL_SECONDS, event
             arrived[name] = arrived.get(name, 0) + count

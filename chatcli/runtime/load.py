@@ -25,6 +25,7 @@ from chatcli.models.plan import LoadPlan
 from chatcli.models.remote_code import require_agreement
 from chatcli.models.weights import Weights
 from chatcli.runtime import ports
+from chatcli.runtime.lora import put_on
 from chatcli.runtime.remote_code import code_needed
 
 Report = Callable[[Progress], None]
@@ -42,9 +43,11 @@ def load_model(checkpoint: Checkpoint, weights: Weights, plan: LoadPlan, report:
     """
     trust = _may_run_its_code(checkpoint)
     with explained(checkpoint.name, foreign=trust), _weights_reported(weights, report):
-        loaded: Any = transformers.AutoModelForCausalLM.from_pretrained(
-            checkpoint.folder,
-            config=_configuration(checkpoint, trust=trust),
+        config = _configuration(checkpoint, trust=trust)
+        loaded: Any = _model_class(checkpoint).from_pretrained(
+            None if checkpoint.gguf else checkpoint.folder,
+            config=config,
+            state_dict=_unpacked(checkpoint, config, plan),
             dtype=getattr(torch, plan.dtype),
             local_files_only=True,
             trust_remote_code=trust,
@@ -55,12 +58,34 @@ def load_model(checkpoint: Checkpoint, weights: Weights, plan: LoadPlan, report:
         )
         model, info = loaded
     _check_complete(checkpoint.name, info)
-    return model.eval()
+    return put_on(model, checkpoint).eval() if checkpoint.loras else model.eval()
+
+
+def _model_class(checkpoint: Checkpoint) -> Any:
+    """Whose `from_pretrained` it is; the one that finds the class by itself wants a folder."""
+    if checkpoint.gguf:
+        return getattr(transformers, checkpoint.config["architectures"][0])
+    return transformers.AutoModelForCausalLM
+
+
+def _unpacked(checkpoint: Checkpoint, config: Any, plan: LoadPlan) -> Any:
+    """The tensors of a GGUF file by transformers' names; None where transformers reads the files itself."""
+    if not checkpoint.gguf:
+        return None
+    from chatcli.runtime.gguf import state_dict
+
+    place = plan.device if plan.placement == "single" else "cpu"
+    return state_dict(checkpoint.gguf, config, getattr(torch, plan.dtype), torch.device(place))
 
 
 def _configuration(checkpoint: Checkpoint, *, trust: bool) -> Any:
     """What config.json says, less the code it may choose for attention and experts: that of a package or of the Hub."""
-    found = transformers.AutoConfig.from_pretrained(checkpoint.folder, local_files_only=True, trust_remote_code=trust)
+    if checkpoint.gguf:
+        said = {key: value for key, value in checkpoint.config.items() if key != "model_type"}
+        found = transformers.AutoConfig.for_model(checkpoint.model_type, **said)
+    else:
+        where = checkpoint.folder
+        found = transformers.AutoConfig.from_pretrained(where, local_files_only=True, trust_remote_code=trust)
     found._attn_implementation = None
     found._experts_implementation = None
     return found
@@ -71,7 +96,7 @@ def load_tokenizer(checkpoint: Checkpoint) -> Tokenizer:
     trust = _may_run_its_code(checkpoint)
     with explained(checkpoint.name, foreign=trust):
         slow = transformers.AutoTokenizer.from_pretrained(
-            checkpoint.folder, local_files_only=True, trust_remote_code=trust
+            checkpoint.texts or checkpoint.folder, local_files_only=True, trust_remote_code=trust
         )
     backend = getattr(slow, "backend_tokenizer", None)
     if not isinstance(backend, Tokenizer):

@@ -69,13 +69,6 @@ def test_what_is_no_checkpoint_says_what_it_is(tmp_path) -> None:
         open_checkpoint(tmp_path / "nothing")
     with pytest.raises(BrokenCheckpoint, match=r"no config\.json"):
         open_checkpoint(tmp_path)
-    (tmp_path / "model-Q4_K_M.gguf").touch()
-    with pytest.raises(BrokenCheckpoint, match="GGUF"):
-        open_checkpoint(tmp_path)
-    (tmp_path / "model-Q4_K_M.gguf").unlink()
-    (tmp_path / "adapter_config.json").touch()
-    with pytest.raises(BrokenCheckpoint, match="LoRA"):
-        open_checkpoint(tmp_path)
 
 
 def test_a_config_cannot_choose_the_attention_kernel(tmp_path) -> None:

@@ -82,7 +82,7 @@ def _facts(found: Found, size: Extent, table: Table) -> Facts:
 
     try:
         checkpoint = open_checkpoint(found.path, found.name, found.commit)
-        match = table.match(checkpoint.name, checkpoint.family)
+        match = table.match(checkpoint.known_as, checkpoint.family)
         family = match.adapter.name if match else checkpoint.model_type
         no_chat = _no_chat(checkpoint, table)
     except ModelError:

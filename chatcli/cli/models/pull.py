@@ -87,12 +87,12 @@ def _fetched(
     """The folder of the model, whole and as new as its source has it."""
     from chatcli.adapters.table import load_table
     from chatcli.models import modelscope_download
-    from chatcli.models.hub import require_hub_id, resolve
+    from chatcli.models.hub import required_hub_name, resolve
 
     table = load_table(environment.config_folder)
     check = _check(table, environment, force)
     if source == "modelscope":
-        require_hub_id(name)
+        required_hub_name(name)
         if environment.offline:
             raise ModelUnreachable("HF_HUB_OFFLINE forbids to download: unset it.")
         return modelscope_download.download(name, revision, environment.variables, report, check)

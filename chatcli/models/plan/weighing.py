@@ -18,6 +18,7 @@ from typing import Any
 from chatcli.load_request import Quantization
 from chatcli.models.chatglm import growth
 from chatcli.models.checkpoint import text_config
+from chatcli.models.gguf_file import QUANTISED
 from chatcli.models.plan.talk import number
 from chatcli.models.plan.values import Device
 from chatcli.models.weights import Tensor
@@ -27,7 +28,7 @@ GROUP = 32
 """Weights of an int4 row that share a scale and a zero."""
 
 _TORCH = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
-_FLOATS = frozenset({"F64", "F32", "F16", "BF16"})
+_FLOATS = frozenset({"F64", "F32", "F16", "BF16"}) | QUANTISED
 _HEAD = re.compile(r"(lm_head|embed_out|output_layer|(^|\.)output)\.weight$")
 _EMBEDDING = re.compile(r"(embed|\bwte\b|\bwpe\b|\bshared\.weight$)")
 _NO_LINEAR = re.compile(r"(router|\.gate|shared_expert_gate|norm|conv1d)\.weight$")
