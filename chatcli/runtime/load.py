@@ -25,13 +25,14 @@ from chatcli.models.plan import LoadPlan
 from chatcli.models.remote_code import require_agreement
 from chatcli.models.weights import Weights
 from chatcli.runtime import ports
+from chatcli.runtime.classes import auto_class
 from chatcli.runtime.remote_code import code_needed
 
 Report = Callable[[Progress], None]
 
 
 def load_model(checkpoint: Checkpoint, weights: Weights, plan: LoadPlan, report: Report) -> Any:
-    """The causal language model of `checkpoint`, in evaluation mode, placed as `plan` says.
+    """The language model of `checkpoint`, in evaluation mode, placed as `plan` says.
 
     `report` hears of the weights loaded so far, in bytes.
 
@@ -42,9 +43,10 @@ def load_model(checkpoint: Checkpoint, weights: Weights, plan: LoadPlan, report:
     """
     trust = _may_run_its_code(checkpoint)
     with explained(checkpoint.name, foreign=trust), _weights_reported(weights, report):
-        loaded: Any = transformers.AutoModelForCausalLM.from_pretrained(
+        config = _configuration(checkpoint, trust=trust)
+        loaded: Any = auto_class(config).from_pretrained(
             checkpoint.folder,
-            config=_configuration(checkpoint, trust=trust),
+            config=config,
             dtype=getattr(torch, plan.dtype),
             local_files_only=True,
             trust_remote_code=trust,

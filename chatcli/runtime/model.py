@@ -18,6 +18,7 @@ from chatcli.models.checkpoint import Checkpoint
 from chatcli.models.plan import plan
 from chatcli.models.tokenizer import Tokenizer
 from chatcli.models.weights import Weights
+from chatcli.runtime.classes import serving
 from chatcli.runtime.decode import decode, prefill
 from chatcli.runtime.devices import devices, memory_bandwidth
 from chatcli.runtime.kv import PrefixCache
@@ -169,4 +170,4 @@ def load(checkpoint: Checkpoint, weights: Weights, report: Report, request: Load
     chosen = plan(checkpoint.config, weights.tensors, devices(), request, stored_bytes=weights.bytes)
     for note in chosen.notes:
         report(Progress("loading", note=note))
-    return CausalModel(load_model(checkpoint, weights, chosen, report))
+    return serving(load_model(checkpoint, weights, chosen, report), checkpoint)
