@@ -40,4 +40,8 @@ def serving(model: Any, checkpoint: Checkpoint) -> CausalModel:
         from chatcli.runtime.seq2seq import Seq2SeqModel
 
         return Seq2SeqModel(model)
+    if model.config.model_type in SEEING and (checkpoint.folder / "preprocessor_config.json").is_file():
+        from chatcli.runtime.vision import VisionModel
+
+        return VisionModel(model, checkpoint)
     return CausalModel(model)

@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from transformers.cache_utils import DynamicCache, EncoderDecoderCache
 
+from chatcli.conversation import Attachment
 from chatcli.errors import EngineError
 from chatcli.generation import GenerationSettings, Progress
+from chatcli.runtime.decode import require_known
 from chatcli.runtime.kv import CACHE
 from chatcli.runtime.model import CausalModel
 from chatcli.runtime.sampling import Sampler
@@ -40,6 +42,7 @@ class Seq2SeqModel(CausalModel):
         end: Collection[int],
         limit: int,
         constraint: TokenConstraint | None = None,
+        images: Sequence[Attachment] = (),
     ) -> Generator[Progress | int, None, bool]:
         """As `CausalModel.generate`; the encoder gets `ids` up to their last id of `end`, the decoder those behind it.
 
@@ -47,7 +50,7 @@ class Seq2SeqModel(CausalModel):
         """
         with self._explained():
             prompt, begun = _divided(ids, end)
-            self._require_known(ids)
+            require_known(self._model, ids)
             yield Progress("reading", 0, len(ids), "tokens")
             seen = [self._first_id, *begun]
             cache = EncoderDecoderCache(DynamicCache(), DynamicCache())
@@ -112,14 +115,6 @@ class Seq2SeqModel(CausalModel):
 
     def _tensor(self, ids: Sequence[int]) -> torch.Tensor:
         return torch.tensor([list(ids)], device=self._model.get_input_embeddings().weight.device)
-
-    def _require_known(self, ids: Sequence[int]) -> None:
-        vocabulary = self._model.get_input_embeddings().num_embeddings
-        if max(ids) >= vocabulary:
-            raise EngineError(
-                f"The tokenizer made token {max(ids)}, but the model knows only {vocabulary}: "
-                "the checkpoint's tokenizer and weights do not belong together."
-            )
 
 
 def _divided(ids: Sequence[int], end: Collection[int]) -> tuple[list[int], list[int]]:
