@@ -24,6 +24,9 @@ def run(
     prompt: Annotated[
         str, typer.Option("--prompt", "-p", help="Say this first, then stay; piped text goes before it.")
     ] = "",
+    attach: Annotated[
+        list[str] | None, typer.Option("--attach", "-a", metavar="FILE", help="Show a picture with the first message.")
+    ] = None,
     *,
     talk: Talk,
 ) -> int:
@@ -36,11 +39,13 @@ def run(
     from chatcli.cli.opening import open_engine, open_session
     from chatcli.cli.question import read_input
     from chatcli.config import load
+    from chatcli.images import read_image
     from chatcli.repl.loop import chat
     from chatcli.repl.pastes import piped
 
     flags = {**talk.flags, "model": model} if model else talk.flags
     config = load(environment, flags)
+    pictures = [read_image(name) for name in attach or ()]
     given = "" if environment.stdin_is_terminal else read_input(environment)
     environment = replace(environment, stdin=keys, plain=bool(config.value("plain")))
     session = open_session(environment, config, talk)
@@ -52,6 +57,7 @@ def run(
         keep_input=config.value("history") is not False,
         vi=config.value("editing_mode") == "vi",
         first=first if first.text else None,
+        attached=pictures,
     )
 
 

@@ -34,7 +34,7 @@ from chatcli.generation import (
 )
 from chatcli.load_request import NOTHING_SAID, LoadRequest
 from chatcli.models.checkpoint import Checkpoint, context_length
-from chatcli.models.images import require_no_picture
+from chatcli.models.sight import require_no_picture
 from chatcli.models.vocabulary import tokenizer as read_tokenizer
 from chatcli.models.weights import weights as read_weights
 
@@ -72,6 +72,7 @@ class LocalEngine:
             adapter=chat.row,
             layers=chat.layers,
             most_tokens_per_second=model.most_tokens_per_second,
+            sees=self._pictures is not None,
         )
 
     def stream(self, conversation: Conversation, settings: GenerationSettings) -> Generator[Event]:

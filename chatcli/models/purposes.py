@@ -58,7 +58,7 @@ _FAMILIES: Mapping[str, Kind] = {
     **dict.fromkeys(("clip", "siglip", "siglip2", "align", "vit", "dinov2", "dinov3_vit"), "image encoder"),
     **dict.fromkeys(("blip", "git", "pix2struct", "trocr", "vision-encoder-decoder"), "captioner"),
     **dict.fromkeys(("sam", "sam2", "sam3", "mask2former", "maskformer", "oneformer"), "segmenter"),
-    **dict.fromkeys(("timesfm", "chronos", "autoformer", "informer", "patchtst", "time_series_transformer"), "time series"),
+    **dict.fromkeys(("timesfm", "chronos", "autoformer", "informer", "patchtst"), "time series"),
     **dict.fromkeys(("musicgen", "musicgen_melody", "unet_2d", "diffusion"), "image generator"),
     **dict.fromkeys(("colpali", "colqwen2", "colmodernvbert"), "embedding"),
 }  # fmt: skip

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import transformers
 
 from chatcli.models.checkpoint import Checkpoint
-from chatcli.models.images import SEEING
+from chatcli.models.sight import SEEING
 
 if TYPE_CHECKING:
     from chatcli.runtime.model import CausalModel

@@ -15,8 +15,8 @@ import torch
 import transformers
 
 from chatcli.conversation import Attachment
+from chatcli.images import decoded
 from chatcli.models.checkpoint import Checkpoint
-from chatcli.models.images import decoded
 from chatcli.models.tokenizer import Tokenizer
 from chatcli.runtime.load import explained
 
@@ -57,7 +57,7 @@ _FAMILIES: Mapping[str, _Family] = {
     "llava": _Family(_square),
     "gemma3": _Family(lambda config, tensors: int(config.mm_tokens_per_image), wrapped=True),
 }
-"""By `model_type`; `models.images.SEEING` has the same names, for those who import no torch."""
+"""By `model_type`; `models.sight.SEEING` has the same names, for those who import no torch."""
 
 
 class ShownPictures:

@@ -36,7 +36,7 @@ class _Placed:
 
 
 class VisionModel(CausalModel):
-    """Generates ids as a `CausalModel` does; the same id with another picture behind it is not the same to the cache."""
+    """Generates ids as a `CausalModel` does; to its cache, a patch of one picture is not a patch of another."""
 
     def __init__(self, model: Any, checkpoint: Checkpoint) -> None:
         super().__init__(model)

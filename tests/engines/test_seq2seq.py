@@ -180,7 +180,7 @@ def test_a_question_longer_than_the_context_is_refused(engine: LocalEngine) -> N
 
 def test_reading_is_reported(engine: LocalEngine) -> None:
     events = list(engine.stream(question("A king"), GREEDY))
-    assert [each for each in events if isinstance(each, Progress) and each.stage == "reading"][0].total > 1
+    assert next(each for each in events if isinstance(each, Progress) and each.stage == "reading").total > 1
 
 
 @pytest.mark.parametrize("family", ["mt5", "umt5"])

@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import write_tokenizer
-from seeing_models import FAMILIES, make_seeing, picture, processor_of
+from seeing_models import FAMILIES, picture, processor_of
 
 from chatcli.adapters.table import shipped
 from chatcli.conversation import Attachment, Conversation, Message
 from chatcli.engines.local import LocalEngine, open_local
 from chatcli.errors import BrokenCheckpoint, ContextOverflow, UsageError
 from chatcli.generation import Finished, GenerationSettings, Progress, Text
+from chatcli.images import image_of
 from chatcli.models.checkpoint import open_checkpoint
-from chatcli.models.images import SEEING, image_of
+from chatcli.models.sight import SEEING
 from chatcli.runtime.pictures import _FAMILIES
 
 GREEDY = GenerationSettings(temperature=0.0, max_new_tokens=12)
@@ -67,17 +67,17 @@ class Seeing:
             if name in told:
                 told[name] = (told["input_ids"] == self.model.config.image_token_id).long()
         out = self.model.generate(**told, do_sample=False, max_new_tokens=12)
-        return list(takewhile(lambda each: each != 2, out[0, len(ids) :].tolist()))
+        return list(takewhile(lambda each: each not in self.engine._chat.end, out[0, len(ids) :].tolist()))
 
 
 @pytest.fixture(scope="module", params=sorted(FAMILIES))
-def seeing(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Seeing:
-    return Seeing(make_seeing(tmp_path_factory.mktemp(request.param), request.param, write_tokenizer), request.param)
+def seeing(request: pytest.FixtureRequest, make_seeing_checkpoint: Callable[[str], Path]) -> Seeing:
+    return Seeing(make_seeing_checkpoint(request.param), request.param)
 
 
 @pytest.fixture(scope="module")
-def qwen(tmp_path_factory: pytest.TempPathFactory) -> Seeing:
-    return Seeing(make_seeing(tmp_path_factory.mktemp("qwen"), "qwen2_vl", write_tokenizer), "qwen2_vl")
+def qwen(make_seeing_checkpoint: Callable[[str], Path]) -> Seeing:
+    return Seeing(make_seeing_checkpoint("qwen2_vl"), "qwen2_vl")
 
 
 def asked(text: str, *images: Attachment) -> Message:
@@ -112,7 +112,7 @@ def test_the_prompt_is_what_the_familys_processor_makes(seeing: Seeing) -> None:
 
 
 def test_a_talk_of_two_turns_and_two_pictures_goes_as_with_generate(seeing: Seeing) -> None:
-    """The second turn reads the second picture only, at the right positions; a family that looks both ways reads all."""
+    """The second turn reads the second picture only, at its positions; a family that looks both ways reads all."""
     engine = seeing.fresh()
     talk = Conversation((asked("What is this?", WIDE),))
     for turn, image in enumerate((TALL, None)):
@@ -167,8 +167,7 @@ def test_a_long_talk_before_a_picture_is_read_in_pieces(seeing: Seeing) -> None:
 
 def test_a_picture_is_not_typed(seeing: Seeing) -> None:
     """The text of every token of a picture is text, in a question with a picture and in one without."""
-    special = [text for text in FAMILIES[seeing.family][1]]
-    typed = "".join(special) + "What?"
+    typed = "".join(FAMILIES[seeing.family][1]) + "What?"
     ids = seeing.engine._encode(Conversation((asked(typed, WIDE),)), GREEDY)
     plain = seeing.engine._encode(Conversation((asked("What?", WIDE),)), GREEDY)
     patch = seeing.model.config.image_token_id

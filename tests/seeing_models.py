@@ -117,8 +117,8 @@ FAMILIES: dict[str, tuple[str, tuple[str, ...], Any, dict[str, Any], str]] = {
     ),
     "llava": (
         LLAVA, ("<image>",), _llava,
-        {**_SQUARE_FILE, "image_processor_type": "CLIPImageProcessor", "size": {"shortest_edge": 16}, "do_center_crop": True,
-         "crop_size": {"height": 16, "width": 16}}, "LlavaProcessor",
+        {**_SQUARE_FILE, "image_processor_type": "CLIPImageProcessor", "size": {"shortest_edge": 16},
+         "do_center_crop": True, "crop_size": {"height": 16, "width": 16}}, "LlavaProcessor",
     ),
     "gemma3": (
         GEMMA, ("<start_of_image>", "<end_of_image>", "<image_soft_token>", "<start_of_turn>", "<end_of_turn>"), _gemma,

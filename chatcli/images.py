@@ -11,16 +11,12 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from chatcli.conversation import Attachment, Conversation
+from chatcli.conversation import Attachment
 from chatcli.errors import UsageError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from chatcli.models.checkpoint import Checkpoint
-
-SEEING = frozenset({"gemma3", "llava", "qwen2_5_vl", "qwen2_vl", "qwen3_vl"})
-"""The model types that are shown pictures; each is tested against the processor and `generate` of transformers."""
 MOST_BYTES = 32 << 20
 MOST_PIXELS = 64_000_000
 """The largest picture that is decoded: a file of some kilobytes can unfold to gigabytes."""
@@ -35,6 +31,18 @@ _SIGNATURES = (
 )
 MEDIA = frozenset(media for _, media in _SIGNATURES)
 _FORMATS = [media.removeprefix("image/").upper() for media in sorted(MEDIA)]
+
+
+def is_image(name: str) -> bool:
+    """Whether the file that a person calls `name` begins like a picture; one that cannot be read does not."""
+    try:
+        file = Path(name).expanduser()
+        if not file.is_file():
+            return False
+        with file.open("rb") as opened:
+            return bool(media_type(opened.read(16)))
+    except (OSError, ValueError, RuntimeError):
+        return False
 
 
 def media_type(data: bytes) -> str:
@@ -99,36 +107,17 @@ def decoded(data: bytes, name: str) -> Image:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of sizes, which are judged here, and of odd metadata
             opened = Image.open(BytesIO(data), formats=_FORMATS)
-            width, height = opened.size
-            if width * height > MOST_PIXELS:
-                raise UsageError(
-                    f"{name} has {width:,} x {height:,} pixels, and chatcli shows at most {MOST_PIXELS // 1_000_000} "
-                    "million: make the picture smaller first."
-                )
+            if opened.width * opened.height > MOST_PIXELS:
+                raise Image.DecompressionBombError
             opened.load()
             upright = ImageOps.exif_transpose(opened)
-    except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
+    except Image.DecompressionBombError as error:
+        raise UsageError(
+            f"{name} has more than {MOST_PIXELS // 1_000_000} million pixels: make the picture smaller first."
+        ) from error
+    except (OSError, ValueError, SyntaxError, EOFError) as error:
         raise UsageError(f"{name} is damaged and cannot be decoded ({error}): get the picture again.") from error
     if "A" in upright.getbands() or "transparency" in upright.info:
         white = Image.new("RGBA", upright.size, "white")
         return Image.alpha_composite(white, upright.convert("RGBA")).convert("RGB")
     return upright.convert("RGB")
-
-
-def require_no_picture(conversation: Conversation, checkpoint: Checkpoint) -> None:
-    """Refuse a last question with a picture, for a model that cannot be shown one; earlier pictures pass.
-
-    Raises:
-        UsageError: it has one.
-    """
-    asked = next((each for each in reversed(conversation.messages) if each.role == "user"), None)
-    if not asked or not asked.images:
-        return
-    name = checkpoint.name
-    if "vision_config" not in checkpoint.config:
-        reason = f"{name} reads text only"
-    elif checkpoint.model_type in SEEING:
-        reason = f"{name} lacks preprocessor_config.json, without which it cannot be shown a picture"
-    else:
-        reason = f"{name} sees pictures, but chatcli cannot show any to its family ({checkpoint.model_type}) yet"
-    raise UsageError(f"{reason}: ask without it, or choose a model that sees, such as Qwen/Qwen2.5-VL-3B-Instruct.")
