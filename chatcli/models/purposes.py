@@ -64,29 +64,27 @@ _FAMILIES: Mapping[str, Kind] = {
 }  # fmt: skip
 """Families of which every model is of one kind, whatever class it names."""
 
-_CLASSES: tuple[tuple[re.Pattern[str], Kind], ...] = tuple(
-    (re.compile(pattern), kind)
-    for pattern, kind in (
-        (r"(CausalLM|LMHeadModel)$", "causal"),
-        (r"(Reward\w*|ForScore|Reranker|CrossEncoder)$|Reward", "scorer"),
-        (r"(ForSequenceClassification|ForMultipleChoice)$", "classifier"),
-        (r"ForTokenClassification$", "tagger"),
-        (r"For(TableQuestion|Question)Answering", "reader"),
-        (r"For(MaskedLM|PreTraining|NextSentencePrediction)$", "masked"),
-        (r"ForTextEncoding$|ForRetrieval$", "embedding"),
-        (r"For(Zero\w+)?ObjectDetection$|ForKeypoint", "detector"),
-        (r"Segmentation$|ForMaskGeneration$|ForImageMatting$", "segmenter"),
-        (r"ForDepthEstimation$|ForNormalEstimation$", "depth"),
-        (r"ForVideoClassification$", "video classifier"),
-        (r"ForAudio\w*Classification$|ForXVector$", "audio classifier"),
-        (r"Image\w*Classification\w*$|ForImage\w*Retrieval$", "image classifier"),
-        (r"For(CTC|RNNT|TDT|SpeechToText|SpeechSeq2Seq)$", "speech recogniser"),
-        (r"ForTextTo(Speech|Waveform)$", "speaker"),
-        (r"ForTimeSeries\w+$|ForPrediction$|ForRegression$", "time series"),
-        (r"UNet|Transformer2D|AutoencoderKL|Diffusion\w*(Pipeline|Model)$", "image generator"),
-        (r"EncoderModel$", "encoder"),
-    )
+_CLASSES: tuple[tuple[str, Kind], ...] = (
+    (r"(CausalLM|LMHeadModel)$", "causal"),
+    (r"(Reward\w*|ForScore|Reranker|CrossEncoder)$|Reward", "scorer"),
+    (r"(ForSequenceClassification|ForMultipleChoice)$", "classifier"),
+    (r"ForTokenClassification$", "tagger"),
+    (r"For(TableQuestion|Question)Answering", "reader"),
+    (r"For(MaskedLM|PreTraining|NextSentencePrediction)$", "masked"),
+    (r"ForTextEncoding$|ForRetrieval$", "embedding"),
+    (r"For(Zero\w+)?ObjectDetection$|ForKeypoint", "detector"),
+    (r"Segmentation$|ForMaskGeneration$|ForImageMatting$", "segmenter"),
+    (r"ForDepthEstimation$|ForNormalEstimation$", "depth"),
+    (r"ForVideoClassification$", "video classifier"),
+    (r"ForAudio\w*Classification$|ForXVector$", "audio classifier"),
+    (r"Image\w*Classification\w*$|ForImage\w*Retrieval$", "image classifier"),
+    (r"For(CTC|RNNT|TDT|SpeechToText|SpeechSeq2Seq)$", "speech recogniser"),
+    (r"ForTextTo(Speech|Waveform)$", "speaker"),
+    (r"ForTimeSeries\w+$|ForPrediction$|ForRegression$", "time series"),
+    (r"UNet|Transformer2D|AutoencoderKL|Diffusion\w*(Pipeline|Model)$", "image generator"),
+    (r"EncoderModel$", "encoder"),
 )
+"""Patterns of class names; the first that is found in a name tells."""
 
 
 def kind(config: Mapping[str, Any], files: Collection[str] = ()) -> Kind:
@@ -101,7 +99,7 @@ def kind(config: Mapping[str, Any], files: Collection[str] = ()) -> Kind:
             encodes = bool(config.get("is_encoder_decoder"))
             return _FAMILIES.get(family, "translator" if encodes else "causal")
         for pattern, found in _CLASSES:
-            if pattern.search(str(name)):
+            if re.search(pattern, str(name)):
                 return _sharper(found, family, config)
     return _FAMILIES.get(family, "encoder" if family in _ENCODERS else "unknown")
 
