@@ -163,9 +163,10 @@ def make_seeing(folder: Path, family: str, write_tokenizer: Callable[..., int], 
 def processor_of(folder: Path, family: str) -> Any:
     """The family's own processor; without the part for video, which alone would need torchvision."""
     import transformers
+    from transformers.models.auto.image_processing_auto import AutoImageProcessor
 
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
-    images = transformers.AutoImageProcessor.from_pretrained(folder)
+    images = AutoImageProcessor.from_pretrained(folder)
     template = (folder / "chat_template.jinja").read_text()
     made = getattr(transformers, FAMILIES[family][-1])
     if family == "llava":

@@ -215,7 +215,7 @@ class LocalEngine:
         """What the model has no place for, in sentences."""
         yield from self._chat.notes(conversation, settings)
         if conversation.images and not self._pictures:
-            yield "This model reads text only: the pictures of earlier questions are left out."
+            yield "This model is shown no pictures: those of earlier questions are left out."
 
     def _ids_of_the_beginning(self, conversation: Conversation, settings: GenerationSettings) -> list[int]:
         """What this engine made for the reply to go on with, or what its text encodes to."""

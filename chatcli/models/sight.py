@@ -7,10 +7,22 @@ from __future__ import annotations
 
 from chatcli.conversation import Conversation
 from chatcli.errors import UsageError
-from chatcli.models.checkpoint import Checkpoint
+from chatcli.models.checkpoint import Checkpoint, read_json
 
 SEEING = frozenset({"gemma3", "llava", "qwen2_5_vl", "qwen2_vl", "qwen3_vl"})
 """The model types that are shown pictures; each is tested against the processor and `generate` of transformers."""
+
+
+def is_shown_pictures(checkpoint: Checkpoint) -> bool:
+    """Whether a checkpoint is of a family that is shown pictures, and says how they are prepared."""
+    folder = checkpoint.folder
+    if checkpoint.model_type not in SEEING:
+        return False
+    if (folder / "preprocessor_config.json").is_file():
+        return True
+    # Where transformers 5 writes it.
+    processor = folder / "processor_config.json"
+    return processor.is_file() and "image_processor" in read_json(processor)
 
 
 def require_no_picture(conversation: Conversation, checkpoint: Checkpoint) -> None:

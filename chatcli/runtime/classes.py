@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import transformers
 
 from chatcli.models.checkpoint import Checkpoint
-from chatcli.models.sight import SEEING
+from chatcli.models.sight import SEEING, is_shown_pictures
 
 if TYPE_CHECKING:
     from chatcli.runtime.model import CausalModel
@@ -40,7 +40,7 @@ def serving(model: Any, checkpoint: Checkpoint) -> CausalModel:
         from chatcli.runtime.seq2seq import Seq2SeqModel
 
         return Seq2SeqModel(model)
-    if model.config.model_type in SEEING and (checkpoint.folder / "preprocessor_config.json").is_file():
+    if is_shown_pictures(checkpoint):
         from chatcli.runtime.vision import VisionModel
 
         return VisionModel(model, checkpoint)

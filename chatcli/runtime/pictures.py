@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-import transformers
 
 from chatcli.conversation import Attachment
 from chatcli.images import decoded
@@ -126,7 +125,10 @@ class ShownPictures:
     def _images(self) -> Any:
         """The checkpoint's image processor; it comes with the first picture, so that nobody else waits for it."""
         if self._processor is None:
-            self._processor = transformers.AutoImageProcessor.from_pretrained(
+            # By its module: older releases of transformers 5 hide the name where torchvision is not installed.
+            from transformers.models.auto.image_processing_auto import AutoImageProcessor
+
+            self._processor = AutoImageProcessor.from_pretrained(
                 self._checkpoint.folder, local_files_only=True, trust_remote_code=False
             )
         return self._processor

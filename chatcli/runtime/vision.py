@@ -17,6 +17,7 @@ from chatcli.generation import GenerationSettings, Progress
 from chatcli.models.checkpoint import Checkpoint
 from chatcli.models.tokenizer import Tokenizer
 from chatcli.runtime.decode import PREFILL_CHUNK, decode, require_known
+from chatcli.runtime.devices import memory_bandwidth
 from chatcli.runtime.kv import CACHE
 from chatcli.runtime.model import CausalModel
 from chatcli.runtime.pictures import ShownPictures
@@ -41,6 +42,10 @@ class VisionModel(CausalModel):
     def __init__(self, model: Any, checkpoint: Checkpoint) -> None:
         super().__init__(model)
         self._checkpoint = checkpoint
+        tower = sum(each.numel() * each.element_size() for name, each in model.named_parameters() if "vis" in name)
+        if self.most_tokens_per_second:  # a new token reads nothing of what sees
+            read = memory_bandwidth(model.device) / self.most_tokens_per_second
+            self.most_tokens_per_second *= read / (read - tower)
         self._shown: ShownPictures | None = None
         # Patches of one picture see each other, in both directions.
         self._sees_whole = model.config.model_type == "gemma3"
