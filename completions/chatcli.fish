@@ -43,7 +43,7 @@ complete -c chatcli -n '__chatcli_at "chatcli"' -l version -d 'Show the version 
 complete -c chatcli -n '__chatcli_at "chatcli"' -s h -l help -d 'Show this message and exit'
 complete -c chatcli -n '__chatcli_at "chatcli run"' -a '(__chatcli_list models; __fish_complete_directories)'
 complete -c chatcli -n '__chatcli_at "chatcli run"' -s p -l prompt -r -f -d 'Say this first, then stay; piped text goes before it'
-complete -c chatcli -n '__chatcli_at "chatcli run"' -s a -l attach -r -F -d 'Show a picture with the first message'
+complete -c chatcli -n '__chatcli_at "chatcli run"' -s a -l attach -r -F -d 'Show a picture with the first message; `-` is one piped in'
 complete -c chatcli -n '__chatcli_at "chatcli run"' -s s -l system -r -f -d 'System message to answer under; "" for the model\'s own, if it has one'
 complete -c chatcli -n '__chatcli_at "chatcli run"' -s c -l continue -d 'Go on with the latest conversation, or with the one whose id follows: --continue @2, --continue=3f8a'
 complete -c chatcli -n '__chatcli_at "chatcli run"' -l id -r -k -a '(__chatcli_list conversations)' -d 'Go on with the conversation of this id, as --continue ID does'

@@ -15,7 +15,7 @@ from chatcli import prompts
 from chatcli.conversation import Attachment
 from chatcli.environment import Environment
 from chatcli.errors import UsageError
-from chatcli.images import media_type
+from chatcli.images import image_of, media_type, read_image
 
 PARTS = ("head", "tail", "middle")
 _VALUE = re.compile(r"([A-Za-z_]\w*)=(.*)", re.DOTALL)
@@ -75,7 +75,6 @@ def pictures(names: Sequence[str], environment: Environment) -> list[Attachment]
     Raises:
         UsageError: one is no picture, or cannot be read.
     """
-    from chatcli.images import image_of, read_image
 
     def piped() -> Attachment:
         return image_of(environment.stdin.buffer.read() if environment.stdin else b"", "standard input")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 from prompt_toolkit.completion import CompleteEvent
 from prompt_toolkit.document import Document
 from seeing_models import picture
+from terminal import Terminal
 
 from chatcli.engines.scripted import ScriptedEngine
 from chatcli.environment import Environment
@@ -115,3 +117,20 @@ def test_tab_offers_pictures_and_folders() -> None:
     completions = Completions(lambda kind: ())
     offered = [each.text for each in completions.get_completions(Document("/image "), CompleteEvent())]
     assert offered == ["my photo.PNG", "photo.png", "pictures/"]
+
+
+@pytest.mark.slow
+def test_a_picture_that_is_piped_in_goes_with_the_first_message(
+    tmp_path: Path, make_seeing_checkpoint: Callable[[str], Path]
+) -> None:
+    line = f'cat photo.png | "$0" -m chatcli run {make_seeing_checkpoint("qwen2_vl")} --max-tokens 5 -a - -p "What?"'
+    terminal = Terminal(tmp_path / "home", command=("bash", "-c", line, sys.executable), HF_HUB_OFFLINE="1")
+    try:
+        terminal.wait(f"standard input, a picture of {len(PHOTO):,} bytes")
+        terminal.wait("tokens/s")
+    finally:
+        terminal.close()
+    with closing(Store.open(tmp_path / "home" / "data" / "history.db")) as store:
+        asked, answer = store.load(store.find("@1")).messages
+    assert asked.message.images == (image_of(PHOTO, "standard input"),)
+    assert (answer.completion_tokens or 0) > 0
