@@ -97,14 +97,14 @@ def question(text: str) -> Conversation:
 
 
 def generated(folder: Path, prompt: str, precision: str) -> tuple[list[int], str]:
-    """What transformers makes of a plain text, as FLAN-T5's card shows it."""
+    """What transformers makes of a plain text, as FLAN-T5's card shows it, with the penalty that FastChat gives T5."""
     import torch
     from transformers import AutoTokenizer, T5ForConditionalGeneration
 
     tokenizer = AutoTokenizer.from_pretrained(folder)
     model = T5ForConditionalGeneration.from_pretrained(folder, dtype=getattr(torch, precision))
     ids = tokenizer(prompt, return_tensors="pt").input_ids
-    out = model.generate(ids, do_sample=False, max_new_tokens=16)
+    out = model.generate(ids, do_sample=False, max_new_tokens=16, repetition_penalty=1.2)
     return ids[0].tolist(), tokenizer.decode(out[0], skip_special_tokens=True)
 
 
