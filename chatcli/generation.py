@@ -188,7 +188,8 @@ Event: TypeAlias = Progress | Text | Reasoning | Finished
 class EngineFacts:
     """What a toolbar or a stored conversation says of an engine. Empty or 0 where unknown.
 
-    `layers` are what the model says of its own sampling, the nearest first.
+    `layers` are what the model says of its own sampling, the nearest first. `sees` says whether it can be shown
+    pictures, None where that is not known.
 
     `most_tokens_per_second` is the decode rate at which the memory's bandwidth is all used up: every weight
     is read once for each token.
@@ -202,6 +203,7 @@ class EngineFacts:
     adapter: str = ""
     most_tokens_per_second: float = 0.0
     layers: tuple[Layer, ...] = ()
+    sees: bool | None = None
 
     @property
     def defaults(self) -> GenerationSettings:

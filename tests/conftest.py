@@ -131,3 +131,18 @@ def _make_readable(model: Any, folder: Path) -> None:
 def tiny_llama(make_checkpoint: Callable[..., Path]) -> Path:
     """A Llama of two layers that chats ChatML, in nonsense."""
     return make_checkpoint()
+
+
+@pytest.fixture(scope="session")
+def make_seeing_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Makes a tiny model that sees: `make_seeing_checkpoint("qwen2_vl")`, one of `seeing_models.FAMILIES`."""
+    made: dict[str, Path] = {}
+
+    def make(family: str) -> Path:
+        from seeing_models import make_seeing
+
+        if family not in made:
+            made[family] = make_seeing(tmp_path_factory.mktemp(f"tiny-{family}"), family, write_tokenizer)
+        return made[family]
+
+    return make

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from chatcli.adapters.encode import Spoken, encode, encode_text
+from chatcli.adapters.pictures import Pictures, shown
 from chatcli.adapters.prompt import Templates, begun, build, choose_templates, loses_system
 from chatcli.adapters.row import Adapter
 from chatcli.adapters.table import Match, Table
@@ -71,22 +72,27 @@ class ChatFormat:
         *,
         tools: Sequence[object] | None = None,
         documents: Sequence[object] | None = None,
+        pictures: Pictures | None = None,
     ) -> list[int]:
         """The prompt's ids; the ids of replies that the model itself `spoken` are used as they were made.
 
-        A last message of the assistant's is left open, for the model to go on with.
+        A last message of the assistant's is left open, for the model to go on with. `pictures` says what stands for
+        a picture in the text.
         """
         reply = conversation.unfinished
         if reply:
             conversation = conversation.without_last_message()
         template = self.templates.select(tools=bool(tools), documents=bool(documents))
         given: dict[str, Any] = {**self.variables, **thinking(template, settings or GenerationSettings())}
-        prompt = build(template, conversation, control=self.control, tools=tools, documents=documents, **given)
+        control = self.control | {pictures.placeholder} if pictures else self.control
+        prompt = build(template, conversation, control=control, tools=tools, documents=documents, **given)
+        if pictures and conversation.images:
+            prompt = shown(prompt, pictures, conversation.images)
         if self.rereads:
             spoken = ()
         if reply and not self.behind:
-            prompt = begun(prompt, reply, self.tags, self.control)
-        ids = [*self.before, *encode(self.tokenizer, prompt, spoken, self.control), *self.behind]
+            prompt = begun(prompt, reply, self.tags, control)
+        ids = [*self.before, *encode(self.tokenizer, prompt, spoken, control), *self.behind]
         if reply and self.behind:
             ids += encode_text(self.tokenizer, reply.text)
         return ids

@@ -8,7 +8,7 @@ stop strings, reasoning. It knows the order of these steps and no tensor; torch 
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from copy import copy
 from dataclasses import dataclass, replace
@@ -35,6 +35,7 @@ from chatcli.generation import (
 )
 from chatcli.load_request import NOTHING_SAID, LoadRequest
 from chatcli.models.checkpoint import Checkpoint, context_length
+from chatcli.models.sight import require_no_picture
 from chatcli.models.vocabulary import tokenizer as read_tokenizer
 from chatcli.models.weights import weights as read_weights
 
@@ -57,6 +58,8 @@ class LocalEngine:
     def __init__(self, checkpoint: Checkpoint, chat: ChatFormat, model: CausalModel) -> None:
         self._chat = chat
         self._model = model
+        self._checkpoint = checkpoint
+        self._pictures = model.pictures(chat.tokenizer)
         self._spoken: dict[str, Spoken] = {}
         self._made: dict[Message, tuple[int, ...]] = {}
         self._dropped = 0
@@ -70,6 +73,7 @@ class LocalEngine:
             adapter=chat.row,
             layers=chat.layers,
             most_tokens_per_second=model.most_tokens_per_second,
+            sees=self._pictures is not None,
         )
 
     def stream(self, conversation: Conversation, settings: GenerationSettings) -> Generator[Event]:
@@ -80,11 +84,14 @@ class LocalEngine:
 
         Raises:
             ContextOverflow: the prompt does not fit, and nothing may or can be left out.
+                UsageError: the question has a picture, and the model reads text only.
             OutOfMemory, EngineError: the model failed.
         """
         begun = time.monotonic()
         settings = settings.over(self._chat.defaults).over(DEFAULTS)
-        for note in self._chat.notes(conversation, settings):
+        if conversation.images and not self._pictures:
+            require_no_picture(conversation, self._checkpoint)
+        for note in self._notes(conversation, settings):
             if note not in self._noted:
                 self._noted.add(note)
                 yield Progress("reading", note=note)
@@ -100,6 +107,8 @@ class LocalEngine:
         if fitted.dropped > self._dropped:
             yield Progress("reading", note=fitted.note)
         self._dropped = fitted.dropped
+        for _ in range(fitted.dropped):
+            conversation = conversation.without_first_exchange()
         counted = _Counted(begun, len(fitted.ids))
         limit = min(settings.max_new_tokens or fitted.room, fitted.room)
         inside = self._chat.begins_inside_reasoning(fitted.ids[: len(fitted.ids) - len(before)])
@@ -110,7 +119,14 @@ class LocalEngine:
             for event in reply.replay(before):
                 yield reply.show(event)
             end = self._chat.end | reply.end
-            tokens = self._model.generate(fitted.ids, settings, end=end, limit=limit, constraint=constraint)
+            tokens = self._model.generate(
+                fitted.ids,
+                settings,
+                end=end,
+                limit=limit,
+                constraint=constraint,
+                images=conversation.images if self._pictures else (),
+            )
             ended = reply.stopped or (yield from self._relay(tokens, reply, made, counted))
         finally:
             self._remember([*before, *made], reply.shown)
@@ -198,7 +214,15 @@ class LocalEngine:
             return [*self._encode(conversation.without_last_message(), settings), *before]
         replies = (m.text.strip() for m in conversation.messages if m.role == "assistant")
         spoken = [s for text in replies if (s := self._spoken.get(text))]
-        return self._chat.encode(conversation, spoken, settings)
+        if not self._pictures:
+            conversation = conversation.without_images
+        return self._chat.encode(conversation, spoken, settings, pictures=self._pictures)
+
+    def _notes(self, conversation: Conversation, settings: GenerationSettings) -> Iterator[str]:
+        """What the model has no place for, in sentences."""
+        yield from self._chat.notes(conversation, settings)
+        if conversation.images and not self._pictures:
+            yield "This model is shown no pictures: those of earlier questions are left out."
 
     def _ids_of_the_beginning(self, conversation: Conversation, settings: GenerationSettings) -> list[int]:
         """What this engine made for the reply to go on with, or what its text encodes to."""

@@ -25,7 +25,7 @@ _TOKENIZERS = (
 _TEXTS = frozenset(
     {*_TOKENIZERS, "config.json", "generation_config.json", "tokenizer_config.json", "special_tokens_map.json"}
     | {"added_tokens.json", "merges.txt", "chat_template.jinja", "chat_template.json", "processor_config.json"}
-    | {"preprocessor_config.json", "ice_text.model", "tekken.json", "model.safetensors.index.json"}
+    | {"preprocessor_config.json", "ice_text.model", "tekken.json", "model.safetensors.index.json", "modules.json"}
     | {"pytorch_model.bin.index.json"}
 )
 

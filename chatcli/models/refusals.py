@@ -10,12 +10,15 @@ from collections.abc import Collection
 from pathlib import Path
 
 from chatcli.errors import ChatcliError, ModelError, ModelGated, ModelNotFound, ModelUnreachable
+from chatcli.models.purposes import PURPOSES
 
 _FULL = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
 
 
 def nothing_to_run(repository: str, files: Collection[str]) -> str:
     """Why a repository without weights of ours cannot be run."""
+    if "model_index.json" in files:
+        return f"{repository} is {PURPOSES['image generator']}; it does not chat: try Qwen/Qwen3-0.6B, for one."
     return f"{repository} holds no model in Hugging Face format (config.json with safetensors or .bin weights)."
 
 

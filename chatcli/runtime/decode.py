@@ -68,12 +68,7 @@ def decode(
 
 def _forward(model: Any, cache: PrefixCache, ids: Sequence[int]) -> torch.Tensor:
     """Logits (vocabulary,) after the last of `ids`, which join the cache."""
-    vocabulary = model.get_input_embeddings().num_embeddings
-    if max(ids) >= vocabulary:
-        raise EngineError(
-            f"The tokenizer made token {max(ids)}, but the model knows only {vocabulary}: "
-            "the checkpoint's tokenizer and weights do not belong together."
-        )
+    require_known(model, ids)
     device = model.get_input_embeddings().weight.device
     told = {}
     if hasattr(model, "places"):
@@ -88,6 +83,20 @@ def _forward(model: Any, cache: PrefixCache, ids: Sequence[int]) -> torch.Tensor
         )
         logits: torch.Tensor = out.logits[0, -1]
         return logits
+
+
+def require_known(model: Any, ids: Sequence[int]) -> None:
+    """Refuse ids beyond the model's vocabulary.
+
+    Raises:
+        EngineError: there is one.
+    """
+    vocabulary = model.get_input_embeddings().num_embeddings
+    if max(ids) >= vocabulary:
+        raise EngineError(
+            f"The tokenizer made token {max(ids)}, but the model knows only {vocabulary}: "
+            "the checkpoint's tokenizer and weights do not belong together."
+        )
 
 
 _LAST_ONLY: dict[type, dict[str, int]] = {}

@@ -25,6 +25,7 @@ from chatcli.models.plan import LoadPlan
 from chatcli.models.remote_code import require_agreement
 from chatcli.models.weights import Weights
 from chatcli.runtime import ports
+from chatcli.runtime.classes import auto_class
 from chatcli.runtime.lora import put_on
 from chatcli.runtime.remote_code import code_needed
 
@@ -32,7 +33,7 @@ Report = Callable[[Progress], None]
 
 
 def load_model(checkpoint: Checkpoint, weights: Weights, plan: LoadPlan, report: Report) -> Any:
-    """The causal language model of `checkpoint`, in evaluation mode, placed as `plan` says.
+    """The language model of `checkpoint`, in evaluation mode, placed as `plan` says.
 
     `report` hears of the weights loaded so far, in bytes.
 
@@ -44,7 +45,7 @@ def load_model(checkpoint: Checkpoint, weights: Weights, plan: LoadPlan, report:
     trust = _may_run_its_code(checkpoint)
     with explained(checkpoint.name, foreign=trust), _weights_reported(weights, report):
         config = _configuration(checkpoint, trust=trust)
-        loaded: Any = _model_class(checkpoint).from_pretrained(
+        loaded: Any = _model_class(checkpoint, config).from_pretrained(
             None if checkpoint.gguf else checkpoint.folder,
             config=config,
             state_dict=_unpacked(checkpoint, config, plan),
@@ -61,11 +62,11 @@ def load_model(checkpoint: Checkpoint, weights: Weights, plan: LoadPlan, report:
     return put_on(model, checkpoint).eval() if checkpoint.loras else model.eval()
 
 
-def _model_class(checkpoint: Checkpoint) -> Any:
+def _model_class(checkpoint: Checkpoint, config: Any) -> Any:
     """Whose `from_pretrained` it is; the one that finds the class by itself wants a folder."""
     if checkpoint.gguf:
         return getattr(transformers, checkpoint.config["architectures"][0])
-    return transformers.AutoModelForCausalLM
+    return auto_class(config)
 
 
 def _unpacked(checkpoint: Checkpoint, config: Any, plan: LoadPlan) -> Any:

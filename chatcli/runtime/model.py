@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from chatcli.adapters.pictures import Pictures
+from chatcli.conversation import Attachment
 from chatcli.errors import ChatcliError, EngineError, OutOfMemory, UsageError
 from chatcli.generation import GenerationSettings, Progress
 from chatcli.load_request import NOTHING_SAID, LoadRequest
@@ -18,6 +20,7 @@ from chatcli.models.checkpoint import Checkpoint
 from chatcli.models.plan import LoadPlan, plan
 from chatcli.models.tokenizer import Tokenizer
 from chatcli.models.weights import Weights
+from chatcli.runtime.classes import serving
 from chatcli.runtime.decode import decode, prefill
 from chatcli.runtime.devices import devices, memory_bandwidth
 from chatcli.runtime.kv import PrefixCache
@@ -55,8 +58,11 @@ class CausalModel:
         end: Collection[int],
         limit: int,
         constraint: TokenConstraint | None = None,
+        images: Sequence[Attachment] = (),
     ) -> Generator[Progress | int, None, bool]:
         """Read the prompt `ids`, then yield up to `limit` new ids; returns whether one of `end` came.
+
+        Only a model with `pictures` gets `images`, those that the ids hold places for.
 
         The first item is a `Progress` that says how many of the prompt's tokens were still cached.
         `settings` has nothing open but the seed. `logprobs` then tells of the tokens drawn, if they ask for it.
@@ -70,6 +76,10 @@ class CausalModel:
             sampler = Sampler(settings, logits.device, constraint)
             self.logprobs = sampler.logprobs
             return (yield from decode(self._model, self._cache, ids, logits, sampler, end=end, limit=limit))
+
+    def pictures(self, tokenizer: Tokenizer) -> Pictures | None:
+        """How it is shown pictures; None for a model that reads text only."""
+        return None
 
     @property
     def batches(self) -> bool:
@@ -178,4 +188,4 @@ def load(checkpoint: Checkpoint, weights: Weights, report: Report, request: Load
     chosen = planned(checkpoint, weights, request)
     for note in chosen.notes:
         report(Progress("loading", note=note))
-    return CausalModel(load_model(checkpoint, weights, chosen, report))
+    return serving(load_model(checkpoint, weights, chosen, report), checkpoint)

@@ -97,12 +97,14 @@ def _facts(found: Found, size: Extent, table: Table) -> Facts:
 
 def _no_chat(checkpoint: Checkpoint, table: Table) -> str:
     from chatcli.adapters.format import require_chat_format
-    from chatcli.models.checkpoint import kind, require_chat_model
+    from chatcli.models.checkpoint import require_chat_model
+    from chatcli.models.purposes import kind
 
     try:
         require_chat_model(checkpoint)
     except NotAChatModel:
-        return {"masked": "encoder"}.get(sort := kind(checkpoint.config), sort)
+        sort = kind(checkpoint.config)
+        return "encoder" if sort == "masked" else sort
     try:
         require_chat_format(checkpoint, table)
     except NotAChatModel:
