@@ -35,6 +35,7 @@ from chatcli.cli.templates import templates_list, templates_show
 from chatcli.cli.tokens import tokens
 from chatcli.environment import real_environment
 from chatcli.errors import INTERRUPTED, ChatcliError
+from chatcli.leaving import leave
 from chatcli.streaming.sanitize import sanitize
 
 CLOSED_PIPE = 141
@@ -185,6 +186,7 @@ def run_program() -> NoReturn:
             file=sys.stderr,
         )
         code = 5
+    leave()
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()

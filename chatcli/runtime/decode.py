@@ -14,6 +14,7 @@ import torch
 from chatcli.errors import EngineError
 from chatcli.generation import Progress
 from chatcli.runtime.kv import CACHE, PrefixCache
+from chatcli.runtime.placement import input_device
 from chatcli.runtime.sampling import Sampler
 
 PREFILL_CHUNK = 512
@@ -74,7 +75,7 @@ def _forward(model: Any, cache: PrefixCache, ids: Sequence[int]) -> torch.Tensor
             f"The tokenizer made token {max(ids)}, but the model knows only {vocabulary}: "
             "the checkpoint's tokenizer and weights do not belong together."
         )
-    device = model.get_input_embeddings().weight.device
+    device = input_device(model)
     told = {}
     if hasattr(model, "places"):
         told["position_ids"] = model.places([*cache.ids, *ids], len(cache.ids))[None].to(device)

@@ -1,30 +1,29 @@
 """Carry out a load plan: from a checkpoint's files to a model that computes.
 
-Every failure of torch, transformers or safetensors on the way becomes one sentence here. It runs no
-code from a checkpoint that nobody agreed to and unpickles nothing but tensors; it knows no prompt and no token.
+It runs no code from a checkpoint that nobody agreed to and unpickles nothing but tensors; it knows no prompt
+and no token. Where the weights go is `placement`'s, what failures mean is `explain`'s.
 """
 
 from __future__ import annotations
 
-import pickle
-import warnings
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 import transformers
-from safetensors import SafetensorError
 from tokenizers import Tokenizer
 from transformers.utils import logging
 
-from chatcli.errors import BrokenCheckpoint, ChatcliError, NotAChatModel, OutOfMemory, RemoteCodeRefused
+from chatcli.errors import BrokenCheckpoint
 from chatcli.generation import Progress
 from chatcli.models.checkpoint import Checkpoint
 from chatcli.models.plan import LoadPlan
 from chatcli.models.remote_code import require_agreement
 from chatcli.models.weights import Weights
 from chatcli.runtime import ports
+from chatcli.runtime.explain import UNFIT, explained
+from chatcli.runtime.placement import placed
 from chatcli.runtime.remote_code import code_needed
 
 Report = Callable[[Progress], None]
@@ -41,7 +40,7 @@ def load_model(checkpoint: Checkpoint, weights: Weights, plan: LoadPlan, report:
         RemoteCodeRefused, NotAChatModel: transformers has no class for it.
     """
     trust = _may_run_its_code(checkpoint)
-    with explained(checkpoint.name, foreign=trust), _weights_reported(weights, report):
+    with explained(checkpoint.name, foreign=trust), _weights_reported(weights, report), placed(plan) as place:
         loaded: Any = transformers.AutoModelForCausalLM.from_pretrained(
             checkpoint.folder,
             config=_configuration(checkpoint, trust=trust),
@@ -51,10 +50,11 @@ def load_model(checkpoint: Checkpoint, weights: Weights, plan: LoadPlan, report:
             use_safetensors=weights.format == "safetensors",
             weights_only=True,
             output_loading_info=True,
-            **_placement(plan),
+            **place.arguments,
         )
         model, info = loaded
-    _check_complete(checkpoint.name, info)
+        _check_complete(checkpoint.name, info)
+        place.settle(model, plan, report)
     return model.eval()
 
 
@@ -96,86 +96,17 @@ def _may_run_its_code(checkpoint: Checkpoint) -> bool:
     return bool(needed)
 
 
-def _placement(plan: LoadPlan) -> dict[str, Any]:
-    """Arguments of `from_pretrained`: one device, or accelerate's map over several."""
-    if plan.placement == "auto":
-        return {"device_map": "auto", "max_memory": dict(plan.max_memory)}
-    return {"device_map": {"": plan.device}}
-
-
 def _check_complete(name: str, info: Mapping[str, Any]) -> None:
     """Refuse what transformers would have filled with random numbers."""
     missing = sorted(info.get("missing_keys") or ())
     if missing:
-        raise BrokenCheckpoint(
-            f"{name} lacks {len(missing)} of its model's tensors, {missing[0]} among them; {_UNFIT}."
-        )
+        raise BrokenCheckpoint(f"{name} lacks {len(missing)} of its model's tensors, {missing[0]} among them; {UNFIT}.")
     mismatched = info.get("mismatched_keys")
     if mismatched:
         raise BrokenCheckpoint(
             f"{name} has tensors whose shapes do not fit its config.json, {sorted(map(str, mismatched))[0]} among "
             "them; get the checkpoint again."
         )
-
-
-@contextmanager
-def explained(name: str, *, foreign: bool = False) -> Generator[None]:
-    """Turn what the libraries raise while loading `name` into errors that people understand.
-
-    Code from its repository, `foreign`, may raise anything.
-    """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    except ChatcliError:
-        raise
-    except (torch.OutOfMemoryError, MemoryError) as error:
-        raise OutOfMemory(
-            f"{name} does not fit into the memory that is free now; close other programs or choose a smaller model."
-        ) from error
-    except pickle.UnpicklingError as error:
-        raise BrokenCheckpoint(
-            f"The .bin files of {name} hold more than tensors, and chatcli runs no code from a checkpoint; "
-            "choose one with safetensors."
-        ) from error
-    except (SafetensorError, EOFError) as error:
-        raise BrokenCheckpoint(f"The weights of {name} are damaged ({error}); get them again.") from error
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, ImportError) as error:
-        raise _explanation(name, error) from error
-    except Exception as error:
-        if not foreign:  # then it is a defect of ours
-            raise
-        raise _explanation(name, error) from error
-
-
-_UNFIT = "its config.json and its weights do not belong together: get the checkpoint again"
-_MEANT = {
-    "ignore_mismatched_sizes": _UNFIT,
-    "automatic conversion of the weights": _UNFIT,
-    "instantiate the backend tokenizer": "it holds no tokenizer.json and no vocabulary to make one of: get it again",
-}
-"""Parts of what transformers says, by which a person would not know what is wrong, and what is."""
-
-
-def _explanation(name: str, error: Exception) -> ChatcliError:
-    text = " ".join(str(error).split())
-    first = text.split(". ")[0][:300].removesuffix(".")
-    if "trust_remote_code" in text:
-        return RemoteCodeRefused(
-            f"{name} only runs with Python code from its repository, which chatcli does not execute; "
-            "choose a checkpoint whose family transformers knows."
-        )
-    if "out of memory" in text.lower() or "can't allocate memory" in text.lower():
-        return OutOfMemory(f"{name} does not fit into the memory that is free now; choose a smaller model.")
-    if "Unrecognized configuration class" in text:
-        return NotAChatModel(f"{name} is not a text-generating model, as far as transformers knows.")
-    if isinstance(error, ImportError):
-        return BrokenCheckpoint(f"{name} needs a package that is not installed: {first}.")
-    if isinstance(error, KeyError):
-        return BrokenCheckpoint(f"{name} cannot be loaded: {first} is missing from its JSON files, or not known there.")
-    meant = next((meant for part, meant in _MEANT.items() if part in text), "")
-    return BrokenCheckpoint(f"{name} cannot be loaded: {meant or f'{first} ({type(error).__name__})'}.")
 
 
 @contextmanager

@@ -22,6 +22,7 @@ from chatcli.runtime.decode import decode, prefill
 from chatcli.runtime.devices import devices, memory_bandwidth
 from chatcli.runtime.kv import PrefixCache
 from chatcli.runtime.load import Report, load_model
+from chatcli.runtime.placement import input_device, release
 from chatcli.runtime.sampling import Drawn, Sampler
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ class CausalModel:
     def __init__(self, model: Any) -> None:
         self._model = model
         self._cache = PrefixCache(model.config)
-        self.device = str(model.device)
+        self.device = str(input_device(model))
         self.precision = str(model.dtype).removeprefix("torch.")
         read = bytes_per_token(model)
         self.most_tokens_per_second = memory_bandwidth(model.device) / read if read else 0.0
@@ -93,7 +94,7 @@ class CausalModel:
         from chatcli.runtime.batch import decode_batch
 
         samplers = [
-            Sampler(each, self._model.device, constraint)
+            Sampler(each, input_device(self._model), constraint)
             for each, constraint in zip(settings, constraints, strict=True)
         ]
         with self._explained():
@@ -143,6 +144,7 @@ class CausalModel:
 
     def close(self) -> None:
         """Drop model and cache."""
+        release(self._model)
         self._model = None
         self.forget()
 
