@@ -1,4 +1,4 @@
-"""What torch, transformers and safetensors raise while a model loads, in one sentence that people understand.
+"""What torch, transformers and safetensors raise while a model loads or answers, in a sentence that people understand.
 
 It knows the libraries' exceptions and what they say; it loads nothing.
 """
@@ -6,14 +6,21 @@ It knows the libraries' exceptions and what they say; it loads nothing.
 from __future__ import annotations
 
 import pickle
+import traceback
 import warnings
 from collections.abc import Generator
 from contextlib import contextmanager
 
-import torch
 from safetensors import SafetensorError
 
-from chatcli.errors import BrokenCheckpoint, ChatcliError, NotAChatModel, OutOfMemory, RemoteCodeRefused
+from chatcli.errors import (
+    BrokenCheckpoint,
+    ChatcliError,
+    EngineError,
+    NotAChatModel,
+    OutOfMemory,
+    RemoteCodeRefused,
+)
 
 UNFIT = "its config.json and its weights do not belong together: get the checkpoint again"
 _MEANT = {
@@ -36,10 +43,8 @@ def explained(name: str, *, foreign: bool = False) -> Generator[None]:
             yield
     except ChatcliError:
         raise
-    except (torch.OutOfMemoryError, MemoryError) as error:
-        raise OutOfMemory(
-            f"{name} does not fit into the memory that is free now; close other programs or choose a smaller model."
-        ) from error
+    except MemoryError as error:
+        raise _explanation(name, error) from error
     except (OSError, SafetensorError) as error:
         raise _explanation(name, error) from error
     except pickle.UnpicklingError as error:
@@ -72,8 +77,10 @@ def _explanation(name: str, error: Exception) -> ChatcliError:
         )
     if isinstance(error, SafetensorError):
         return _damaged(name, error)
-    if "out of memory" in text.lower() or "can't allocate memory" in text.lower():
-        return OutOfMemory(f"{name} does not fit into the memory that is free now; choose a smaller model.")
+    if _lacks_memory(error):
+        return OutOfMemory(
+            f"{name} does not fit into the memory that is free now; close other programs or choose a smaller model."
+        )
     if "Unrecognized configuration class" in text:
         return NotAChatModel(f"{name} is not a text-generating model, as far as transformers knows.")
     if isinstance(error, ImportError):
@@ -82,6 +89,38 @@ def _explanation(name: str, error: Exception) -> ChatcliError:
         return BrokenCheckpoint(f"{name} cannot be loaded: {first} is missing from its JSON files, or not known there.")
     meant = next((meant for part, meant in _MEANT.items() if part in text), "")
     return BrokenCheckpoint(f"{name} cannot be loaded: {meant or f'{first} ({type(error).__name__})'}.")
+
+
+@contextmanager
+def explained_answer(device: str) -> Generator[None]:
+    """The same for what is raised while a model on `device` answers.
+
+    Raises:
+        OutOfMemory: the device ran full.
+        EngineError: anything else that a model or torch may come to.
+    """
+    try:
+        yield
+    except ChatcliError:
+        raise
+    except (MemoryError, RuntimeError, ValueError, IndexError, TypeError, AttributeError, KeyError) as error:
+        # The frames of the failed step hold its tensors as long as the error lives.
+        traceback.clear_frames(error.__traceback__)
+        if _lacks_memory(error):
+            raise OutOfMemory(
+                f"{device} ran out of memory while answering; the cache is freed: shorten the talk "
+                "(/undo, /clear), lower --max-tokens, or choose a smaller model."
+            ) from error
+        reason = " ".join(str(error).split())[:200]
+        raise EngineError(f"The model failed while answering: {reason} ({type(error).__name__}).") from error
+
+
+_NO_MEMORY = ("out of memory", "can't allocate memory", "cannot allocate memory", "status_alloc_failed", "bad_alloc")
+"""How CUDA, MPS, torch's CPU allocator, the kernel, cuBLAS and C++ say it."""
+
+
+def _lacks_memory(error: Exception) -> bool:
+    return isinstance(error, MemoryError) or any(part in str(error).lower() for part in _NO_MEMORY)
 
 
 def _damaged(name: str, error: Exception) -> ChatcliError:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from chatcli.errors import ChatcliError, EngineError, OutOfMemory, UsageError
+from chatcli.errors import ChatcliError, UsageError
 from chatcli.generation import GenerationSettings, Progress
 from chatcli.load_request import NOTHING_SAID, LoadRequest
 from chatcli.models.checkpoint import Checkpoint
@@ -20,6 +20,7 @@ from chatcli.models.tokenizer import Tokenizer
 from chatcli.models.weights import Weights
 from chatcli.runtime.decode import decode, prefill
 from chatcli.runtime.devices import devices, memory_bandwidth
+from chatcli.runtime.explain import explained_answer
 from chatcli.runtime.kv import PrefixCache
 from chatcli.runtime.load import Report, load_model
 from chatcli.runtime.placement import input_device, release
@@ -122,19 +123,11 @@ class CausalModel:
     def _explained(self) -> Generator[None]:
         """Say in a sentence what torch and transformers raise; the cache of a broken turn is dropped."""
         try:
-            yield
+            with explained_answer(self.device):
+                yield
         except ChatcliError:
+            self.forget()
             raise
-        except (torch.OutOfMemoryError, MemoryError) as error:
-            self.forget()
-            raise OutOfMemory(
-                f"{self.device} ran out of memory while answering; the cache is freed: shorten the talk "
-                "(/undo, /clear), lower --max-tokens, or choose a smaller model."
-            ) from error
-        except (RuntimeError, ValueError, IndexError, TypeError, AttributeError, KeyError) as error:
-            self.forget()
-            reason = " ".join(str(error).split())[:200]
-            raise EngineError(f"The model failed while answering: {reason} ({type(error).__name__}).") from error
 
     def forget(self) -> None:
         """Drop the cache and give its memory back to the device."""
