@@ -48,12 +48,13 @@ class LoadPlan:
     """What to do. `dtype` and `device` are torch's names; sizes are in bytes.
 
     "auto" spreads layers over the places in `max_memory` (a GPU's number, or "cpu") in their order;
-    `device` is then the first of them. `notes` are sentences for people.
+    `device` is then the first of them. "tensor" is a slice of every layer for each process of torchrun.
+    `notes` are sentences for people.
     """
 
     dtype: str
     device: str
-    placement: Literal["single", "auto"]
+    placement: Literal["single", "auto", "tensor"]
     weights_bytes: int
     kv_bytes_per_token: int
     max_memory: Mapping[int | str, int] = field(default_factory=dict)

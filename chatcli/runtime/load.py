@@ -38,12 +38,22 @@ def load_model(checkpoint: Checkpoint, weights: Weights, plan: LoadPlan, report:
         BrokenCheckpoint: files are damaged, or tensors of the model are missing from them.
         OutOfMemory: a device ran full.
         RemoteCodeRefused, NotAChatModel: transformers has no class for it.
+        UsageError: it is to be shared by processes and cannot be.
     """
+    if plan.placement == "tensor":
+        from chatcli.runtime.tensor_parallel import leader
+
+        return leader.open(checkpoint, weights, plan, lambda: load_here(checkpoint, weights, plan, report))
+    return load_here(checkpoint, weights, plan, report)
+
+
+def load_here(checkpoint: Checkpoint, weights: Weights, plan: LoadPlan, report: Report) -> Any:
+    """The same for what this process holds of it."""
     trust = _may_run_its_code(checkpoint)
     with explained(checkpoint.name, foreign=trust), _weights_reported(weights, report), placed(plan) as place:
         loaded: Any = transformers.AutoModelForCausalLM.from_pretrained(
             checkpoint.folder,
-            config=_configuration(checkpoint, trust=trust),
+            config=_configuration(checkpoint, plan, trust=trust),
             dtype=getattr(torch, plan.dtype),
             local_files_only=True,
             trust_remote_code=trust,
@@ -58,11 +68,15 @@ def load_model(checkpoint: Checkpoint, weights: Weights, plan: LoadPlan, report:
     return model.eval()
 
 
-def _configuration(checkpoint: Checkpoint, *, trust: bool) -> Any:
+def _configuration(checkpoint: Checkpoint, plan: LoadPlan, *, trust: bool) -> Any:
     """What config.json says, less the code it may choose for attention and experts: that of a package or of the Hub."""
     found = transformers.AutoConfig.from_pretrained(checkpoint.folder, local_files_only=True, trust_remote_code=trust)
     found._attn_implementation = None
     found._experts_implementation = None
+    if plan.placement == "tensor":
+        from chatcli.runtime.tensor_parallel import require_sliceable
+
+        require_sliceable(checkpoint.name, found)
     return found
 
 

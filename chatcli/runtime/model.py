@@ -5,8 +5,10 @@ What tensors and torch's errors are ends here; it knows no text.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Generator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -25,6 +27,7 @@ from chatcli.runtime.kv import PrefixCache
 from chatcli.runtime.load import Report, load_model
 from chatcli.runtime.placement import input_device, release
 from chatcli.runtime.sampling import Drawn, Sampler
+from chatcli.torchrun import processes
 
 if TYPE_CHECKING:
     from chatcli.runtime.constrain import TokenConstraint, Vocabulary
@@ -160,8 +163,13 @@ def bytes_per_token(model: Any) -> int:
 
 
 def load(checkpoint: Checkpoint, weights: Weights, report: Report, request: LoadRequest = NOTHING_SAID) -> CausalModel:
-    """Load `checkpoint` as `request` says, else to the best place that this machine has for it."""
+    """Load `checkpoint` as `request` says, else to the best place that this machine has for it.
+
+    Processes of torchrun share it.
+    """
     chosen = plan(checkpoint.config, weights.tensors, devices(), request, stored_bytes=weights.bytes)
+    if processes(os.environ) > 1:
+        chosen = replace(chosen, placement="tensor")
     for note in chosen.notes:
         report(Progress("loading", note=note))
     return CausalModel(load_model(checkpoint, weights, chosen, report))

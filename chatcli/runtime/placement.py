@@ -1,4 +1,4 @@
-"""Where a model's weights go: one device, or accelerate's map over GPUs, main memory and the disk.
+"""Where a model's weights go: one device, a slice for each process, or a map over GPUs, main memory and the disk.
 
 It knows plans and the arguments that transformers takes for them, and what a placed model needs of its caller;
 it decides nothing: that is `models.plan`.
@@ -18,6 +18,7 @@ from typing import Any
 
 import psutil
 import torch
+from transformers.distributed import DistributedConfig
 
 from chatcli.generation import Progress
 from chatcli.leaving import before_leaving
@@ -43,14 +44,17 @@ class Place:
         if on_disk and not any("disk" in note for note in plan.notes):
             report(Progress("loading", note=_FROM_DISK.format(share=f"{on_disk:.0%}")))
         if self.folder and any(Path(self.folder.name).iterdir()):
-            model.offload_folder = self.folder
+            model.on_release = self.folder.cleanup
             before_leaving(self.folder.cleanup)
 
 
 @contextmanager
 def placed(plan: LoadPlan) -> Generator[Place]:
     """How `plan` is carried out; what a load that fails has written is removed."""
-    if plan.placement != "auto":
+    if plan.placement == "tensor":
+        yield Place({"distributed_config": DistributedConfig(tp_plan="auto")})
+        return
+    if plan.placement == "single":
         yield Place({"device_map": {"": plan.device}})
         return
     folder = _private_folder()
@@ -66,10 +70,10 @@ def placed(plan: LoadPlan) -> Generator[Place]:
 
 
 def release(model: Any) -> None:
-    """Remove from the disk what was written there for `model`, which computes no more."""
-    folder = getattr(model, "offload_folder", None)
-    if folder:
-        folder.cleanup()
+    """Free what `model`, which computes no more, holds elsewhere: a folder on the disk, slices in other processes."""
+    on_release = getattr(model, "on_release", None)
+    if on_release:
+        on_release()
 
 
 def input_device(model: Any) -> torch.device:
