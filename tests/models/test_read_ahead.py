@@ -44,7 +44,7 @@ def evicted(tmp_path: Path) -> Path:
     return path
 
 
-pytestmark = pytest.mark.skipif(not hasattr(os, "posix_fadvise"), reason="the system cannot be asked")
+pytestmark = pytest.mark.skipif(not hasattr(os, "RWF_NOWAIT"), reason="the system cannot be asked")
 
 
 def test_the_files_come_into_memory_by_themselves(evicted: Path) -> None:
