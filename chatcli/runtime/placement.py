@@ -18,7 +18,7 @@ from typing import Any
 
 import psutil
 import torch
-from transformers.distributed import DistributedConfig
+from transformers.distributed.configuration_utils import DistributedConfig
 
 from chatcli.generation import Progress
 from chatcli.leaving import before_leaving
@@ -95,7 +95,7 @@ def _share_on_disk(model: Any) -> float:
     there = sum(
         size for name, size in sizes.items() if any(part in ("", name) or name.startswith(f"{part}.") for part in parts)
     )
-    return there / max(sum(sizes.values()), 1)
+    return float(there / max(sum(sizes.values()), 1))
 
 
 def _private_folder() -> TemporaryDirectory[str]:

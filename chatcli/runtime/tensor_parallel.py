@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
+import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -18,6 +19,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+from torch.distributed.rendezvous import rendezvous
 from transformers.cache_utils import DynamicCache
 
 from chatcli.errors import ChatcliError, EngineError, UsageError
@@ -29,6 +31,7 @@ from chatcli.torchrun import processes
 
 PATIENCE = timedelta(days=20)
 """A person may think so long before the next question; below 2**31 ms, which gloo's sockets count in."""
+MEETING_SECONDS = 60.0
 _KEY = "chatcli/leader"
 _JOIN, _LEAVE = b"join", b"leave"
 
@@ -62,10 +65,16 @@ class _Leader:
 
     def __init__(self) -> None:
         self._turn = threading.RLock()
+        self._gate = threading.Lock()
+        self._joins = self._leaves = False
         self._opened = 0
 
     def open(self, checkpoint: Checkpoint, weights: Weights, plan: LoadPlan, load: Callable[[], Any]) -> Any:
         """What `load` makes: this process's slice of the model, once every process has its own."""
+        with self._gate:
+            if self._leaves:
+                raise EngineError("The program is ending.")
+            self._joins = True
         with self._turn:
             _join()
             self._opened += 1
@@ -79,13 +88,19 @@ class _Leader:
 
     def dismiss(self) -> None:
         """Let the others go; those that wait for something else go when this process's sockets close."""
-        if not dist.is_initialized():
+        with self._gate:
+            self._leaves = True
+        if not self._joins:
             _store().set(_KEY, _LEAVE)
-        elif self._turn.acquire(timeout=1):
+            return
+        until = time.monotonic() + MEETING_SECONDS
+        while not dist.is_initialized() and time.monotonic() < until:  # who waits for a meeting sees nobody leave
+            time.sleep(0.05)
+        if self._turn.acquire(timeout=1):
             self._send(None)
 
     def _send(self, message: object) -> None:
-        with self._turn, suppress(RuntimeError):  # they are gone already
+        with self._turn, suppress(EngineError):  # they are gone already
             _broadcast(message)
 
     def _announce(self, model: Any, number: int) -> None:
@@ -219,7 +234,7 @@ def _broadcast(message: object) -> Any:
 
 
 def _store() -> Any:
-    return next(dist.rendezvous("env://", timeout=PATIENCE))[0]
+    return next(rendezvous("env://", timeout=PATIENCE))[0]
 
 
 def _wait_for_leader() -> None:
