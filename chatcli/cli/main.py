@@ -25,6 +25,7 @@ from chatcli.cli.completion import completion
 from chatcli.cli.completions.lists import refresh
 from chatcli.cli.config import config_path, config_set, config_show
 from chatcli.cli.continuing import Continuing
+from chatcli.cli.following import follow_or_lead, silent_unless_first
 from chatcli.cli.history.listing import history_list, history_path, history_search, history_show
 from chatcli.cli.history.moving import history_export, history_import
 from chatcli.cli.history.removing import history_prune, history_rm, history_title
@@ -41,7 +42,9 @@ from chatcli.cli.templates import templates_list, templates_show
 from chatcli.cli.tokens import tokens
 from chatcli.environment import real_environment
 from chatcli.errors import INTERRUPTED, ChatcliError
+from chatcli.leaving import leave
 from chatcli.streaming.sanitize import sanitize
+from chatcli.torchrun import rank
 
 CLOSED_PIPE = 141
 """Exit code when the reader of our output has gone, as shells count it: 128 + SIGPIPE."""
@@ -60,6 +63,9 @@ COMMANDS: Mapping[str, Action] = {
     "completion": completion,
 }
 """The commands that stand alone, in the order of the help page."""
+
+TALKS = (run, ask, batch, replay)
+"""Those that several processes under torchrun run together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,9 +139,12 @@ def _guarded(command: Action) -> Callable[..., None]:
 
     @functools.wraps(command)
     def guarded(*args: Any, **options: Any) -> None:
+        if rank(os.environ) and command not in TALKS:
+            raise typer.Exit
         signal.signal(signal.SIGINT, signal.default_int_handler)
         try:
-            code = command(*args, **options) or 0
+            followed = follow_or_lead() if command in TALKS else None
+            code = (command(*args, **options) or 0) if followed is None else followed
             sys.stdout.flush()
         except ChatcliError as error:
             code = _explain(error)
@@ -182,6 +191,7 @@ def run_program() -> NoReturn:
     for name in ("stdin", "stdout", "stderr"):
         if getattr(sys, name) is None:  # closed by the shell, as in `>&-`
             setattr(sys, name, open(os.devnull, "r" if name == "stdin" else "w", encoding="utf-8"))  # noqa: PTH123, SIM115
+    silent_unless_first()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a Latin-1 terminal shows ? and no traceback
@@ -198,6 +208,7 @@ def run_program() -> NoReturn:
             file=sys.stderr,
         )
         code = 5
+    leave()
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()

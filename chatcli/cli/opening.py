@@ -18,6 +18,7 @@ from chatcli.errors import UsageError
 from chatcli.generation import Engine
 from chatcli.history.store import Store
 from chatcli.session import Session
+from chatcli.torchrun import processes
 
 if TYPE_CHECKING:
     from chatcli.load_request import LoadRequest, Lora
@@ -69,7 +70,8 @@ def open_engine(
 
     base, loras = named_parts(name, config)
     meant = with_loras(inside(base, request.subfolder), (*loras, *map(_absolute, request.loras)))
-    opened = _open_here if here or not (config.keep_alive and sockets.available()) else _open_resident
+    alone = here or processes(environment.variables) > 1 or not (config.keep_alive and sockets.available())
+    opened = _open_here if alone else _open_resident
     return DeferredEngine(lambda report: opened(meant, config, environment, report, request), name=meant)
 
 

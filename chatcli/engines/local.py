@@ -35,6 +35,7 @@ from chatcli.generation import (
 )
 from chatcli.load_request import NOTHING_SAID, LoadRequest
 from chatcli.models.checkpoint import Checkpoint, context_length
+from chatcli.models.read_ahead import read_ahead
 from chatcli.models.sight import require_no_picture
 from chatcli.models.vocabulary import tokenizer as read_tokenizer
 from chatcli.models.weights import weights as read_weights
@@ -294,6 +295,7 @@ def open_local(
     table = table.saying(request.adapter)
     require_chat_format(checkpoint, table)
     weights = read_weights(checkpoint)
+    read_ahead(weights.files)
     tokenizer = read_tokenizer(checkpoint)
     chat = chat_format(checkpoint, tokenizer, table) if tokenizer else None
     report(Progress("starting"))

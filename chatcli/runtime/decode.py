@@ -14,6 +14,7 @@ import torch
 from chatcli.errors import EngineError
 from chatcli.generation import Progress
 from chatcli.runtime.kv import CACHE, PrefixCache
+from chatcli.runtime.placement import input_device
 from chatcli.runtime.sampling import Sampler
 
 PREFILL_CHUNK = 512
@@ -69,7 +70,7 @@ def decode(
 def _forward(model: Any, cache: PrefixCache, ids: Sequence[int]) -> torch.Tensor:
     """Logits (vocabulary,) after the last of `ids`, which join the cache."""
     require_known(model, ids)
-    device = model.get_input_embeddings().weight.device
+    device = input_device(model)
     told = {}
     if hasattr(model, "places"):
         told["position_ids"] = model.places([*cache.ids, *ids], len(cache.ids))[None].to(device)

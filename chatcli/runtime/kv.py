@@ -50,7 +50,7 @@ class PrefixCache:
         """
         shared = _common_prefix(self.ids, ids)
         length = min(shared, len(ids) - 1) if shared >= undivided else 0
-        if not _cut(self.layers, len(self.ids) - length):
+        if not cut(self.layers, len(self.ids) - length):
             self.clear()
             return 0
         del self.ids[length:]
@@ -74,7 +74,7 @@ def _common_prefix(a: Sequence[int], b: Sequence[int]) -> int:
     return min(len(a), len(b))
 
 
-def _cut(cache: DynamicCache, tokens: int) -> bool:
+def cut(cache: DynamicCache, tokens: int) -> bool:
     """Remove the last `tokens` tokens from every layer; False, and nothing done, where one cannot.
 
     `Cache.crop` changed its meaning between releases of transformers, so the tensors are cut here.

@@ -5,15 +5,17 @@ What tensors and torch's errors are ends here; it knows no text.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Generator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from chatcli.adapters.pictures import Pictures
 from chatcli.conversation import Attachment
-from chatcli.errors import ChatcliError, EngineError, OutOfMemory, UsageError
+from chatcli.errors import ChatcliError, UsageError
 from chatcli.generation import GenerationSettings, Progress
 from chatcli.load_request import NOTHING_SAID, LoadRequest
 from chatcli.models.checkpoint import Checkpoint
@@ -23,9 +25,12 @@ from chatcli.models.weights import Weights
 from chatcli.runtime.classes import serving
 from chatcli.runtime.decode import decode, prefill
 from chatcli.runtime.devices import devices, memory_bandwidth
+from chatcli.runtime.explain import explained_answer
 from chatcli.runtime.kv import PrefixCache
 from chatcli.runtime.load import Report, load_model
+from chatcli.runtime.placement import input_device, release
 from chatcli.runtime.sampling import Drawn, Sampler
+from chatcli.torchrun import processes
 
 if TYPE_CHECKING:
     from chatcli.runtime.constrain import TokenConstraint, Vocabulary
@@ -43,7 +48,7 @@ class CausalModel:
     def __init__(self, model: Any) -> None:
         self._model = model
         self._cache = PrefixCache(model.config)
-        self.device = str(model.device)
+        self.device = str(input_device(model))
         self.precision = str(model.dtype).removeprefix("torch.")
         read = bytes_per_token(model)
         self.most_tokens_per_second = memory_bandwidth(model.device) / read if read else 0.0
@@ -103,7 +108,7 @@ class CausalModel:
         from chatcli.runtime.batch import decode_batch
 
         samplers = [
-            Sampler(each, self._model.device, constraint)
+            Sampler(each, input_device(self._model), constraint)
             for each, constraint in zip(settings, constraints, strict=True)
         ]
         with self._explained():
@@ -131,19 +136,11 @@ class CausalModel:
     def _explained(self) -> Generator[None]:
         """Say in a sentence what torch and transformers raise; the cache of a broken turn is dropped."""
         try:
-            yield
+            with explained_answer(self.device):
+                yield
         except ChatcliError:
+            self.forget()
             raise
-        except (torch.OutOfMemoryError, MemoryError) as error:
-            self.forget()
-            raise OutOfMemory(
-                f"{self.device} ran out of memory while answering; the cache is freed: shorten the talk "
-                "(/undo, /clear), lower --max-tokens, or choose a smaller model."
-            ) from error
-        except (RuntimeError, ValueError, IndexError, TypeError, AttributeError, KeyError) as error:
-            self.forget()
-            reason = " ".join(str(error).split())[:200]
-            raise EngineError(f"The model failed while answering: {reason} ({type(error).__name__}).") from error
 
     def forget(self) -> None:
         """Drop the cache and give its memory back to the device."""
@@ -153,6 +150,7 @@ class CausalModel:
 
     def close(self) -> None:
         """Drop model and cache."""
+        release(self._model)
         self._model = None
         self.forget()
 
@@ -175,12 +173,13 @@ def bytes_per_token(model: Any) -> int:
 
 
 def planned(checkpoint: Checkpoint, weights: Weights, request: LoadRequest) -> LoadPlan:
-    """Where `checkpoint` would go now, and in which precision.
+    """Where `checkpoint` would go now, and in which precision; processes of torchrun share it.
 
     Raises:
         OutOfMemory: it fits nowhere.
     """
-    return plan(checkpoint.config, weights.tensors, devices(), request, stored_bytes=weights.bytes)
+    chosen = plan(checkpoint.config, weights.tensors, devices(), request, stored_bytes=weights.bytes)
+    return replace(chosen, placement="tensor") if processes(os.environ) > 1 else chosen
 
 
 def load(checkpoint: Checkpoint, weights: Weights, report: Report, request: LoadRequest = NOTHING_SAID) -> CausalModel:

@@ -17,7 +17,7 @@ from chatcli.conversation import Attachment
 from chatcli.images import decoded
 from chatcli.models.checkpoint import Checkpoint
 from chatcli.models.tokenizer import Tokenizer
-from chatcli.runtime.load import explained
+from chatcli.runtime.explain import explained
 
 REMEMBERED = 4
 """Pictures whose tensors are kept: a large one has a hundred megabytes."""
