@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from chatcli.errors import OutOfMemory
-from chatcli.load_request import NOTHING_SAID, LoadRequest
+from chatcli.load_request import NOTHING_SAID, LoadRequest, Quantization
 from chatcli.models.chatglm import growth
 from chatcli.models.checkpoint import context_length, text_config
 from chatcli.models.weights import Tensor
@@ -58,6 +58,7 @@ class LoadPlan:
     kv_bytes_per_token: int
     max_memory: Mapping[int | str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    quantization: Quantization = "none"
 
 
 def plan(
@@ -81,7 +82,7 @@ def plan(
     for kind in dict.fromkeys(d.kind for d in ordered):
         group = [d for d in ordered if d.kind == kind]
         first = max(group, key=lambda d: d.free_bytes)
-        candidate = _on(first, config, tensors, stored_bytes)
+        candidate = _on(first, config, tensors, stored_bytes, request)
         closest = candidate
         if _need(candidate, config) <= first.free_bytes:
             return candidate
@@ -97,19 +98,21 @@ def plan(
     )
 
 
-def _on(device: Device, config: Mapping[str, Any], tensors: Mapping[str, Tensor], stored_bytes: int) -> LoadPlan:
+def _on(
+    device: Device, config: Mapping[str, Any], tensors: Mapping[str, Tensor], stored_bytes: int, request: LoadRequest
+) -> LoadPlan:
     """The plan for one device alone, whether the model fits there or not."""
     stored = _stored(tensors) or _declared(config)
-    dtype, notes = _dtype(device, stored)
+    dtype, notes = (request.dtype, ()) if request.dtype else _dtype(device, stored)
     size = sum(_size(t, dtype) for t in tensors.values()) or _cast(stored_bytes, stored, dtype)
     if config.get("model_type") == "chatglm":
         size += growth(config, _BYTES[dtype])
     per_token = kv_bytes_per_token(config, _BYTES[dtype])
-    if dtype == "bfloat16" and device.kind == "cpu" and stored == "F32":
+    if not request.dtype and dtype == "bfloat16" and device.kind == "cpu" and stored == "F32":
         full = LoadPlan("float32", device.name, "single", size * 2, per_token * 2)
         if _need(full, config) <= device.free_bytes:
             return full
-    return LoadPlan(dtype, device.name, "single", size, per_token, {}, notes)
+    return LoadPlan(dtype, device.name, "single", size, per_token, {}, notes, request.quantization or "none")
 
 
 def _stored(tensors: Mapping[str, Tensor]) -> str:
@@ -183,6 +186,7 @@ def _spread(
         single.kv_bytes_per_token,
         memory,
         (*single.notes, *notes),
+        single.quantization,
     )
 
 

@@ -25,6 +25,7 @@ from chatcli.models.plan import LoadPlan
 from chatcli.models.remote_code import require_agreement
 from chatcli.models.weights import Weights
 from chatcli.runtime import ports
+from chatcli.runtime.quantize import quantized, sizes_told
 from chatcli.runtime.remote_code import code_needed
 
 Report = Callable[[Progress], None]
@@ -44,7 +45,7 @@ def load_model(checkpoint: Checkpoint, weights: Weights, plan: LoadPlan, report:
     with explained(checkpoint.name, foreign=trust), _weights_reported(weights, report):
         loaded: Any = transformers.AutoModelForCausalLM.from_pretrained(
             checkpoint.folder,
-            config=_configuration(checkpoint, trust=trust),
+            config=_configuration(checkpoint, plan, trust=trust),
             dtype=getattr(torch, plan.dtype),
             local_files_only=True,
             trust_remote_code=trust,
@@ -52,17 +53,23 @@ def load_model(checkpoint: Checkpoint, weights: Weights, plan: LoadPlan, report:
             weights_only=True,
             output_loading_info=True,
             **_placement(plan),
+            **quantized(plan),
         )
         model, info = loaded
     _check_complete(checkpoint.name, info)
+    if told := sizes_told(model):
+        report(Progress("loading", note=told))
     return model.eval()
 
 
-def _configuration(checkpoint: Checkpoint, *, trust: bool) -> Any:
-    """What config.json says, less the code it may choose for attention and experts: that of a package or of the Hub."""
+def _configuration(checkpoint: Checkpoint, plan: LoadPlan, *, trust: bool) -> Any:
+    """What config.json says, less the code it may choose for attention and experts: that of a package or of the Hub.
+
+    Packed experts are taken one at a time, which the plain way of computing them does.
+    """
     found = transformers.AutoConfig.from_pretrained(checkpoint.folder, local_files_only=True, trust_remote_code=trust)
     found._attn_implementation = None
-    found._experts_implementation = None
+    found._experts_implementation = None if plan.quantization == "none" else "eager"
     return found
 
 

@@ -22,6 +22,7 @@ from chatcli.runtime.decode import decode, prefill
 from chatcli.runtime.devices import devices, memory_bandwidth
 from chatcli.runtime.kv import PrefixCache
 from chatcli.runtime.load import Report, load_model
+from chatcli.runtime.quantize import precision
 from chatcli.runtime.sampling import Drawn, Sampler
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ class CausalModel:
 
     Attributes:
         device: where its first layer is, such as "cuda:0" or "cpu".
-        precision: the weights' type, such as "bfloat16".
+        precision: the weights' type, such as "bfloat16" or "int4".
         most_tokens_per_second: the decode rate that the memory's bandwidth bounds; 0 where it is not known.
     """
 
@@ -41,7 +42,7 @@ class CausalModel:
         self._model = model
         self._cache = PrefixCache(model.config)
         self.device = str(model.device)
-        self.precision = str(model.dtype).removeprefix("torch.")
+        self.precision = precision(model)
         read = bytes_per_token(model)
         self.most_tokens_per_second = memory_bandwidth(model.device) / read if read else 0.0
         self.logprobs: list[Drawn] = []

@@ -1,0 +1,162 @@
+"""Quantise a checkpoint's weights one by one on their way to the device, so that it never holds the whole of them.
+
+transformers has a door for it: a quantizer says which parameters it wants and gets each one as soon as it is read.
+Linear layers and experts are packed; embeddings, the output head, routers and what a family keeps in float32 stay as
+they are. How weights are packed is `quantized_layers`' to know.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+from transformers.core_model_loading import ConversionOps
+from transformers.quantizers import HfQuantizer, register_quantizer
+from transformers.utils.quantization_config import QuantizationConfigMixin
+
+from chatcli.errors import UsageError
+from chatcli.load_request import Quantization
+from chatcli.models.plan import LoadPlan
+from chatcli.runtime.quantized_layers import GROUP, LINEARS, QuantizedExperts, QuantizedLinear, has_kernel
+
+_METHOD = "chatcli"
+
+
+def quantized(plan: LoadPlan) -> dict[str, Any]:
+    """Arguments of `from_pretrained` that make it quantise the weights as planned; none for "none".
+
+    Raises:
+        UsageError: the device does not compute in the precision.
+    """
+    if plan.quantization == "fp8" and not has_kernel("fp8", plan.device):
+        raise UsageError(f"{plan.device} does not compute fp8: --quant int8 takes as little memory and runs anywhere.")
+    return {} if plan.quantization == "none" else {"quantization_config": _Config(plan.quantization)}
+
+
+def precision(model: Any) -> str:
+    """How people call the weights' type: "int4", "gptq", "bfloat16"."""
+    config = getattr(model.config, "quantization_config", None)
+    if isinstance(config, _Config):
+        return config.quantization
+    method = config.get("quant_method") if isinstance(config, dict) else getattr(config, "quant_method", None)
+    if method:
+        name = str(getattr(method, "value", method))
+        bits = getattr(config, "bits", None)
+        return f"{name} int{bits}" if isinstance(bits, int) else name
+    return str(model.dtype).removeprefix("torch.")
+
+
+def sizes_told(model: Any) -> str:
+    """What quantising did to a model, in a sentence; empty where nothing was quantised."""
+    config = getattr(model.config, "quantization_config", None)
+    if not isinstance(config, _Config):
+        return ""
+    now = model_bytes(model)
+    return f"Weights in {config.quantization}: {now / 1e9:.1f} GB instead of {config.full_bytes / 1e9:.1f} GB."
+
+
+def model_bytes(model: Any) -> int:
+    """Bytes of all parameters, each counted once."""
+    return sum(each.numel() * each.element_size() for each in model.parameters())
+
+
+class _Config(QuantizationConfigMixin):
+    """What is to be done; afterwards also what the weights would have taken otherwise."""
+
+    def __init__(self, quantization: Quantization) -> None:
+        self.quant_method: Any = _METHOD
+        self.quantization = quantization
+        self.full_bytes = 0
+
+
+@register_quantizer(_METHOD)
+class _Quantizer(HfQuantizer):
+    """Puts our layers where linear ones are, and packs what they and the experts are given."""
+
+    def _process_model_before_weight_loading(self, model: Any, **kwargs: Any) -> None:
+        config: Any = self.quantization_config
+        config.full_bytes = model_bytes(model)
+        kept = self.get_modules_to_not_convert(model, None, model._keep_in_fp32_modules)
+        for name, module in list(model.named_modules()):
+            if type(module) is nn.Linear and _may_be_packed(name, module, kept, config.quantization):
+                with torch.device("meta"):
+                    layer = LINEARS[config.quantization](
+                        module.in_features, module.out_features, module.bias is not None, dtype=module.weight.dtype
+                    )
+                model.set_submodule(name, layer)
+
+    def param_needs_quantization(self, model: Any, param_name: str, **kwargs: Any) -> bool:
+        path, _, name = param_name.rpartition(".")
+        module = model.get_submodule(path)
+        if isinstance(module, QuantizedLinear):
+            return name == "weight"
+        return _is_of_experts(module, name) and _in_groups(getattr(module, name), self._quantization)
+
+    def param_element_size(self, model: Any, param_name: str, param: torch.Tensor) -> float:
+        """Bytes of a weight, by which accelerate's device map reckons."""
+        if not self.param_needs_quantization(model, param_name):
+            return float(param.element_size())
+        return 0.5 + 4 / GROUP if self._quantization == "int4" else 1.0
+
+    def get_quantize_ops(self) -> ConversionOps:
+        return _Pack(self._quantization)
+
+    @property
+    def _quantization(self) -> Quantization:
+        config: Any = self.quantization_config
+        return config.quantization  # type: ignore[no-any-return]
+
+    def is_serializable(self) -> bool:
+        return False
+
+    @property
+    def is_trainable(self) -> bool:
+        return False
+
+
+class _Pack(ConversionOps):
+    """Takes the weight that was just read, and leaves nothing for transformers to set."""
+
+    def __init__(self, quantization: Quantization) -> None:
+        self._quantization = quantization
+
+    @torch.no_grad()
+    def convert(self, input_dict: dict[str, Any], *, model: Any, full_layer_name: str, **kwargs: Any) -> dict[str, Any]:
+        """See `ConversionOps`."""
+        (value,) = input_dict.values()
+        weight = value[0] if isinstance(value, list) else value
+        path, _, name = full_layer_name.rpartition(".")
+        module = model.get_submodule(path)
+        if weight.shape != getattr(module, name).shape:
+            return {full_layer_name: weight}  # transformers tells of a shape that does not fit
+        if isinstance(module, QuantizedLinear):
+            module.take(weight)
+            packed: nn.Module = module
+        else:
+            packed = QuantizedExperts(weight, self._quantization)
+            delattr(module, name)
+            setattr(module, name, packed)
+        for each in packed.parameters(recurse=False):
+            each._is_hf_initialized = True  # type: ignore[attr-defined]
+        kwargs["missing_keys"].discard(full_layer_name)
+        return {}
+
+
+def _may_be_packed(name: str, layer: nn.Linear, kept: list[str], quantization: Quantization) -> bool:
+    # A router picks experts: a wrong pick costs more than its few bytes.
+    apart = name.rpartition(".")[2] in ("gate", "router", "shared_expert_gate")
+    return not apart and _in_groups(layer.weight, quantization) and not any(_names(each, name) for each in kept)
+
+
+def _names(kept: str, name: str) -> bool:
+    return f".{name}.".find(f".{kept}.") >= 0
+
+
+def _in_groups(weight: torch.Tensor, quantization: Quantization) -> bool:
+    return quantization != "int4" or weight.shape[-1] % GROUP == 0
+
+
+def _is_of_experts(module: nn.Module, name: str) -> bool:
+    """Whether a parameter holds a projection of all experts, in a class that transformers marked as such."""
+    return hasattr(module, "is_transposed") and getattr(getattr(module, name, None), "ndim", 0) == 3

@@ -1,0 +1,215 @@
+"""Linear layers and experts whose weights are int8, int4 or fp8: how they are packed, and how they multiply.
+
+Weights only, rounded to nearest: int8 and fp8 with a scale for each row, int4 with a scale and a zero for each group
+of 32. torch's kernels for them serve where a device has one that answers as the formula does; elsewhere the weight is
+unpacked for each product. It knows no model and no checkpoint.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable
+from functools import cache
+from typing import ClassVar, TypeAlias
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from chatcli.load_request import Quantization
+
+GROUP = 32
+"""Weights of an int4 row that share a scale and a zero."""
+_FEW = 64
+"""Rows of input up to which torch's int8 kernel is faster than unpacking and multiplying (measured on AVX2)."""
+_AT_ONCE = 2**24
+"""Weights that are packed at a time: what packing takes beside the weight itself."""
+
+Parts: TypeAlias = tuple[Tensor, ...]
+
+
+def pack_int8(weight: Tensor) -> Parts:
+    """Codes in -127..127 and a scale for each row (..., 1): weight = code * scale."""
+    scale = (weight.abs().amax(-1, keepdim=True).float() / 127).clamp(min=1e-12).bfloat16()
+    return (weight.float() / scale.float()).round().clamp(-127, 127).to(torch.int8), scale
+
+
+def pack_int4(weight: Tensor) -> Parts:
+    """Codes in 0..15, two to a byte, the first in the high half; scale and zero (..., groups):
+    weight = (code - 8) * scale + zero, as torch's int4 kernels read them."""
+    groups = weight.float().unflatten(-1, (-1, GROUP))
+    low, high = groups.aminmax(dim=-1)
+    scale = ((high - low) / 15).clamp(min=1e-12).bfloat16()
+    zero = (low + scale.float() * 8).bfloat16()
+    codes = ((groups - zero.float()[..., None]) / scale.float()[..., None]).round().add(8).clamp(0, 15)
+    codes = codes.to(torch.uint8).flatten(-2)
+    return codes[..., ::2] << 4 | codes[..., 1::2], scale, zero
+
+
+def pack_fp8(weight: Tensor) -> Parts:
+    """float8_e4m3fn, whose largest number is 448, and a scale for each row (..., 1): weight = code * scale."""
+    scale = (weight.abs().amax(-1, keepdim=True).float() / 448).clamp(min=1e-12)
+    return (weight.float() / scale).to(torch.float8_e4m3fn), scale
+
+
+def unpack_scaled(parts: Parts, dtype: torch.dtype) -> Tensor:
+    """The weight of int8 or fp8 parts."""
+    codes, scale = parts
+    return codes.to(dtype) * scale.to(dtype)
+
+
+def unpack_int4(parts: Parts, dtype: torch.dtype) -> Tensor:
+    """The weight of int4 parts."""
+    codes, scale, zero = parts
+    numbers = torch.stack((codes >> 4, codes & 15), -1).flatten(-2).to(dtype) - 8
+    return (numbers.unflatten(-1, (-1, GROUP)) * scale[..., None].to(dtype) + zero[..., None].to(dtype)).flatten(-2)
+
+
+PACK: dict[Quantization, Callable[[Tensor], Parts]] = {"int8": pack_int8, "int4": pack_int4, "fp8": pack_fp8}
+UNPACK: dict[Quantization, Callable[[Parts, torch.dtype], Tensor]] = {
+    "int8": unpack_scaled,
+    "int4": unpack_int4,
+    "fp8": unpack_scaled,
+}
+
+
+def pack(weight: Tensor, quantization: Quantization) -> Parts:
+    """The parts of a weight (..., out, in), packed some rows at a time."""
+    rows = weight.flatten(0, -2)
+    packed = [PACK[quantization](some) for some in rows.split(max(_AT_ONCE // rows.shape[-1], 1))]
+    return tuple(torch.cat(part).unflatten(0, weight.shape[:-1]) for part in zip(*packed, strict=True))
+
+
+class QuantizedLinear(nn.Linear):
+    """A linear layer that `take`s its weight once and keeps it packed; `weight` then holds the codes."""
+
+    quantization: ClassVar[Quantization]
+
+    def take(self, weight: Tensor) -> None:
+        """Pack `weight` (out, in) on the device it is on."""
+        self._hold(pack(weight, self.quantization))
+
+    def _hold(self, parts: Parts) -> None:
+        for name, part in zip(("weight", "scale", "zero"), parts, strict=False):
+            self.register_parameter(name, nn.Parameter(part.contiguous(), requires_grad=False))
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002  the name in nn.Linear
+        """`input` (..., in) times the weight, in the dtype of `input`."""
+        product = self._product(input.flatten(0, -2)).unflatten(0, input.shape[:-1]).to(input.dtype)
+        return product if self.bias is None else product + self.bias
+
+    @abstractmethod
+    def _product(self, rows: Tensor) -> Tensor:
+        """`rows` (n, in) times the weight: (n, out)."""
+
+
+class Int8Linear(QuantizedLinear):
+    """int8, a scale for each row."""
+
+    quantization = "int8"
+
+    def _product(self, rows: Tensor) -> Tensor:
+        if len(rows) <= _FEW and has_kernel("int8", str(rows.device)):
+            return _int8_kernel(rows, self.weight, self.scale)
+        exact = rows.to(self.scale.dtype).to(rows.dtype)  # what the kernel reads, so that both answer alike
+        return functional.linear(exact, self.weight.to(rows.dtype)) * self.scale[:, 0].to(rows.dtype)
+
+
+class Int4Linear(QuantizedLinear):
+    """int4 in groups; laid out as the device's kernel reads it, where it has one."""
+
+    quantization = "int4"
+    _kernel = False
+
+    def _hold(self, parts: Parts) -> None:
+        device = parts[0].device.type
+        whole = not (self.out_features % 16 or self.in_features % (GROUP if device == "cpu" else 128))
+        self._kernel = whole and has_kernel("int4", str(parts[0].device))
+        super()._hold(_int4_layout(*parts) if self._kernel else parts)
+
+    def _product(self, rows: Tensor) -> Tensor:
+        if self._kernel:
+            return _int4_kernel(rows, self.weight, self.scale)
+        parts = (self.weight, self.scale, self.zero)
+        return functional.linear(rows, unpack_int4(parts, rows.dtype))
+
+
+class Float8Linear(QuantizedLinear):
+    """float8 with a scale for each row; the kernel rounds its input to float8, too, with a scale for each row."""
+
+    quantization = "fp8"
+
+    def _product(self, rows: Tensor) -> Tensor:
+        if has_kernel("fp8", str(rows.device)):
+            return _fp8_kernel(rows, self.weight, self.scale)
+        return functional.linear(rows, unpack_scaled((self.weight, self.scale), rows.dtype))
+
+
+LINEARS: dict[Quantization, type[QuantizedLinear]] = {"int8": Int8Linear, "int4": Int4Linear, "fp8": Float8Linear}
+
+
+class QuantizedExperts(nn.Module):
+    """The weights of one projection of all experts (experts, out, in), packed; indexing unpacks one expert's.
+
+    It stands where transformers' classes of experts have a 3-D parameter, of which their plain forward pass takes
+    one expert at a time.
+    """
+
+    def __init__(self, weight: Tensor, quantization: Quantization) -> None:
+        super().__init__()
+        self._unpack, self.dtype = UNPACK[quantization], weight.dtype
+        for number, part in enumerate(pack(weight, quantization)):
+            self.register_parameter(f"part{number}", nn.Parameter(part, requires_grad=False))
+
+    def __getitem__(self, expert: Tensor | int) -> Tensor:
+        return self._unpack(tuple(part[expert] for part in self.parameters()), self.dtype)
+
+
+def _int8_kernel(rows: Tensor, codes: Tensor, scale: Tensor) -> Tensor:
+    return torch.ops.aten._weight_int8pack_mm(rows.to(scale.dtype), codes, scale[:, 0])
+
+
+def _int4_layout(codes: Tensor, scale: Tensor, zero: Tensor) -> Parts:
+    """Codes and (groups, out, 2) scales with zeros, as `_int4_kernel` wants them on their device."""
+    both = torch.stack((scale, zero), -1).transpose(0, 1)
+    if codes.device.type == "cpu":
+        numbers = torch.stack((codes >> 4, codes & 15), -1).flatten(-2).to(torch.int32)
+        return torch.ops.aten._convert_weight_to_int4pack_for_cpu(numbers, 1), both
+    return torch.ops.aten._convert_weight_to_int4pack(codes, 8), both
+
+
+def _int4_kernel(rows: Tensor, codes: Tensor, both: Tensor) -> Tensor:
+    kernels = torch.ops.aten
+    multiply = kernels._weight_int4pack_mm_for_cpu if rows.device.type == "cpu" else kernels._weight_int4pack_mm
+    return multiply(rows.to(both.dtype), codes, GROUP, both)
+
+
+def _fp8_kernel(rows: Tensor, codes: Tensor, scale: Tensor) -> Tensor:
+    packed, each = pack_fp8(rows)
+    return torch._scaled_mm(packed, codes.t(), each, scale.t(), out_dtype=torch.bfloat16)
+
+
+_KERNELS: dict[Quantization, Callable[[Tensor, Parts], Tensor]] = {
+    "int8": lambda rows, parts: _int8_kernel(rows, *parts),
+    "int4": lambda rows, parts: _int4_kernel(rows, *_int4_layout(*parts)[:2]),
+    "fp8": lambda rows, parts: _fp8_kernel(rows, *parts),
+}
+
+
+@cache
+def has_kernel(quantization: Quantization, device: str) -> bool:
+    """Whether torch's kernel exists on a device and answers as the formula does, within what rounding its input costs.
+
+    On a CPU torch only imitates fp8.
+    """
+    if (quantization, device) == ("fp8", "cpu"):
+        return False
+    source = torch.Generator().manual_seed(0)
+    weight, rows = (torch.randn(n, 128, generator=source).to(device, torch.bfloat16) for n in (64, 4))
+    parts = pack(weight, quantization)
+    expected = functional.linear(rows.float(), UNPACK[quantization](parts, torch.float32))
+    try:
+        found = _KERNELS[quantization](rows, parts).float()
+    except (RuntimeError, NotImplementedError, AttributeError):
+        return False
+    return bool((found - expected).norm() <= 0.05 * expected.norm())
