@@ -34,6 +34,7 @@ from chatcli.generation import (
 )
 from chatcli.load_request import NOTHING_SAID, LoadRequest
 from chatcli.models.checkpoint import Checkpoint, context_length
+from chatcli.models.quantized import require_readable
 from chatcli.models.vocabulary import tokenizer as read_tokenizer
 from chatcli.models.weights import weights as read_weights
 
@@ -250,6 +251,7 @@ def open_local(
         OutOfMemory: it does not fit.
     """
     require_chat_format(checkpoint, table)
+    require_readable(checkpoint, request)
     weights = read_weights(checkpoint)
     tokenizer = read_tokenizer(checkpoint)
     chat = chat_format(checkpoint, tokenizer, table) if tokenizer else None

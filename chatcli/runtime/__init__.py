@@ -18,6 +18,9 @@ _BEFORE_TORCH = {
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "TRANSFORMERS_VERBOSITY": "error",
+    # Packages that read quantised weights show bars and say what nobody can act on.
+    "TQDM_DISABLE": "1",
+    "COMPRESSED_TENSORS_LOG_DISABLED": "true",
 }
 for _name, _value in _BEFORE_TORCH.items():
     os.environ.setdefault(_name, _value)

@@ -22,10 +22,11 @@ from chatcli.errors import BrokenCheckpoint, ChatcliError, NotAChatModel, OutOfM
 from chatcli.generation import Progress
 from chatcli.models.checkpoint import Checkpoint
 from chatcli.models.plan import LoadPlan
+from chatcli.models.quantized import quant_method
 from chatcli.models.remote_code import require_agreement
 from chatcli.models.weights import Weights
 from chatcli.runtime import ports
-from chatcli.runtime.quantize import quantized, sizes_told
+from chatcli.runtime.quantize import quantized, readable, told
 from chatcli.runtime.remote_code import code_needed
 
 Report = Callable[[Progress], None]
@@ -57,8 +58,8 @@ def load_model(checkpoint: Checkpoint, weights: Weights, plan: LoadPlan, report:
         )
         model, info = loaded
     _check_complete(checkpoint.name, info)
-    if told := sizes_told(model):
-        report(Progress("loading", note=told))
+    if note := told(model, quant_method(checkpoint.config)):
+        report(Progress("loading", note=note))
     return model.eval()
 
 
@@ -70,6 +71,8 @@ def _configuration(checkpoint: Checkpoint, plan: LoadPlan, *, trust: bool) -> An
     found = transformers.AutoConfig.from_pretrained(checkpoint.folder, local_files_only=True, trust_remote_code=trust)
     found._attn_implementation = None
     found._experts_implementation = None if plan.quantization == "none" else "eager"
+    if said := getattr(found, "quantization_config", None):
+        found.quantization_config = readable(said, plan.device)
     return found
 
 

@@ -13,14 +13,17 @@ import torch
 from torch import nn
 from transformers.core_model_loading import ConversionOps
 from transformers.quantizers import HfQuantizer, register_quantizer
+from transformers.utils import is_kernels_available
 from transformers.utils.quantization_config import QuantizationConfigMixin
 
 from chatcli.errors import UsageError
 from chatcli.load_request import Quantization
 from chatcli.models.plan import LoadPlan
+from chatcli.runtime.quantized_files import FilesConfig, taken_over
 from chatcli.runtime.quantized_layers import GROUP, LINEARS, QuantizedExperts, QuantizedLinear, has_kernel
 
 _METHOD = "chatcli"
+_WITH_KERNELS = ("fp8", "mxfp8", "mxfp4")
 
 
 def quantized(plan: LoadPlan) -> dict[str, Any]:
@@ -34,26 +37,49 @@ def quantized(plan: LoadPlan) -> dict[str, Any]:
     return {} if plan.quantization == "none" else {"quantization_config": _Config(plan.quantization)}
 
 
+def readable(said: dict[str, Any], device: str) -> dict[str, Any]:
+    """What config.json says of quantised files, as it can be carried out here.
+
+    Kernels for FP8 and MXFP4 come with the package `kernels`; without it the weights are unpacked as they load.
+    """
+    if said.get("quant_method") in _WITH_KERNELS and (device == "cpu" or not is_kernels_available()):
+        return {**said, "dequantize": True}
+    return taken_over(said)
+
+
 def precision(model: Any) -> str:
-    """How people call the weights' type: "int4", "gptq", "bfloat16"."""
+    """How people call the weights' type: "int4", "gptq int4", "bfloat16"."""
     config = getattr(model.config, "quantization_config", None)
     if isinstance(config, _Config):
         return config.quantization
-    method = config.get("quant_method") if isinstance(config, dict) else getattr(config, "quant_method", None)
-    if method:
-        name = str(getattr(method, "value", method))
-        bits = getattr(config, "bits", None)
-        return f"{name} int{bits}" if isinstance(bits, int) else name
-    return str(model.dtype).removeprefix("torch.")
+    if isinstance(config, FilesConfig):
+        return f"{config.format} int{config.bits}"
+    method = getattr(config, "quant_method", None)
+    return str(getattr(method, "value", method)) if method else str(model.dtype).removeprefix("torch.")
 
 
-def sizes_told(model: Any) -> str:
-    """What quantising did to a model, in a sentence; empty where nothing was quantised."""
+def told(model: Any, method: str) -> str:
+    """What was done to a model's weights, in a sentence; empty where they are as in the files.
+
+    `method` is how the files hold them quantised, if they do.
+    """
     config = getattr(model.config, "quantization_config", None)
-    if not isinstance(config, _Config):
-        return ""
-    now = model_bytes(model)
-    return f"Weights in {config.quantization}: {now / 1e9:.1f} GB instead of {config.full_bytes / 1e9:.1f} GB."
+    now = _size(model_bytes(model))
+    if isinstance(config, _Config):
+        return f"Weights in {config.quantization}: {now} instead of {_size(config.full_bytes)}."
+    if method and config is None:
+        return f"Weights unpacked from {method} to {precision(model)}, since {_why_unpacked(model.device)}: {now}."
+    return ""
+
+
+def _why_unpacked(device: torch.device) -> str:
+    if device.type == "cpu":
+        return "a CPU computes nothing smaller of that kind"
+    return 'its kernels are not installed (pip install "chatcli[kernels]")'
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e9:.1f} GB" if count >= 1e8 else f"{count / 1e6:.1f} MB"
 
 
 def model_bytes(model: Any) -> int:

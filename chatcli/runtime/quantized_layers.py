@@ -42,8 +42,13 @@ def pack_int4(weight: Tensor) -> Parts:
     scale = ((high - low) / 15).clamp(min=1e-12).bfloat16()
     zero = (low + scale.float() * 8).bfloat16()
     codes = ((groups - zero.float()[..., None]) / scale.float()[..., None]).round().add(8).clamp(0, 15)
-    codes = codes.to(torch.uint8).flatten(-2)
-    return codes[..., ::2] << 4 | codes[..., 1::2], scale, zero
+    return pack_codes(codes.flatten(-2)), scale, zero
+
+
+def pack_codes(codes: Tensor) -> Tensor:
+    """Two int4 codes to a byte, the first in the high half."""
+    codes = codes.to(torch.uint8)
+    return codes[..., ::2] << 4 | codes[..., 1::2]
 
 
 def pack_fp8(weight: Tensor) -> Parts:
@@ -84,18 +89,23 @@ class QuantizedLinear(nn.Linear):
     """A linear layer that `take`s its weight once and keeps it packed; `weight` then holds the codes."""
 
     quantization: ClassVar[Quantization]
+    order: Tensor | None = None
 
     def take(self, weight: Tensor) -> None:
         """Pack `weight` (out, in) on the device it is on."""
-        self._hold(pack(weight, self.quantization))
+        self.hold(pack(weight, self.quantization))
 
-    def _hold(self, parts: Parts) -> None:
+    def hold(self, parts: Parts, order: Tensor | None = None) -> None:
+        """Keep a packed weight, whose columns are those of the input in `order`."""
         for name, part in zip(("weight", "scale", "zero"), parts, strict=False):
             self.register_parameter(name, nn.Parameter(part.contiguous(), requires_grad=False))
+        self.order = order
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002  the name in nn.Linear
         """`input` (..., in) times the weight, in the dtype of `input`."""
-        product = self._product(input.flatten(0, -2)).unflatten(0, input.shape[:-1]).to(input.dtype)
+        rows = input.flatten(0, -2)
+        rows = rows if self.order is None else rows[:, self.order]
+        product = self._product(rows).unflatten(0, input.shape[:-1]).to(input.dtype)
         return product if self.bias is None else product + self.bias
 
     @abstractmethod
@@ -121,11 +131,12 @@ class Int4Linear(QuantizedLinear):
     quantization = "int4"
     _kernel = False
 
-    def _hold(self, parts: Parts) -> None:
+    def hold(self, parts: Parts, order: Tensor | None = None) -> None:
+        """See `QuantizedLinear.hold`."""
         device = parts[0].device.type
         whole = not (self.out_features % 16 or self.in_features % (GROUP if device == "cpu" else 128))
         self._kernel = whole and has_kernel("int4", str(parts[0].device))
-        super()._hold(_int4_layout(*parts) if self._kernel else parts)
+        super().hold(_int4_layout(*parts) if self._kernel else parts, order)
 
     def _product(self, rows: Tensor) -> Tensor:
         if self._kernel:
@@ -171,7 +182,7 @@ def _int8_kernel(rows: Tensor, codes: Tensor, scale: Tensor) -> Tensor:
 
 def _int4_layout(codes: Tensor, scale: Tensor, zero: Tensor) -> Parts:
     """Codes and (groups, out, 2) scales with zeros, as `_int4_kernel` wants them on their device."""
-    both = torch.stack((scale, zero), -1).transpose(0, 1)
+    both = torch.stack((scale, zero), -1).transpose(0, 1).contiguous()
     if codes.device.type == "cpu":
         numbers = torch.stack((codes >> 4, codes & 15), -1).flatten(-2).to(torch.int32)
         return torch.ops.aten._convert_weight_to_int4pack_for_cpu(numbers, 1), both
