@@ -117,19 +117,19 @@ class _Quantizer(HfQuantizer):
         module = model.get_submodule(path)
         if isinstance(module, QuantizedLinear):
             return name == "weight"
-        return _is_of_experts(module, name) and _in_groups(getattr(module, name), self._quantization)
+        return _is_of_experts(module, name) and _in_groups(getattr(module, name), self.quantization)
 
     def param_element_size(self, model: Any, param_name: str, param: torch.Tensor) -> float:
         """Bytes of a weight, by which accelerate's device map reckons."""
         if not self.param_needs_quantization(model, param_name):
             return float(param.element_size())
-        return 0.5 + 4 / GROUP if self._quantization == "int4" else 1.0
+        return 0.5 + 4 / GROUP if self.quantization == "int4" else 1.0
 
     def get_quantize_ops(self) -> ConversionOps:
-        return _Pack(self._quantization)
+        return _Pack(self)
 
     @property
-    def _quantization(self) -> Quantization:
+    def quantization(self) -> Quantization:
         config: Any = self.quantization_config
         return config.quantization  # type: ignore[no-any-return]
 
@@ -142,31 +142,40 @@ class _Quantizer(HfQuantizer):
 
 
 class _Pack(ConversionOps):
-    """Takes the weight that was just read, and leaves nothing for transformers to set."""
+    """Takes the weights that were just read, one or those that a fused one holds, and gives back what it did not want."""
 
-    def __init__(self, quantization: Quantization) -> None:
-        self._quantization = quantization
+    def __init__(self, quantizer: _Quantizer) -> None:
+        self._quantizer = quantizer
 
     @torch.no_grad()
-    def convert(self, input_dict: dict[str, Any], *, model: Any, full_layer_name: str, **kwargs: Any) -> dict[str, Any]:
+    def convert(
+        self, input_dict: dict[str, Any], *, model: Any, missing_keys: set[str], **kwargs: Any
+    ) -> dict[str, Any]:
         """See `ConversionOps`."""
-        (value,) = input_dict.values()
-        weight = value[0] if isinstance(value, list) else value
-        path, _, name = full_layer_name.rpartition(".")
+        left: dict[str, Any] = {}
+        for full_name, value in input_dict.items():
+            weight = value[0] if isinstance(value, list) else value
+            if self._quantizer.param_needs_quantization(model, full_name):
+                self._take(model, full_name, weight)
+                missing_keys.discard(full_name)
+            else:
+                left[full_name] = weight
+        return left
+
+    def _take(self, model: Any, full_name: str, weight: torch.Tensor) -> None:
+        path, _, name = full_name.rpartition(".")
         module = model.get_submodule(path)
         if weight.shape != getattr(module, name).shape:
-            return {full_layer_name: weight}  # transformers tells of a shape that does not fit
+            raise ValueError(f"{full_name} has the shape {tuple(weight.shape)}")
         if isinstance(module, QuantizedLinear):
             module.take(weight)
             packed: nn.Module = module
         else:
-            packed = QuantizedExperts(weight, self._quantization)
+            packed = QuantizedExperts(weight, self._quantizer.quantization)
             delattr(module, name)
             setattr(module, name, packed)
         for each in packed.parameters(recurse=False):
             each._is_hf_initialized = True  # type: ignore[attr-defined]
-        kwargs["missing_keys"].discard(full_layer_name)
-        return {}
 
 
 def _may_be_packed(name: str, layer: nn.Linear, kept: list[str], quantization: Quantization) -> bool:

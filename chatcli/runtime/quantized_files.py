@@ -67,12 +67,12 @@ class _FilesQuantizer(HfQuantizer):
                     f"The layer {path} is packed by {_title(self.quantization_config)}, and the model has no such "
                     "linear layer (experts are joined): use the original checkpoint, with --quant int4."
                 )
-            model.set_submodule(path, _Packed(layer, tensors))
+            model.set_submodule(path, Packed(layer, tensors))
 
     def _process_model_after_weight_loading(self, model: Any, **kwargs: Any) -> None:
         config: Any = self.quantization_config
         for path, module in list(model.named_modules()):
-            if isinstance(module, _Packed):
+            if isinstance(module, Packed):
                 model.set_submodule(path, module.unpacked(config))
 
     def is_serializable(self) -> bool:
@@ -100,7 +100,7 @@ def _packed_layers(files: Any) -> dict[str, dict[str, Tensor]]:
     return found
 
 
-class _Packed(nn.Module):
+class Packed(nn.Module):
     """The tensors of one packed layer as the files hold them."""
 
     qweight: Tensor
