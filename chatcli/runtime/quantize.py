@@ -41,8 +41,10 @@ def readable(said: dict[str, Any], device: str) -> dict[str, Any]:
     """What config.json says of quantised files, as it can be carried out here.
 
     Kernels for FP8 and MXFP4 come with the package `kernels`; without it the weights are unpacked as they load.
+    compressed-tensors would unpack its own before the first answer.
     """
-    if said.get("quant_method") in _WITH_KERNELS and (device == "cpu" or not is_kernels_available()):
+    method = said.get("quant_method")
+    if method == "compressed-tensors" or (method in _WITH_KERNELS and (device == "cpu" or not is_kernels_available())):
         return {**said, "dequantize": True}
     return taken_over(said)
 
@@ -68,14 +70,10 @@ def told(model: Any, method: str) -> str:
     if isinstance(config, _Config):
         return f"Weights in {config.quantization}: {now} instead of {_size(config.full_bytes)}."
     if method and config is None:
-        return f"Weights unpacked from {method} to {precision(model)}, since {_why_unpacked(model.device)}: {now}."
+        missing = method in _WITH_KERNELS and model.device.type != "cpu"
+        hint = ' (pip install "chatcli[kernels]" keeps them packed)' if missing else ""
+        return f"Weights unpacked from {method} to {precision(model)}: {now}{hint}."
     return ""
-
-
-def _why_unpacked(device: torch.device) -> str:
-    if device.type == "cpu":
-        return "a CPU computes nothing smaller of that kind"
-    return 'its kernels are not installed (pip install "chatcli[kernels]")'
 
 
 def _size(count: int) -> str:
