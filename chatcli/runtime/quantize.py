@@ -19,8 +19,9 @@ from transformers.utils.quantization_config import QuantizationConfigMixin
 from chatcli.errors import UsageError
 from chatcli.load_request import Quantization
 from chatcli.models.plan import LoadPlan
+from chatcli.runtime.packing import GROUP
 from chatcli.runtime.quantized_files import FilesConfig, taken_over
-from chatcli.runtime.quantized_layers import GROUP, LINEARS, QuantizedExperts, QuantizedLinear, has_kernel
+from chatcli.runtime.quantized_layers import LINEARS, QuantizedExperts, QuantizedLinear, has_kernel
 
 _METHOD = "chatcli"
 _WITH_KERNELS = ("fp8", "mxfp8", "mxfp4")
@@ -140,7 +141,7 @@ class _Quantizer(HfQuantizer):
 
 
 class _Pack(ConversionOps):
-    """Takes the weights that were just read, one or those that a fused one holds, and gives back what it did not want."""
+    """Takes the weights just read, one or the parts of a fused one, and gives back what is not to be packed."""
 
     def __init__(self, quantizer: _Quantizer) -> None:
         self._quantizer = quantizer

@@ -8,7 +8,6 @@ AutoAWQ ("gemm"). It knows no kernel: that is `quantized_layers`.
 
 from __future__ import annotations
 
-import re
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,8 @@ from transformers.utils.quantization_config import QuantizationConfigMixin
 
 from chatcli.errors import ModelError
 from chatcli.models.weights import read_header
-from chatcli.runtime.quantized_layers import GROUP, Int4Linear, Int8Linear, QuantizedLinear, pack_codes
+from chatcli.runtime.packing import GROUP, pack_codes
+from chatcli.runtime.quantized_layers import Int4Linear, Int8Linear, QuantizedLinear
 
 _METHOD = "chatcli-files"
 _AWQ_ORDER = (0, 2, 4, 6, 1, 3, 5, 7)

@@ -44,7 +44,9 @@ def test_formats_that_need_no_package_pass(tmp_path: Path, method: str) -> None:
 
 
 def test_an_unknown_format_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match=r"^org/model is quantised in the format 'of-tomorrow', which nothing here reads"):
+    with pytest.raises(
+        ModelError, match=r"^org/model is quantised in the format 'of-tomorrow', which nothing here reads"
+    ):
         read(tmp_path, {"quant_method": "of-tomorrow"})
 
 

@@ -18,8 +18,9 @@ from chatcli.models.checkpoint import open_checkpoint
 from chatcli.models.weights import weights
 from chatcli.runtime.load import load_model
 from chatcli.runtime.model import CausalModel, load
+from chatcli.runtime.packing import UNPACK, pack
 from chatcli.runtime.quantize import model_bytes
-from chatcli.runtime.quantized_layers import UNPACK, QuantizedExperts, QuantizedLinear, pack
+from chatcli.runtime.quantized_layers import QuantizedExperts, QuantizedLinear
 
 GREEDY = GenerationSettings(temperature=0.0).over(DEFAULTS)
 CHATGLM = Path(__file__).parent.parent / "golden" / "chatglm"
@@ -45,7 +46,7 @@ def answer(model: CausalModel, prompt: list[int], length: int = 12) -> list[int]
 def unpacked(model: Any, quantization: Quantization) -> Any:
     """A plain model, its weights rounded to what the packed ones stand for, by a way of its own over module names."""
     for name, module in model.named_modules():
-        if type(module) is nn.Linear and module is not model.get_output_embeddings() and "gate" != name.split(".")[-1]:
+        if type(module) is nn.Linear and module is not model.get_output_embeddings() and name.split(".")[-1] != "gate":
             _round(module, "weight", quantization)
         elif name.endswith(".experts"):
             for each in ("gate_up_proj", "down_proj"):

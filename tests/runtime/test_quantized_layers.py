@@ -11,8 +11,9 @@ from torch import nn
 
 from chatcli.errors import ModelError
 from chatcli.load_request import Quantization
+from chatcli.runtime.packing import UNPACK, pack
 from chatcli.runtime.quantized_files import FilesConfig, Packed
-from chatcli.runtime.quantized_layers import LINEARS, UNPACK, QuantizedExperts, has_kernel, pack
+from chatcli.runtime.quantized_layers import LINEARS, QuantizedExperts, has_kernel
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "packed"
 STEPS: dict[Quantization, float] = {"int8": 2 / 254, "int4": 1 / 15}
@@ -63,7 +64,7 @@ def test_a_layer_multiplies_by_the_unpacked_weight(
 def test_a_large_weight_is_packed_in_pieces_as_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     weight = torch.randn(40, 64)
     whole = pack(weight, "int4")
-    monkeypatch.setattr("chatcli.runtime.quantized_layers._AT_ONCE", 256)
+    monkeypatch.setattr("chatcli.runtime.packing._AT_ONCE", 256)
     assert all(torch.equal(a, b) for a, b in zip(pack(weight, "int4"), whole, strict=True))
 
 
