@@ -16,8 +16,8 @@ from chatcli.load_request import Quantization
 
 GROUP = 32
 """Weights of an int4 row that share a scale and a zero."""
-_AT_ONCE = 2**24
-"""Weights that are packed at a time: what packing takes beside the weight itself."""
+_AT_ONCE = 2**20
+"""Weights that are packed at a time: large temporary tensors would leave holes in the heap that nothing fills."""
 
 Parts: TypeAlias = tuple[Tensor, ...]
 
@@ -62,8 +62,9 @@ def unpack_scaled(parts: Parts, dtype: torch.dtype) -> Tensor:
 def unpack_int4(parts: Parts, dtype: torch.dtype) -> Tensor:
     """The weight of int4 parts."""
     codes, scale, zero = parts
-    numbers = torch.stack((codes >> 4, codes & 15), -1).flatten(-2).to(dtype) - 8
-    return (numbers.unflatten(-1, (-1, GROUP)) * scale[..., None].to(dtype) + zero[..., None].to(dtype)).flatten(-2)
+    numbers: Tensor = torch.stack((codes >> 4, codes & 15), -1).flatten(-2).to(dtype) - 8
+    groups: Tensor = numbers.unflatten(-1, (-1, GROUP))
+    return (groups * scale[..., None].to(dtype) + zero[..., None].to(dtype)).flatten(-2)
 
 
 PACK: dict[Quantization, Callable[[Tensor], Parts]] = {"int8": pack_int8, "int4": pack_int4, "fp8": pack_fp8}

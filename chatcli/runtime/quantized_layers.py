@@ -26,6 +26,8 @@ class QuantizedLinear(nn.Linear):
     """A linear layer that `take`s its weight once and keeps it packed; `weight` then holds the codes."""
 
     quantization: ClassVar[Quantization]
+    scale: Tensor
+    zero: Tensor
     order: Tensor | None = None
 
     def take(self, weight: Tensor) -> None:
@@ -42,7 +44,7 @@ class QuantizedLinear(nn.Linear):
         """`input` (..., in) times the weight, in the dtype of `input`."""
         rows = input.flatten(0, -2)
         rows = rows if self.order is None else rows[:, self.order]
-        product = self._product(rows).unflatten(0, input.shape[:-1]).to(input.dtype)
+        product: Tensor = self._product(rows).unflatten(0, input.shape[:-1]).to(input.dtype)
         return product if self.bias is None else product + self.bias
 
     @abstractmethod
@@ -114,7 +116,8 @@ class QuantizedExperts(nn.Module):
 
 
 def _int8_kernel(rows: Tensor, codes: Tensor, scale: Tensor) -> Tensor:
-    return torch.ops.aten._weight_int8pack_mm(rows.to(scale.dtype), codes, scale[:, 0])
+    product: Tensor = torch.ops.aten._weight_int8pack_mm(rows.to(scale.dtype), codes, scale[:, 0])
+    return product
 
 
 def _int4_layout(codes: Tensor, scale: Tensor, zero: Tensor) -> Parts:
@@ -129,7 +132,8 @@ def _int4_layout(codes: Tensor, scale: Tensor, zero: Tensor) -> Parts:
 def _int4_kernel(rows: Tensor, codes: Tensor, both: Tensor) -> Tensor:
     kernels = torch.ops.aten
     multiply = kernels._weight_int4pack_mm_for_cpu if rows.device.type == "cpu" else kernels._weight_int4pack_mm
-    return multiply(rows.to(both.dtype), codes, GROUP, both)
+    product: Tensor = multiply(rows.to(both.dtype), codes, GROUP, both)
+    return product
 
 
 def _fp8_kernel(rows: Tensor, codes: Tensor, scale: Tensor) -> Tensor:
