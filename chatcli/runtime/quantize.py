@@ -12,8 +12,9 @@ from typing import Any
 import torch
 from torch import nn
 from transformers.core_model_loading import ConversionOps
-from transformers.quantizers import HfQuantizer, register_quantizer
-from transformers.utils import is_kernels_available
+from transformers.quantizers.auto import register_quantizer
+from transformers.quantizers.base import HfQuantizer
+from transformers.utils.import_utils import is_kernels_available
 from transformers.utils.quantization_config import QuantizationConfigMixin
 
 from chatcli.errors import UsageError
@@ -148,15 +149,15 @@ class _Pack(ConversionOps):
 
     @torch.no_grad()
     def convert(
-        self, input_dict: dict[str, Any], *, model: Any, missing_keys: set[str], **kwargs: Any
+        self, input_dict: dict[str, Any], source_patterns: list[str], target_patterns: list[str], **kwargs: Any
     ) -> dict[str, Any]:
         """See `ConversionOps`."""
         left: dict[str, Any] = {}
         for full_name, value in input_dict.items():
             weight = value[0] if isinstance(value, list) else value
-            if self._quantizer.param_needs_quantization(model, full_name):
-                self._take(model, full_name, weight)
-                missing_keys.discard(full_name)
+            if self._quantizer.param_needs_quantization(kwargs["model"], full_name):
+                self._take(kwargs["model"], full_name, weight)
+                kwargs["missing_keys"].discard(full_name)
             else:
                 left[full_name] = weight
         return left

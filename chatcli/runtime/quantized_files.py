@@ -14,7 +14,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers.quantizers import HfQuantizer, register_quantization_config, register_quantizer
+from transformers.quantizers.auto import register_quantization_config, register_quantizer
+from transformers.quantizers.base import HfQuantizer
 from transformers.utils.quantization_config import QuantizationConfigMixin
 
 from chatcli.errors import ModelError
@@ -106,6 +107,7 @@ class Packed(nn.Module):
     qweight: Tensor
     qzeros: Tensor
     scales: Tensor
+    bias: nn.Parameter | None
 
     def __init__(self, layer: nn.Linear, tensors: dict[str, Tensor]) -> None:
         super().__init__()
@@ -126,7 +128,7 @@ class Packed(nn.Module):
         kind = Int4Linear if config.bits == 4 and group % GROUP == 0 else Int8Linear
         with torch.device("meta"):
             layer = kind(columns, rows, self.bias is not None, dtype=self.dtype)
-        layer.bias = self.bias
+        layer.register_parameter("bias", self.bias)
         scales = self.scales.float().t()
         if isinstance(layer, Int4Linear):
             codes = codes.t() if order is None else codes.t()[:, order]
@@ -152,4 +154,5 @@ def _awq(weight: Tensor, zeros: Tensor, bits: int) -> tuple[Tensor, Tensor]:
 def _words(words: Tensor, bits: int) -> Tensor:
     """The numbers of `bits` bits in int32 words, the lowest bits first: (..., n) to (..., n * 32 / bits), int16."""
     shifts = torch.arange(0, 32, bits, device=words.device)
-    return ((words[..., None] >> shifts) & (2**bits - 1)).to(torch.int16).flatten(-2)
+    numbers: Tensor = ((words[..., None] >> shifts) & (2**bits - 1)).to(torch.int16)
+    return numbers.flatten(-2)
