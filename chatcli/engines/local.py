@@ -35,6 +35,7 @@ from chatcli.generation import (
 )
 from chatcli.load_request import NOTHING_SAID, LoadRequest
 from chatcli.models.checkpoint import Checkpoint, context_length
+from chatcli.models.quantized import require_readable
 from chatcli.models.read_ahead import read_ahead
 from chatcli.models.sight import require_no_picture
 from chatcli.models.vocabulary import tokenizer as read_tokenizer
@@ -294,6 +295,7 @@ def open_local(
     """
     table = table.saying(request.adapter)
     require_chat_format(checkpoint, table)
+    require_readable(checkpoint, request)
     weights = read_weights(checkpoint)
     read_ahead(weights.files)
     tokenizer = read_tokenizer(checkpoint)

@@ -6,6 +6,7 @@ Importing this package imports no torch yet; it prepares the process for that.
 from __future__ import annotations
 
 import gc
+import logging
 import os
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -18,11 +19,14 @@ _BEFORE_TORCH = {
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "TRANSFORMERS_VERBOSITY": "error",
+    "COMPRESSED_TENSORS_LOG_DISABLED": "true",
 }
 for _name, _value in _BEFORE_TORCH.items():
     os.environ.setdefault(_name, _value)
 # Never a matter of taste: for `.bin` repositories transformers would ask a service on the Hub to convert them.
 os.environ["DISABLE_SAFETENSORS_CONVERSION"] = "1"
+for _name in ("bitsandbytes", "torchao"):  # they warn of what nobody can act on, at each start or in every layer
+    logging.getLogger(_name).setLevel(logging.ERROR)
 
 
 @contextmanager

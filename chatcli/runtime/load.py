@@ -19,6 +19,7 @@ from chatcli.errors import BrokenCheckpoint
 from chatcli.generation import Progress
 from chatcli.models.checkpoint import Checkpoint
 from chatcli.models.plan import LoadPlan
+from chatcli.models.quantized import quant_method
 from chatcli.models.remote_code import require_agreement
 from chatcli.models.weights import Weights
 from chatcli.runtime import ports
@@ -26,6 +27,7 @@ from chatcli.runtime.classes import auto_class
 from chatcli.runtime.explain import UNFIT, explained
 from chatcli.runtime.lora import put_on
 from chatcli.runtime.placement import placed
+from chatcli.runtime.quantize import quantized, readable, told
 from chatcli.runtime.remote_code import code_needed
 
 Report = Callable[[Progress], None]
@@ -65,10 +67,13 @@ def load_here(checkpoint: Checkpoint, weights: Weights, plan: LoadPlan, report: 
             weights_only=True,
             output_loading_info=True,
             **place.arguments,
+            **quantized(plan),
         )
         model, info = loaded
         _check_complete(checkpoint.name, info)
         place.settle(model, plan, report)
+    if note := told(model, quant_method(checkpoint.config)):
+        report(Progress("loading", note=note))
     return put_on(model, checkpoint).eval() if checkpoint.loras else model.eval()
 
 
@@ -90,7 +95,10 @@ def _unpacked(checkpoint: Checkpoint, config: Any, plan: LoadPlan) -> Any:
 
 
 def _configuration(checkpoint: Checkpoint, plan: LoadPlan, *, trust: bool) -> Any:
-    """What config.json says, less the code it may choose for attention and experts: that of a package or of the Hub."""
+    """What config.json says, less the code it may choose for attention and experts: that of a package or of the Hub.
+
+    Packed experts are taken one at a time, which the plain way of computing them does.
+    """
     if checkpoint.gguf:
         said = {key: value for key, value in checkpoint.config.items() if key != "model_type"}
         found = transformers.AutoConfig.for_model(checkpoint.model_type, **said)
@@ -98,7 +106,9 @@ def _configuration(checkpoint: Checkpoint, plan: LoadPlan, *, trust: bool) -> An
         where = checkpoint.folder
         found = transformers.AutoConfig.from_pretrained(where, local_files_only=True, trust_remote_code=trust)
     found._attn_implementation = None
-    found._experts_implementation = None
+    found._experts_implementation = None if plan.quantization == "none" else "eager"
+    if packed := getattr(found, "quantization_config", None):
+        found.quantization_config = readable(packed, plan.device)
     if plan.placement == "tensor":
         from chatcli.runtime.tensor_parallel import require_sliceable
 

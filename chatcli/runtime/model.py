@@ -29,6 +29,7 @@ from chatcli.runtime.explain import explained_answer
 from chatcli.runtime.kv import PrefixCache
 from chatcli.runtime.load import Report, load_model
 from chatcli.runtime.placement import input_device, release
+from chatcli.runtime.quantize import precision
 from chatcli.runtime.sampling import Drawn, Sampler
 from chatcli.torchrun import processes
 
@@ -41,7 +42,7 @@ class CausalModel:
 
     Attributes:
         device: where its first layer is, such as "cuda:0" or "cpu".
-        precision: the weights' type, such as "bfloat16".
+        precision: the weights' type, such as "bfloat16" or "int4".
         most_tokens_per_second: the decode rate that the memory's bandwidth bounds; 0 where it is not known.
     """
 
@@ -49,7 +50,7 @@ class CausalModel:
         self._model = model
         self._cache = PrefixCache(model.config)
         self.device = str(input_device(model))
-        self.precision = str(model.dtype).removeprefix("torch.")
+        self.precision = precision(model)
         read = bytes_per_token(model)
         self.most_tokens_per_second = memory_bandwidth(model.device) / read if read else 0.0
         self.logprobs: list[Drawn] = []
