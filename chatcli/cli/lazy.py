@@ -1,7 +1,6 @@
 """Commands that are imported when they are called, so that a start costs what it uses and no more.
 
-It knows where a command's function is from its row, "file:function" below chatcli.cli; what the function does is its own
-affair.
+A command's row says where its function is: "file:function", below chatcli.cli. What the function does it does not know.
 """
 
 from __future__ import annotations
