@@ -30,6 +30,8 @@ COMMANDS: Mapping[str, str] = {
     "batch": "batch:batch",
     "replay": "replay:replay",
     "tokens": "tokens:tokens",
+    "ps": "resident:ps",
+    "stop": "resident:stop",
     "completion": "completion:completion",
 }
 """The commands that stand alone, in the order of the help page, as "file:function"."""
