@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gc
 import os
+import threading
 from collections.abc import Generator
 from contextlib import contextmanager
 
@@ -25,12 +26,21 @@ for _name, _value in _BEFORE_TORCH.items():
 os.environ["DISABLE_SAFETENSORS_CONVERSION"] = "1"
 
 
+_ONE_LOAD = threading.Lock()
+
+
 @contextmanager
-def without_garbage_collection() -> Generator[None]:
-    """Importing and loading make a million lasting objects; collecting among them costs a third of the time."""
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.freeze()
-        gc.enable()
+def loading() -> Generator[None]:
+    """What importing torch and loading a model want: nobody else who does, and no garbage collection.
+
+    transformers replaces methods of its classes while it loads and then puts back what it found: of two loads at once
+    one finds the other's stand-ins, and leaves them for good. Collecting among a million lasting objects costs a
+    third of the time.
+    """
+    with _ONE_LOAD:
+        gc.disable()
+        try:
+            yield
+        finally:
+            gc.freeze()
+            gc.enable()
