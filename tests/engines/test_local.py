@@ -257,7 +257,7 @@ def test_a_base_model_is_refused_before_torch_is_needed(make_checkpoint: Callabl
 
 
 def test_models_that_are_opened_at_once_are_loaded_one_after_the_other(make_checkpoint: Callable[..., Path]) -> None:
-    """transformers takes `tie_weights` off its classes while it loads; two loads at once would leave it off for good."""
+    """transformers takes `tie_weights` off its classes while it loads: two at once would leave it off for good."""
     checkpoint = open_checkpoint(make_checkpoint("llama", tie_word_embeddings=True))
     tying = transformers.PreTrainedModel.tie_weights
     interval = sys.getswitchinterval()
