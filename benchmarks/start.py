@@ -128,7 +128,7 @@ def prompt_shown(command: list[str], environment: Mapping[str, str]) -> float:
     child.delaybeforesend = None
     try:
         while True:
-            if child.expect([r"\x1b\[6n", "> "]) == 1:
+            if child.expect([r"\x1b\[6n", r"\x1b\[0;1m>"]) == 1:
                 return time.perf_counter() - begun
             child.send("\x1b[1;1R")  # where the cursor is, when the program asks
     finally:
