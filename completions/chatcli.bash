@@ -18,8 +18,8 @@ _chatcli_list() {
 _chatcli_command() {
     case $1 in
     'chatcli') commands='run ask batch pull replay tokens ps stop completion models adapters history templates config' flags='--debug --version -h --help' argument='' ;;
-    'chatcli run') commands='' flags='-p --prompt -s --system -c --continue --id --no-history --temperature --top-p --top-k --min-p --repetition-penalty --seed --max-tokens --stop --overflow --think --no-think --reasoning-effort --plain --no-plain --adapter --dtype --quant --fit --context --device --devices --max-memory --lora --keep-alive --revision --subfolder --trust-remote-code -h --help' argument='list models' ;;
-    'chatcli ask') commands='' flags='-f --file -t --template --truncate -o --output --json --jsonl -q --quiet --no-stream -n --answers --logprobs --schema --regex --choice --require-complete -m --model -s --system -c --continue --id --no-history --temperature --top-p --top-k --min-p --repetition-penalty --seed --max-tokens --stop --overflow --think --no-think --reasoning-effort --plain --no-plain --adapter --dtype --quant --fit --context --device --devices --max-memory --lora --keep-alive --revision --subfolder --trust-remote-code -h --help' argument='' ;;
+    'chatcli run') commands='' flags='-p --prompt -a --attach -s --system -c --continue --id --no-history --temperature --top-p --top-k --min-p --repetition-penalty --seed --max-tokens --stop --overflow --think --no-think --reasoning-effort --plain --no-plain --adapter --dtype --quant --fit --context --device --devices --max-memory --lora --keep-alive --revision --subfolder --trust-remote-code -h --help' argument='list models' ;;
+    'chatcli ask') commands='' flags='-f --file -a --attach -t --template --truncate -o --output --json --jsonl -q --quiet --no-stream -n --answers --logprobs --schema --regex --choice --require-complete -m --model -s --system -c --continue --id --no-history --temperature --top-p --top-k --min-p --repetition-penalty --seed --max-tokens --stop --overflow --think --no-think --reasoning-effort --plain --no-plain --adapter --dtype --quant --fit --context --device --devices --max-memory --lora --keep-alive --revision --subfolder --trust-remote-code -h --help' argument='' ;;
     'chatcli batch') commands='' flags='-o --output --overwrite -m --model -s --system --temperature --top-p --top-k --min-p --repetition-penalty --seed --max-tokens --stop --think --no-think --reasoning-effort --adapter --dtype --quant --fit --context --device --devices --max-memory --lora --revision --subfolder -h --help' argument='files' ;;
     'chatcli pull') commands='' flags='--revision --source --force -h --help' argument='list models' ;;
     'chatcli replay') commands='' flags='-h --help' argument='list conversations' ;;
@@ -59,6 +59,7 @@ _chatcli_command() {
 _chatcli_kind() {
     case $1 in
     'chatcli run -p' | 'chatcli run --prompt') kind='any' ;;
+    'chatcli run -a' | 'chatcli run --attach') kind='files' ;;
     'chatcli run -s' | 'chatcli run --system') kind='any' ;;
     'chatcli run --id') kind='list conversations' ;;
     'chatcli run --temperature') kind='any' ;;
@@ -84,6 +85,7 @@ _chatcli_kind() {
     'chatcli run --revision') kind='any' ;;
     'chatcli run --subfolder') kind='any' ;;
     'chatcli ask -f' | 'chatcli ask --file') kind='files' ;;
+    'chatcli ask -a' | 'chatcli ask --attach') kind='files' ;;
     'chatcli ask -t' | 'chatcli ask --template') kind='list templates' ;;
     'chatcli ask --truncate') kind='head tail middle' ;;
     'chatcli ask -o' | 'chatcli ask --output') kind='files' ;;

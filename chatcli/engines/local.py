@@ -301,9 +301,9 @@ def open_local(
     tokenizer = read_tokenizer(checkpoint)
     chat = chat_format(checkpoint, tokenizer, table) if tokenizer else None
     report(Progress("starting"))
-    from chatcli.runtime import without_garbage_collection
+    from chatcli.runtime import loading
 
-    with without_garbage_collection():
+    with loading():
         from chatcli.runtime.load import load_tokenizer
         from chatcli.runtime.model import load
 

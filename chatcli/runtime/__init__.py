@@ -8,6 +8,7 @@ from __future__ import annotations
 import gc
 import logging
 import os
+import threading
 from collections.abc import Generator
 from contextlib import contextmanager
 
@@ -29,12 +30,21 @@ for _name in ("bitsandbytes", "torchao"):  # they warn of what nobody can act on
     logging.getLogger(_name).setLevel(logging.ERROR)
 
 
+_ONE_LOAD = threading.Lock()
+
+
 @contextmanager
-def without_garbage_collection() -> Generator[None]:
-    """Importing and loading make a million lasting objects; collecting among them costs a third of the time."""
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.freeze()
-        gc.enable()
+def loading() -> Generator[None]:
+    """What importing torch and loading a model want: nobody else who does, and no garbage collection.
+
+    transformers replaces methods of its classes while it loads and then puts back what it found: of two loads at once
+    one finds the other's stand-ins, and leaves them for good. Collecting among a million lasting objects costs a
+    third of the time.
+    """
+    with _ONE_LOAD:
+        gc.disable()
+        try:
+            yield
+        finally:
+            gc.freeze()
+            gc.enable()
