@@ -101,6 +101,7 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
         "max_memory": Kind("text", read=parse_max_memory),
         "lora": Kind("texts", read=parse_lora),
         "keep_alive": Kind("text", read=parse_duration),
+        "model_folders": Kind("texts"),
     }
 )
 """Every setting, in the order in which people see them."""
@@ -110,7 +111,7 @@ FROM_THE_MODEL = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty"
 
 FIELDS = {"max_tokens": "max_new_tokens"}
 OF_LOADING = ("adapter", "dtype", "quant", "fit", "context", "device", "devices", "max_memory", "lora")
-NOT_OF_GENERATION = ("model", "system", "history", "plain", "editing_mode", "keep_alive", *OF_LOADING)
+NOT_OF_GENERATION = ("model", "system", "history", "plain", "editing_mode", "keep_alive", "model_folders", *OF_LOADING)
 KEEP_ALIVE = "5m"
 _SWITCHES = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
 _ALIAS = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -158,6 +159,12 @@ class Config:
     def keep_alive(self) -> float:
         """Seconds that a model stays in memory after its last answer; 0 is not at all."""
         return parse_duration(str(self.value("keep_alive") or KEEP_ALIVE))
+
+    @property
+    def model_folders(self) -> tuple[str, ...]:
+        """Folders in which models are looked for by name, beside the caches."""
+        said = self.value("model_folders")
+        return said if isinstance(said, tuple) else ()
 
     def load_request(self, *, revision: str = "", subfolder: str = "") -> LoadRequest:
         """What was said of how the model is run, and which of its files are meant."""
@@ -276,18 +283,40 @@ def set_value(environment: Environment, key: str, text: str) -> None:
         UsageError: there is no such setting, or it cannot have this value.
 
     """
+    file = path(environment)
+    _read(file)
+    document = _document(file)
+    _put(document, key, text)
+    _replace(file, document.as_string())
+
+
+def remove_alias(environment: Environment, name: str) -> None:
+    """Take a short name out of config.toml; the rest of the file stays as it is.
+
+    Raises:
+        ConfigError: the file is wrong already, or cannot be written.
+        UsageError: it has no such alias.
+
+    """
+    file = path(environment)
+    if name not in _read(file)[1]:
+        raise UsageError(f"There is no alias {name}: `chatcli models alias` lists them.")
+    document = _document(file)
+    aliases: Any = document["alias"]
+    del aliases[name]
+    _replace(file, document.as_string())
+
+
+def _document(file: Path) -> TOMLDocument:
+    """A config.toml as a person wrote it, with comments and line ends."""
     import tomlkit
     from tomlkit.exceptions import ParseError
 
-    file = path(environment)
-    _read(file)
     try:
         # Bytes: reading as text would turn the \r\n of an editor into \n.
-        document = tomlkit.parse(file.read_bytes() if file.exists() else b"")
+        return tomlkit.parse(file.read_bytes() if file.exists() else b"")
     except (OSError, ParseError) as error:
         raise ConfigError(f"{file} cannot be read: {error}; correct it by hand.") from error
-    _put(document, key, text)
-    _replace(file, tomlkit.dumps(document))
 
 
 def _put(document: TOMLDocument, key: str, text: str) -> None:

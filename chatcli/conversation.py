@@ -6,7 +6,7 @@ This module knows nothing of models, tokens, files or terminals.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 Role = Literal["system", "user", "assistant"]
@@ -14,12 +14,17 @@ Role = Literal["system", "user", "assistant"]
 
 @dataclass(frozen=True, slots=True)
 class Attachment:
-    """A file that a question brought along; `size` in bytes, `text` empty where only the hash is kept."""
+    """A file that a question brought along; `size` in bytes, `text` empty where only the hash is kept.
+
+    A picture has a `media` type, such as "image/png", and the whole file as its `data`.
+    """
 
     name: str
     size: int
     sha256: str = ""
     text: str = ""
+    media: str = ""
+    data: bytes = field(default=b"", repr=False)
 
     @property
     def fenced(self) -> str:
@@ -42,9 +47,22 @@ class Message:
 
     @property
     def spelled_out(self) -> Message:
-        """The message as a model reads it: the attached files are part of the text, before what was said of them."""
+        """The message as a model reads it: the attached files are part of the text, before what was said of them.
+
+        Pictures stay beside it.
+        """
         files = [each.fenced for each in self.attachments if each.text]
-        return replace(self, text="\n\n".join((*files, self.text)), attachments=()) if files else self
+        return replace(self, text="\n\n".join((*files, self.text)), attachments=self.images) if files else self
+
+    @property
+    def images(self) -> tuple[Attachment, ...]:
+        """The pictures that go with it."""
+        return tuple(each for each in self.attachments if each.data)
+
+    @property
+    def without_images(self) -> Message:
+        """The message for a model that reads text only."""
+        return replace(self, attachments=tuple(each for each in self.attachments if not each.data))
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +99,16 @@ class Conversation:
     def spelled_out(self) -> Conversation:
         """The conversation as a model reads it, with the attached files in the text."""
         return Conversation(tuple(message.spelled_out for message in self.messages))
+
+    @property
+    def images(self) -> tuple[Attachment, ...]:
+        """Every picture in it, in the order in which they were shown."""
+        return tuple(each for message in self.messages for each in message.images)
+
+    @property
+    def without_images(self) -> Conversation:
+        """The conversation for a model that reads text only."""
+        return Conversation(tuple(message.without_images for message in self.messages))
 
     @property
     def exchanges(self) -> int:

@@ -117,12 +117,21 @@ def in_force(settings: GenerationSettings, said: Sequence[Layer], below: Sequenc
 
 
 @dataclass(frozen=True, slots=True)
+class Part:
+    """One of several things under way at once, such as a file that is downloaded: `done` of `total` units."""
+
+    name: str
+    done: int
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
 class Progress:
     """Something is under way that makes no text yet.
 
     `stage` is a gerund shown to people ("downloading", "loading", "reading", "writing");
     `done` of `total` counts `unit`s, a total of 0 means unknown. `note` is one sentence that the
-    person must see, such as that old exchanges were dropped; most have none.
+    person must see, such as that old exchanges were dropped; most have none. `parts` are under way within it.
 
     "reading" counts the prompt's tokens, the first report those that were cached; "writing" counts the
     reply's. So a reply that is broken off has its numbers, too.
@@ -133,6 +142,7 @@ class Progress:
     total: int = 0
     unit: str = ""
     note: str = ""
+    parts: tuple[Part, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +188,8 @@ Event: TypeAlias = Progress | Text | Reasoning | Finished
 class EngineFacts:
     """What a toolbar or a stored conversation says of an engine. Empty or 0 where unknown.
 
-    `layers` are what the model says of its own sampling, the nearest first.
+    `layers` are what the model says of its own sampling, the nearest first. `sees` says whether it can be shown
+    pictures, None where that is not known.
 
     `most_tokens_per_second` is the decode rate at which the memory's bandwidth is all used up: every weight
     is read once for each token.
@@ -192,6 +203,7 @@ class EngineFacts:
     adapter: str = ""
     most_tokens_per_second: float = 0.0
     layers: tuple[Layer, ...] = ()
+    sees: bool | None = None
 
     @property
     def defaults(self) -> GenerationSettings:

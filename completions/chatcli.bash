@@ -17,27 +17,22 @@ _chatcli_list() {
 
 _chatcli_command() {
     case $1 in
-<<<<<<< HEAD
-    'chatcli') commands='run ask batch replay tokens ps stop completion models adapters history templates config' flags='--debug --version -h --help' argument='' ;;
-    'chatcli run') commands='' flags='-p --prompt -s --system -c --continue --id --no-history --temperature --top-p --top-k --min-p --repetition-penalty --seed --max-tokens --stop --overflow --think --no-think --reasoning-effort --plain --no-plain --adapter --dtype --quant --fit --context --device --devices --max-memory --lora --keep-alive --revision --subfolder --trust-remote-code -h --help' argument='list models' ;;
-    'chatcli ask') commands='' flags='-f --file -t --template --truncate -o --output --json --jsonl -q --quiet --no-stream -n --answers --logprobs --schema --regex --choice --require-complete -m --model -s --system -c --continue --id --no-history --temperature --top-p --top-k --min-p --repetition-penalty --seed --max-tokens --stop --overflow --think --no-think --reasoning-effort --plain --no-plain --adapter --dtype --quant --fit --context --device --devices --max-memory --lora --keep-alive --revision --subfolder --trust-remote-code -h --help' argument='' ;;
+    'chatcli') commands='run ask batch pull replay tokens ps stop completion models adapters history templates config' flags='--debug --version -h --help' argument='' ;;
+    'chatcli run') commands='' flags='-p --prompt -a --attach -s --system -c --continue --id --no-history --temperature --top-p --top-k --min-p --repetition-penalty --seed --max-tokens --stop --overflow --think --no-think --reasoning-effort --plain --no-plain --adapter --dtype --quant --fit --context --device --devices --max-memory --lora --keep-alive --revision --subfolder --trust-remote-code -h --help' argument='list models' ;;
+    'chatcli ask') commands='' flags='-f --file -a --attach -t --template --truncate -o --output --json --jsonl -q --quiet --no-stream -n --answers --logprobs --schema --regex --choice --require-complete -m --model -s --system -c --continue --id --no-history --temperature --top-p --top-k --min-p --repetition-penalty --seed --max-tokens --stop --overflow --think --no-think --reasoning-effort --plain --no-plain --adapter --dtype --quant --fit --context --device --devices --max-memory --lora --keep-alive --revision --subfolder --trust-remote-code -h --help' argument='' ;;
     'chatcli batch') commands='' flags='-o --output --overwrite -m --model -s --system --temperature --top-p --top-k --min-p --repetition-penalty --seed --max-tokens --stop --think --no-think --reasoning-effort --adapter --dtype --quant --fit --context --device --devices --max-memory --lora --revision --subfolder -h --help' argument='files' ;;
+    'chatcli pull') commands='' flags='--revision --source --force -h --help' argument='list models' ;;
     'chatcli replay') commands='' flags='-h --help' argument='list conversations' ;;
     'chatcli tokens') commands='' flags='-m --model --chat --ids --revision --trust-remote-code -h --help' argument='' ;;
     'chatcli ps') commands='' flags='--json -h --help' argument='' ;;
     'chatcli stop') commands='' flags='-h --help' argument='' ;;
-=======
-    'chatcli') commands='run ask batch replay tokens bench completion models adapters history templates config' flags='--debug --version -h --help' argument='' ;;
-    'chatcli run') commands='' flags='-p --prompt -s --system -c --continue --id --no-history --temperature --top-p --top-k --min-p --repetition-penalty --seed --max-tokens --stop --overflow --think --no-think --reasoning-effort --plain --no-plain --dtype --quant --fit --context --device --devices --max-memory --lora --revision --subfolder --trust-remote-code -h --help' argument='list models' ;;
-    'chatcli ask') commands='' flags='-f --file -t --template --truncate -o --output --json --jsonl -q --quiet --no-stream -n --answers --logprobs --schema --regex --choice --require-complete -m --model -s --system -c --continue --id --no-history --temperature --top-p --top-k --min-p --repetition-penalty --seed --max-tokens --stop --overflow --think --no-think --reasoning-effort --plain --no-plain --dtype --quant --fit --context --device --devices --max-memory --lora --revision --subfolder --trust-remote-code -h --help' argument='' ;;
-    'chatcli batch') commands='' flags='-o --output --overwrite -m --model -s --system --temperature --top-p --top-k --min-p --repetition-penalty --seed --max-tokens --stop --think --no-think --reasoning-effort --dtype --quant --fit --context --device --devices --max-memory --lora --revision --subfolder -h --help' argument='files' ;;
-    'chatcli replay') commands='' flags='-h --help' argument='list conversations' ;;
-    'chatcli tokens') commands='' flags='-m --model --chat --ids --revision --trust-remote-code -h --help' argument='' ;;
-    'chatcli bench') commands='' flags='--prompt --tokens --rounds --json --dtype --quant --fit --context --device --devices --max-memory --lora --revision --subfolder -h --help' argument='list models' ;;
->>>>>>> cpu
     'chatcli completion') commands='' flags='--install -h --help' argument='bash zsh fish powershell' ;;
-    'chatcli models') commands='show' flags='-h --help' argument='' ;;
+    'chatcli models') commands='show plan pull rm alias' flags='--json -h --help' argument='' ;;
     'chatcli models show') commands='' flags='--json -h --help' argument='list models' ;;
+    'chatcli models plan') commands='' flags='--context --dtype --quant --fit --device --devices --max-memory --revision --subfolder --json -h --help' argument='list models' ;;
+    'chatcli models pull') commands='' flags='--revision --source --force -h --help' argument='list models' ;;
+    'chatcli models rm') commands='' flags='--revision -y --yes -h --help' argument='list models' ;;
+    'chatcli models alias') commands='' flags='--remove -h --help' argument='' ;;
     'chatcli adapters') commands='show match render' flags='--json -h --help' argument='' ;;
     'chatcli adapters show') commands='' flags='--json -h --help' argument='list adapters' ;;
     'chatcli adapters match') commands='' flags='--json -h --help' argument='list models' ;;
@@ -56,7 +51,7 @@ _chatcli_command() {
     'chatcli config') commands='path show set' flags='-h --help' argument='' ;;
     'chatcli config path') commands='' flags='-h --help' argument='' ;;
     'chatcli config show') commands='' flags='-h --help' argument='' ;;
-    'chatcli config set') commands='' flags='-h --help' argument='model system temperature top_p top_k min_p repetition_penalty seed max_tokens stop overflow think reasoning_effort history plain editing_mode adapter dtype quant fit context device devices max_memory lora keep_alive' ;;
+    'chatcli config set') commands='' flags='-h --help' argument='model system temperature top_p top_k min_p repetition_penalty seed max_tokens stop overflow think reasoning_effort history plain editing_mode adapter dtype quant fit context device devices max_memory lora keep_alive model_folders' ;;
     *) return 1 ;;
     esac
 }
@@ -64,6 +59,7 @@ _chatcli_command() {
 _chatcli_kind() {
     case $1 in
     'chatcli run -p' | 'chatcli run --prompt') kind='any' ;;
+    'chatcli run -a' | 'chatcli run --attach') kind='files' ;;
     'chatcli run -s' | 'chatcli run --system') kind='any' ;;
     'chatcli run --id') kind='list conversations' ;;
     'chatcli run --temperature') kind='any' ;;
@@ -89,6 +85,7 @@ _chatcli_kind() {
     'chatcli run --revision') kind='any' ;;
     'chatcli run --subfolder') kind='any' ;;
     'chatcli ask -f' | 'chatcli ask --file') kind='files' ;;
+    'chatcli ask -a' | 'chatcli ask --attach') kind='files' ;;
     'chatcli ask -t' | 'chatcli ask --template') kind='list templates' ;;
     'chatcli ask --truncate') kind='head tail middle' ;;
     'chatcli ask -o' | 'chatcli ask --output') kind='files' ;;
@@ -145,21 +142,22 @@ _chatcli_kind() {
     'chatcli batch --lora') kind='any' ;;
     'chatcli batch --revision') kind='any' ;;
     'chatcli batch --subfolder') kind='any' ;;
+    'chatcli pull --revision') kind='any' ;;
+    'chatcli pull --source') kind='hf modelscope' ;;
     'chatcli tokens -m' | 'chatcli tokens --model') kind='list models' ;;
     'chatcli tokens --revision') kind='any' ;;
-    'chatcli bench --prompt') kind='any' ;;
-    'chatcli bench --tokens') kind='any' ;;
-    'chatcli bench --rounds') kind='any' ;;
-    'chatcli bench --dtype') kind='auto float32 bfloat16 float16' ;;
-    'chatcli bench --quant') kind='auto none int8 int4 fp8' ;;
-    'chatcli bench --fit') kind='auto strict' ;;
-    'chatcli bench --context') kind='any' ;;
-    'chatcli bench --device') kind='any' ;;
-    'chatcli bench --devices') kind='any' ;;
-    'chatcli bench --max-memory') kind='any' ;;
-    'chatcli bench --lora') kind='any' ;;
-    'chatcli bench --revision') kind='any' ;;
-    'chatcli bench --subfolder') kind='any' ;;
+    'chatcli models plan --context') kind='any' ;;
+    'chatcli models plan --dtype') kind='auto float32 bfloat16 float16' ;;
+    'chatcli models plan --quant') kind='auto none int8 int4 fp8' ;;
+    'chatcli models plan --fit') kind='auto strict' ;;
+    'chatcli models plan --device') kind='any' ;;
+    'chatcli models plan --devices') kind='any' ;;
+    'chatcli models plan --max-memory') kind='any' ;;
+    'chatcli models plan --revision') kind='any' ;;
+    'chatcli models plan --subfolder') kind='any' ;;
+    'chatcli models pull --revision') kind='any' ;;
+    'chatcli models pull --source') kind='hf modelscope' ;;
+    'chatcli models rm --revision') kind='any' ;;
     'chatcli history -n' | 'chatcli history --limit') kind='any' ;;
     'chatcli history search -n' | 'chatcli history search --limit') kind='any' ;;
     'chatcli history export -f' | 'chatcli history export --format') kind='md json jsonl html' ;;

@@ -39,6 +39,7 @@ STEPS = 1600
 PEAK_RATE = 2e-3
 WARMUP = 100
 VOCABULARY = 4096
+TOKENIZER_PAIRS = 60_000
 CONTEXT = 4096
 CUT = 14
 """Tokens of the answer in short batches: what follows them is known once they are."""
@@ -73,8 +74,8 @@ def held_out() -> frozenset[str]:
     )
 
 
-def train_tokenizer(seed: int) -> Tokenizer:
-    """Byte-level BPE; every Chinese character and every digit is a piece of its own."""
+def train_tokenizer(seed: int, pairs: int = TOKENIZER_PAIRS) -> Tokenizer:
+    """Byte-level BPE of so many questions and answers; every Chinese character and every digit is its own piece."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
@@ -84,7 +85,7 @@ def train_tokenizer(seed: int) -> Tokenizer:
     )
     tokenizer.decoder = decoders.ByteLevel()
     source = corpus.pairs(seed, held_out())
-    texts = (f"{pair.question}\n{pair.answer}" for pair in (next(source) for _ in range(60_000)))
+    texts = (f"{pair.question}\n{pair.answer}" for pair in (next(source) for _ in range(pairs)))
     trainer = trainers.BpeTrainer(
         vocab_size=VOCABULARY,
         min_frequency=3,

@@ -5,11 +5,12 @@ from __future__ import annotations
 import io
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hub_server import LocalHub, serving
 from hypothesis import settings
 
 import chatcli.runtime  # noqa: F401  before torch: how its threads wait
@@ -17,6 +18,8 @@ from chatcli.environment import Environment
 
 # Tiny models compute nothing that is worth a second thread.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# The programs that tests start are compiled once, not each time.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 # No model stays in memory but where a test asks for it, and ends it.
 os.environ["CHATCLI_KEEP_ALIVE"] = "0"
 # A busy machine is no defect.
@@ -42,6 +45,13 @@ def environment(tmp_path: Path) -> Environment:
     return Environment(
         io.StringIO(), io.StringIO(), io.StringIO(), {}, tmp_path / "config", tmp_path / "data", tmp_path / "state"
     )
+
+
+@pytest.fixture
+def local_hub() -> Iterator[LocalHub]:
+    """A Hub on this machine with one model, org/chat."""
+    with serving(LocalHub()) as hub:
+        yield hub
 
 
 def write_tokenizer(folder: Path, template: str | None = CHATML) -> int:
@@ -123,3 +133,18 @@ def _make_readable(model: Any, folder: Path) -> None:
 def tiny_llama(make_checkpoint: Callable[..., Path]) -> Path:
     """A Llama of two layers that chats ChatML, in nonsense."""
     return make_checkpoint()
+
+
+@pytest.fixture(scope="session")
+def make_seeing_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Makes a tiny model that sees: `make_seeing_checkpoint("qwen2_vl")`, one of `seeing_models.FAMILIES`."""
+    made: dict[str, Path] = {}
+
+    def make(family: str) -> Path:
+        from seeing_models import make_seeing
+
+        if family not in made:
+            made[family] = make_seeing(tmp_path_factory.mktemp(f"tiny-{family}"), family, write_tokenizer)
+        return made[family]
+
+    return make

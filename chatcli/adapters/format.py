@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from chatcli.adapters.encode import Spoken, encode, encode_text
+from chatcli.adapters.pictures import Pictures, shown
 from chatcli.adapters.prompt import Templates, begun, build, choose_templates, loses_system
 from chatcli.adapters.row import Adapter
 from chatcli.adapters.table import Match, Table
@@ -71,22 +72,27 @@ class ChatFormat:
         *,
         tools: Sequence[object] | None = None,
         documents: Sequence[object] | None = None,
+        pictures: Pictures | None = None,
     ) -> list[int]:
         """The prompt's ids; the ids of replies that the model itself `spoken` are used as they were made.
 
-        A last message of the assistant's is left open, for the model to go on with.
+        A last message of the assistant's is left open, for the model to go on with. `pictures` says what stands for
+        a picture in the text.
         """
         reply = conversation.unfinished
         if reply:
             conversation = conversation.without_last_message()
         template = self.templates.select(tools=bool(tools), documents=bool(documents))
         given: dict[str, Any] = {**self.variables, **thinking(template, settings or GenerationSettings())}
-        prompt = build(template, conversation, control=self.control, tools=tools, documents=documents, **given)
+        control = self.control | {pictures.placeholder} if pictures else self.control
+        prompt = build(template, conversation, control=control, tools=tools, documents=documents, **given)
+        if pictures and conversation.images:
+            prompt = shown(prompt, pictures, conversation.images)
         if self.rereads:
             spoken = ()
         if reply and not self.behind:
-            prompt = begun(prompt, reply, self.tags, self.control)
-        ids = [*self.before, *encode(self.tokenizer, prompt, spoken, self.control), *self.behind]
+            prompt = begun(prompt, reply, self.tags, control)
+        ids = [*self.before, *encode(self.tokenizer, prompt, spoken, control), *self.behind]
         if reply and self.behind:
             ids += encode_text(self.tokenizer, reply.text)
         return ids
@@ -112,7 +118,7 @@ def require_chat_format(checkpoint: Checkpoint, table: Table) -> None:
         NotAChatModel: an encoder, a translator, or a base model without a chat format.
     """
     require_chat_model(checkpoint)
-    choose_templates(checkpoint, table.match(checkpoint.name, checkpoint.family))
+    choose_templates(checkpoint, table.match(checkpoint.known_as, checkpoint.family))
 
 
 def chat_format(checkpoint: Checkpoint, tokenizer: Tokenizer, table: Table) -> ChatFormat:
@@ -122,7 +128,7 @@ def chat_format(checkpoint: Checkpoint, tokenizer: Tokenizer, table: Table) -> C
         NotAChatModel: it has no chat format, and no row knows one.
         BrokenCheckpoint: its tokenizer files are damaged.
     """
-    found = table.match(checkpoint.name, checkpoint.family)
+    found = table.match(checkpoint.known_as, checkpoint.family)
     templates = choose_templates(checkpoint, found)
     row = found.adapter if found else Adapter("own")
     tokens = special_tokens(checkpoint)

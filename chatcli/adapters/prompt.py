@@ -12,12 +12,13 @@ import json
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 from chatcli.adapters.table import Match
 from chatcli.adapters.template import TemplateRefusal, render
 from chatcli.conversation import Conversation, Message
-from chatcli.errors import NotAChatModel
+from chatcli.errors import BrokenCheckpoint, NotAChatModel
 from chatcli.models.checkpoint import Checkpoint
 from chatcli.models.vocabulary import chat_templates
 
@@ -121,6 +122,19 @@ def begun(prompt: Prompt, reply: Message, tags: Sequence[str], control: Collecti
     return Prompt(text, tuple(cuts), prompt.replies)
 
 
+@lru_cache(maxsize=16)
+def wants_parts(template: str) -> bool:
+    """Whether a template finds a message's text only where the content is a list of parts, as some that see do."""
+
+    def finds(content: object) -> bool:
+        try:
+            return "(probe)" in render(template, [{"role": "user", "content": content}])
+        except (TemplateRefusal, BrokenCheckpoint):
+            return False
+
+    return not finds("(probe)") and finds([{"type": "text", "text": "(probe)"}])
+
+
 def loses_system(template: str, system: str, **variables: Any) -> bool:
     """Whether a template passes over a system message without a word."""
     if not system.strip():
@@ -157,7 +171,8 @@ class _Given:
 
         extra = {**self.variables, "tools": marked(self.tools), "documents": marked(self.documents)}
         extra["add_generation_prompt"] = self.add_generation_prompt
-        plain = [_for_template(message, marked(message.text), marked(message.reasoning)) for message in messages]
+        parts = wants_parts(self.template)
+        plain = [_for_template(each, marked(each.text), marked(each.reasoning), parts=parts) for each in messages]
         text, cuts = _without(render(self.template, plain, **extra), cut)
         prompt = Prompt(text, tuple(cuts))
         if not any(m.role == "assistant" and m.text.strip() for m in messages):
@@ -174,9 +189,14 @@ class _Given:
         return Prompt(prompt.text, prompt.cuts, spans)
 
 
-def _for_template(message: Message, text: str, reasoning: str) -> dict[str, str]:
-    """A message as templates know it; thoughts under the two names that are in use, in transformers' order."""
-    entry: dict[str, str] = {"role": message.role, "content": text}
+def _for_template(message: Message, text: str, reasoning: str, *, parts: bool) -> dict[str, Any]:
+    """A message as templates know it; thoughts under the two names that are in use, in transformers' order.
+
+    Pictures make its content a list of `parts`: they come before the text that asks about them.
+    """
+    entry: dict[str, Any] = {"role": message.role, "content": text}
+    if parts or message.images:
+        entry["content"] = [*({"type": "image"} for _ in message.images), {"type": "text", "text": text}]
     return {"thinking": reasoning, **entry, "reasoning_content": reasoning} if reasoning else entry
 
 
@@ -208,8 +228,11 @@ def _insert(text: str, pattern: re.Pattern[str] | None, cut: str) -> str:
     return pattern.sub(lambda found: found[0] + cut, text) if pattern else text
 
 
-def _around(text: str, opened: str, closed: str) -> str:
-    """Markers inside the outer white space, which templates like to trim."""
+def _around(content: Any, opened: str, closed: str) -> Any:
+    """The content with markers inside its text's outer white space, which templates like to trim."""
+    if isinstance(content, list):
+        return [{**part, "text": _around(part["text"], opened, closed)} if "text" in part else part for part in content]
+    text: str = content
     core = text.strip()
     if not core:
         return text

@@ -86,7 +86,8 @@ def adapters_match(
     name = full_name(model, config)
     checkpoint = local_checkpoint(model, config, environment)
     family = checkpoint.family if checkpoint else ""
-    found = table.match(name, family)
+    known_as = checkpoint.known_as if checkpoint else name.partition(" + ")[0]
+    found = table.match(known_as, family)
     said: dict[str, Any] = {
         "model": name,
         "judged_by": _evidence(checkpoint),
@@ -95,7 +96,7 @@ def adapters_match(
         "template": _template_of(checkpoint, found) if checkpoint else _template_by_name(found),
         "candidates": [
             {"row": c.adapter.name, "pattern": c.pattern, "letters": len(c.places), "base": c.base}
-            for c in table.candidates(name, family)
+            for c in table.candidates(known_as, family)
         ],
     }
     if as_json:
@@ -115,7 +116,8 @@ def _evidence(checkpoint: Checkpoint | None) -> str:
     """What a match is judged by beside the name."""
     if not checkpoint:
         return "the name alone: no config.json of it is on this machine"
-    told = f'config.json of {checkpoint.folder} says "{checkpoint.model_type}"'
+    where = f"the header of {checkpoint.gguf.files[0]}" if checkpoint.gguf else f"config.json of {checkpoint.folder}"
+    told = f'{where} says "{checkpoint.model_type}"'
     family = checkpoint.family
     return told if family == checkpoint.model_type else f"{told}, and its files that it is {family}"
 
@@ -178,7 +180,7 @@ def _templates(name: str, environment: Environment) -> tuple[Templates, dict[str
     except UsageError as error:
         if not checkpoint:
             raise UsageError(f"{str(error).rstrip('.')}; and no model of that name is on this machine.") from error
-        templates = choose_templates(checkpoint, table.match(checkpoint.name, checkpoint.family))
+        templates = choose_templates(checkpoint, table.match(checkpoint.known_as, checkpoint.family))
         return templates, dict(special_tokens(checkpoint).named)
     if not row.template:
         raise UsageError(f"The row {row.name} has no template of its own: name a model's folder instead.")

@@ -5,6 +5,7 @@ The wiring of question, session and the wanted form of the answer; it knows no k
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
@@ -17,6 +18,7 @@ from chatcli.errors import IncompleteAnswer, UsageError
 
 if TYPE_CHECKING:
     from chatcli.cli.question import Question
+    from chatcli.conversation import Attachment
     from chatcli.generation import Constraint, Finished, GenerationSettings
     from chatcli.session import Session
 
@@ -28,6 +30,12 @@ def ask(
     ] = None,
     files: Annotated[
         list[str] | None, typer.Option("--file", "-f", help="Read a text file in; may be given several times.")
+    ] = None,
+    attach: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--attach", "-a", metavar="FILE", help="Show a picture, `-` the one piped in; may be given several times."
+        ),
     ] = None,
     template: Annotated[
         str | None,
@@ -66,7 +74,7 @@ def ask(
     """
     from chatcli.cli.forms import Form
     from chatcli.cli.opening import open_session
-    from chatcli.cli.question import PARTS, compose
+    from chatcli.cli.question import PARTS, compose, pictures
     from chatcli.config import load
 
     environment = replace(real_environment(), quiet=quiet)
@@ -79,14 +87,15 @@ def ask(
     form = Form.of(as_json=as_json, as_jsonl=as_jsonl, whole=no_stream, output=output)
     if logprobs is not None and not form.structured:
         raise UsageError("--logprobs needs --json or --jsonl: there is no place for numbers in a text.")
-    question = compose(prompt or [], environment, files=files or (), template=template)
+    shown = pictures(attach or (), environment)
+    question = compose(prompt or [], environment, files=files or (), template=template, piped="-" not in (attach or ()))
     environment = replace(environment, plain=bool(config.value("plain") or constraint))
     session = open_session(environment, config, talk)
     session.settings = replace(session.settings, constraint=constraint, top_logprobs=logprobs)
-    text = question.text if truncate is None else _fitting(question, truncate, session, environment)
+    text = question.text if truncate is None else _fitting(question, shown, truncate, session, environment)
     with form.writing(environment) as show:
         for number in range(answers):
-            with closing(session.retry(_reseeded(session, number)) if number else session.say(text)) as events:
+            with closing(session.retry(_reseeded(session, number)) if number else session.say(text, shown)) as events:
                 finished = show(events, session)
             _judge(finished, environment, whole=require_complete, constraint=constraint)
     if session.notice:
@@ -107,7 +116,9 @@ def _constraint(schema: str | None, regex: str | None, choice: str | None) -> Co
     return None if choice is None else constraints.choice([each.strip() for each in choice.split(",")])
 
 
-def _fitting(question: Question, part: str, session: Session, environment: Environment) -> str:
+def _fitting(
+    question: Question, shown: Sequence[Attachment], part: str, session: Session, environment: Environment
+) -> str:
     """The question's text with what does not fit left out of `part`, as the person allowed."""
     from chatcli.cli.question import shortened
     from chatcli.conversation import Message
@@ -120,7 +131,9 @@ def _fitting(question: Question, part: str, session: Session, environment: Envir
         shown_while(engine.wait(), environment)
     limit = room(engine.facts.context, session.settings)
     text, missing = shortened(
-        question, part, lambda whole: engine.count(session.conversation.add(Message("user", whole))) <= limit
+        question,
+        part,
+        lambda whole: engine.count(session.conversation.add(Message("user", whole, attachments=tuple(shown)))) <= limit,
     )
     if missing:
         environment.warn(f"chatcli: {missing} characters of the input are left out ({part}): it is too long.")

@@ -70,6 +70,8 @@ def agree_on_code(name: str, config: Config, environment: Environment, revision:
     if name == guide.NAME:
         return
     keep_code_apart(environment)
+    if not revision and _agreed_here(name, config, environment):
+        return  # without asking the Hub, which may be out of reach
     progress = ProgressLine(environment)
     found, files = survey(
         name,
@@ -78,6 +80,7 @@ def agree_on_code(name: str, config: Config, environment: Environment, revision:
         offline=environment.offline,
         progress=progress.show,
         variables=environment.variables,
+        folders=config.model_folders,
         known=load_table(environment.config_folder).examples(),
     )
     progress.clear()
@@ -93,6 +96,17 @@ def agree_on_code(name: str, config: Config, environment: Environment, revision:
             progress.clear()
 
     settle(found, files, revision, environment, fetch)
+
+
+def _agreed_here(name: str, config: Config, environment: Environment) -> bool:
+    """Whether the whole model is on this machine, with code that a person has agreed to."""
+    from chatcli.models.cache import is_complete
+    from chatcli.models.hub import on_disk
+
+    here = on_disk(name, environment.variables, config.model_folders)
+    if not here or not is_complete(here.folder):
+        return False
+    return with_agreement(replace(here, name=name), environment).trusted
 
 
 def settle(

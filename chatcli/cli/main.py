@@ -5,57 +5,44 @@ It knows which commands there are; what they do is in their files, imported when
 
 from __future__ import annotations
 
-import functools
 import io
 import os
 import signal
 import sys
-import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache, partial, wraps
 from typing import Annotated, Any, NoReturn
 
 import typer
 
 from chatcli import __version__
-from chatcli.cli.adapters import adapters_list, adapters_match, adapters_render, adapters_show
-from chatcli.cli.ask import ask
-from chatcli.cli.batch import batch
-from chatcli.cli.bench import bench
-from chatcli.cli.completion import completion
-from chatcli.cli.completions.lists import refresh
-from chatcli.cli.config import config_path, config_set, config_show
-from chatcli.cli.continuing import Continuing
-from chatcli.cli.history.listing import history_list, history_path, history_search, history_show
-from chatcli.cli.history.moving import history_export, history_import
-from chatcli.cli.history.removing import history_prune, history_rm, history_title
-from chatcli.cli.models import models_show
-from chatcli.cli.replay import replay
-from chatcli.cli.resident import ps, stop
-from chatcli.cli.run import run
-from chatcli.cli.templates import templates_list, templates_show
-from chatcli.cli.tokens import tokens
-from chatcli.environment import real_environment
+from chatcli.cli.following import follow_or_lead, silent_unless_first
+from chatcli.cli.lazy import Action, action, group_of
 from chatcli.errors import INTERRUPTED, ChatcliError
+from chatcli.leaving import leave
 from chatcli.streaming.sanitize import sanitize
+from chatcli.torchrun import rank
 
 CLOSED_PIPE = 141
 """Exit code when the reader of our output has gone, as shells count it: 128 + SIGPIPE."""
 
-Action = Callable[..., int | None]
-
-COMMANDS: Mapping[str, Action] = {
-    "run": run,
-    "ask": ask,
-    "batch": batch,
-    "replay": replay,
-    "tokens": tokens,
-    "ps": ps,
-    "stop": stop,
-    "bench": bench,
-    "completion": completion,
+COMMANDS: Mapping[str, str] = {
+    "run": "run:run",
+    "ask": "ask:ask",
+    "batch": "batch:batch",
+    "pull": "models.pull:models_pull",
+    "replay": "replay:replay",
+    "tokens": "tokens:tokens",
+    "ps": "resident:ps",
+    "stop": "resident:stop",
+    "bench": "bench:bench",
+    "completion": "completion:completion",
 }
-"""The commands that stand alone, in the order of the help page."""
+"""The commands that stand alone, in the order of the help page, as "file:function"."""
+
+TALKS = frozenset({"run", "ask", "batch", "replay"})
+"""Those that several processes under torchrun run together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,45 +50,50 @@ class Group:
     """Commands under one name; `alone` is what the name does by itself."""
 
     help: str
-    commands: Mapping[str, Action]
-    alone: Action | None = None
+    commands: Mapping[str, str]
+    alone: str = ""
 
 
 GROUPS: Mapping[str, Group] = {
-    "models": Group("What is known of a model.", {"show": models_show}),
+    "models": Group(
+        "List, show, fetch, remove and name models.",
+        {
+            "show": "models.show:models_show",
+            "plan": "models.plan:models_plan",
+            "pull": "models.pull:models_pull",
+            "rm": "models.removing:models_rm",
+            "alias": "models.alias:models_alias",
+        },
+        "models.listing:models_list",
+    ),
     "adapters": Group(
         "The table of model families: list, show, match, render.",
-        {"show": adapters_show, "match": adapters_match, "render": adapters_render},
-        adapters_list,
+        {"show": "adapters:adapters_show", "match": "adapters:adapters_match", "render": "adapters:adapters_render"},
+        "adapters:adapters_list",
     ),
     "history": Group(
         "List, show, find, export, import and remove stored conversations.",
         {
-            "show": history_show,
-            "search": history_search,
-            "export": history_export,
-            "import": history_import,
-            "rm": history_rm,
-            "prune": history_prune,
-            "title": history_title,
-            "path": history_path,
+            "show": "history.listing:history_show",
+            "search": "history.listing:history_search",
+            "export": "history.moving:history_export",
+            "import": "history.moving:history_import",
+            "rm": "history.removing:history_rm",
+            "prune": "history.removing:history_prune",
+            "title": "history.removing:history_title",
+            "path": "history.listing:history_path",
         },
-        history_list,
+        "history.listing:history_list",
     ),
-    "templates": Group("List and show prompt templates.", {"show": templates_show}, templates_list),
-    "config": Group("Show and change settings.", {"path": config_path, "show": config_show, "set": config_set}),
+    "templates": Group(
+        "List and show prompt templates.", {"show": "templates:templates_show"}, "templates:templates_list"
+    ),
+    "config": Group(
+        "Show and change settings.",
+        {"path": "config:config_path", "show": "config:config_show", "set": "config:config_set"},
+    ),
 }
 """The commands that have commands below them."""
-
-app = typer.Typer(
-    name="chatcli",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-    context_settings={"help_option_names": ["-h", "--help"]},
-    help="Talk to any Hugging Face checkpoint from your terminal.",
-)
 
 
 def _show_version(wanted: bool) -> None:
@@ -110,24 +102,17 @@ def _show_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
-def _program(
-    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks of errors; may stand anywhere.")] = False,
-    version: Annotated[
-        bool, typer.Option("--version", help="Show the version and leave.", callback=_show_version, is_eager=True)
-    ] = False,
-) -> None:
-    """`--debug` is listed here for its help; `run_program` has taken it already."""
-
-
 def _guarded(command: Action) -> Callable[..., None]:
     """A command whose errors are explained, and which ends the program with a documented exit code."""
 
-    @functools.wraps(command)
+    @wraps(command)
     def guarded(*args: Any, **options: Any) -> None:
+        if rank(os.environ) and command.__name__ not in TALKS:
+            raise typer.Exit
         signal.signal(signal.SIGINT, signal.default_int_handler)
         try:
-            code = command(*args, **options) or 0
+            followed = follow_or_lead() if command.__name__ in TALKS else None
+            code = (command(*args, **options) or 0) if followed is None else followed
             sys.stdout.flush()
         except ChatcliError as error:
             code = _explain(error)
@@ -140,33 +125,82 @@ def _guarded(command: Action) -> Callable[..., None]:
         except OSError as error:
             what = f"{error.filename} cannot be used" if error.filename else "The output could not be written"
             code = _explain(ChatcliError(f"{what}: {error.strerror or error}."))
-        refresh(real_environment())
+        _refresh_lists()
         if code:
             raise typer.Exit(code)
 
     return guarded
 
 
+def _refresh_lists() -> None:
+    """What completion offers follows what the command has changed."""
+    from chatcli.cli.completions.lists import refresh
+    from chatcli.environment import real_environment
+
+    refresh(real_environment())
+
+
 def _explain(error: ChatcliError) -> int:
     if os.environ.get("CHATCLI_DEBUG"):
+        import traceback
+
         traceback.print_exception(error)
     print(f"chatcli: {sanitize(str(error), single_line=True)}", file=sys.stderr)
     return error.exit_code
 
 
-def _add_commands() -> None:
-    for name, action in COMMANDS.items():
-        app.command(name, cls=Continuing if name in ("run", "ask") else None)(_guarded(action))
-    for name, group in GROUPS.items():
-        below = typer.Typer(help=group.help, no_args_is_help=not group.alone, rich_markup_mode=None)
-        if group.alone:
-            below.callback(invoke_without_command=True)(_guarded(group.alone))
-        for each, action in group.commands.items():
-            below.command(each)(_guarded(action))
-        app.add_typer(below, name=name)
+def _command(name: str, row: str) -> Any:
+    """Typer's command for a row."""
+    continues = name in ("run", "ask")
+    if continues:
+        from chatcli.cli.continuing import Continuing
+    alone = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+    alone.command(name, cls=Continuing if continues else None)(_guarded(action(row)))
+    return typer.main.get_command(alone)
 
 
-_add_commands()
+def _group(name: str, group: Group) -> Any:
+    """Typer's group for a row, with nothing below it imported yet."""
+    below = typer.Typer(
+        name=name,
+        cls=group_of({each: partial(_command, each, row) for each, row in group.commands.items()}),
+        help=group.help,
+        no_args_is_help=not group.alone,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,
+    )
+    below.callback(invoke_without_command=bool(group.alone))(_guarded(action(group.alone)) if group.alone else _nothing)
+    return typer.main.get_command(below)
+
+
+def _nothing() -> None:
+    """What a group does by itself that only has commands."""
+
+
+app = typer.Typer(
+    name="chatcli",
+    cls=group_of(
+        {name: partial(_command, name, row) for name, row in COMMANDS.items()}
+        | {name: partial(_group, name, group) for name, group in GROUPS.items()}
+    ),
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Talk to any Hugging Face checkpoint from your terminal.",
+)
+
+
+@app.callback()
+def _program(
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks of errors; may stand anywhere.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version and leave.", callback=_show_version, is_eager=True)
+    ] = False,
+) -> None:
+    """`--debug` is listed here for its help; `run_program` has taken it already."""
 
 
 def run_program() -> NoReturn:
@@ -174,6 +208,7 @@ def run_program() -> NoReturn:
     for name in ("stdin", "stdout", "stderr"):
         if getattr(sys, name) is None:  # closed by the shell, as in `>&-`
             setattr(sys, name, open(os.devnull, "r" if name == "stdin" else "w", encoding="utf-8"))  # noqa: PTH123, SIM115
+    silent_unless_first()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a Latin-1 terminal shows ? and no traceback
@@ -183,6 +218,8 @@ def run_program() -> NoReturn:
         code = end.code if isinstance(end.code, int) else 1
     except Exception as error:  # a defect of ours: still no traceback for a person
         if os.environ.get("CHATCLI_DEBUG"):
+            import traceback
+
             traceback.print_exc()
         print(
             f"chatcli: unexpected {type(error).__name__}: {sanitize(str(error), single_line=True)}. "
@@ -190,6 +227,7 @@ def run_program() -> NoReturn:
             file=sys.stderr,
         )
         code = 5
+    leave()
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
@@ -209,6 +247,7 @@ def _without_debug(arguments: list[str]) -> list[str]:
     return [each for i, each in enumerate(arguments) if each != "--debug" or i >= end]
 
 
+@cache
 def surface() -> frozenset[str]:
     """Every command and long option there is, such as "chatcli history show" and "chatcli run --top-p"."""
     names: set[str] = set()

@@ -18,10 +18,11 @@ from chatcli.errors import UsageError
 from chatcli.generation import Engine
 from chatcli.history.store import Store
 from chatcli.session import Session
+from chatcli.torchrun import processes
 
 if TYPE_CHECKING:
-    from chatcli.load_request import LoadRequest
-    from chatcli.models.checkpoint import Checkpoint
+    from chatcli.load_request import LoadRequest, Lora
+    from chatcli.models.checkpoint import Checkpoint, LoraFolder
     from chatcli.wire import Spec
 
 GUIDE_NOTE = "The built-in guide answers; for a real model: chatcli config set model NAME"
@@ -45,7 +46,7 @@ def open_session(environment: Environment, config: Config, talk: Talk) -> Sessio
     if talk.trust:
         from chatcli.cli.consent import agree_on_code
 
-        agree_on_code(name, config, environment, talk.revision)
+        agree_on_code(named_parts(name, config)[0], config, environment, talk.revision)
     return Session(
         open_engine(name, config, environment, config.load_request(revision=talk.revision, subfolder=talk.subfolder)),
         config.generation_settings(),
@@ -62,10 +63,15 @@ def open_engine(
 ) -> DeferredEngine:
     """The engine of the model that a person calls `name`, which begins to load now.
 
-    It is `here`, in this process, or where it stays for the next call, as the configuration says.
+    It is `here`, in this process, or where it stays for the next call, as the configuration says. Folder and adapters
+    of the `request` become parts of its name, by which the history finds them again.
     """
-    meant = full_name(name, config)
-    opened = _open_here if here or not (config.keep_alive and sockets.available()) else _open_resident
+    from chatcli.models.naming import inside, with_loras
+
+    base, loras = named_parts(name, config)
+    meant = with_loras(inside(base, request.subfolder), (*loras, *map(_absolute, request.loras)))
+    alone = here or processes(environment.variables) > 1 or not (config.keep_alive and sockets.available())
+    opened = _open_here if alone else _open_resident
     return DeferredEngine(lambda report: opened(meant, config, environment, report, request), name=meant)
 
 
@@ -87,13 +93,40 @@ def _opened(environment: Environment, resume: str, *, keep: bool) -> tuple[Store
 
 
 def full_name(name: str, config: Config) -> str:
-    """A name that means the same model tomorrow and in another folder: aliases and relative paths resolved."""
-    name = config.aliases.get(name, name)
+    """A name that means the same model tomorrow and in another folder: aliases and relative paths resolved.
+
+    Raises:
+        UsageError: an adapter in it is no name and scale.
+    """
+    from chatcli.models.naming import with_loras
+
+    base, loras = named_parts(name, config)
+    return with_loras(base, loras)
+
+
+def named_parts(name: str, config: Config) -> tuple[str, tuple[Lora, ...]]:
+    """The model and the adapters of a full name.
+
+    Raises:
+        UsageError: an adapter in it is no name and scale.
+    """
+    from chatcli.models.naming import without_loras
+
+    base, loras = without_loras(config.aliases.get(name, name))
+    meant, more = without_loras(config.aliases.get(base, base))
+    return _absolute_path(meant), (*map(_absolute, more), *map(_absolute, loras))
+
+
+def _absolute(lora: Lora) -> Lora:
+    return replace(lora, name=_absolute_path(lora.name))
+
+
+def _absolute_path(name: str) -> str:
     if name == guide.NAME:
         return name
     try:
-        folder = Path(name).expanduser()
-        return str(folder.resolve()) if folder.is_dir() else name
+        path = Path(name).expanduser()
+        return str(path.resolve()) if path.is_dir() or (path.suffix.lower() == ".gguf" and path.is_file()) else name
     except (OSError, ValueError, RuntimeError):  # too long, a null character, a home that nobody has
         return name
 
@@ -110,10 +143,13 @@ def local_checkpoint(name: str, config: Config, environment: Environment) -> Che
     from chatcli.models.checkpoint import open_checkpoint
     from chatcli.models.hub import on_disk
 
-    meant = full_name(name, config)
-    if meant == guide.NAME:
+    base, loras = named_parts(name, config)
+    if base == guide.NAME:
         return open_checkpoint(guide.folder(), guide.NAME)
-    return on_disk(meant, environment.variables)
+    found = on_disk(base, environment.variables, config.model_folders)
+    if not (found and loras):
+        return found
+    return _wearing(found, _lora_folders(loras, config, environment, lambda _: None, offline=True))
 
 
 def _open_resident(name: str, config: Config, environment: Environment, report: Report, request: LoadRequest) -> Engine:
@@ -181,8 +217,8 @@ def find_checkpoint(
     from chatcli.models.checkpoint import open_checkpoint, require_chat_model
     from chatcli.models.hub import resolve
 
-    meant = full_name(name, config)
-    if meant == guide.NAME:
+    base, loras = named_parts(name, config)
+    if base == guide.NAME and not loras:
         return open_checkpoint(guide.folder(), guide.NAME)
     table = load_table(environment.config_folder).saying(adapter)
 
@@ -193,20 +229,58 @@ def find_checkpoint(
         if to_chat:
             require_chat_format(checkpoint, table)
 
+    worn = _lora_folders(loras, config, environment, report, offline=environment.offline)
     found = resolve(
-        meant,
+        str(guide.folder()) if base == guide.NAME else base,
         aliases=config.aliases,
         revision=revision,
         offline=environment.offline,
         progress=report,
         variables=environment.variables,
+        folders=config.model_folders,
         known=table.examples(),
-        check=check,
+        check=lambda checkpoint: check(_wearing(checkpoint, worn)),
     )
     found = with_agreement(found, environment)
     if revision and not (found.revision or found.trusted):
-        raise UsageError(f"{meant} is a folder and has no revisions: leave --revision out.")
-    found = replace(found, name=meant)
+        raise UsageError(f"{base} is a folder and has no revisions: leave --revision out.")
+    found = _wearing(replace(found, name=base), worn)
     if to_chat:
         check(found)  # what was on this machine has not been
     return found
+
+
+def _lora_folders(
+    loras: tuple[Lora, ...], config: Config, environment: Environment, report: Report, *, offline: bool
+) -> tuple[LoraFolder, ...]:
+    """Where these adapters are, after getting those that are not here."""
+    from chatcli.models.checkpoint import LoraFolder
+    from chatcli.models.hub import find_lora
+
+    folders, variables = config.model_folders, environment.variables
+    return tuple(
+        LoraFolder(
+            each.name,
+            find_lora(
+                config.aliases.get(each.name, each.name),
+                offline=offline,
+                progress=report,
+                variables=variables,
+                folders=folders,
+            ),
+            each.scale,
+        )
+        for each in loras
+    )
+
+
+def _wearing(checkpoint: Checkpoint, loras: tuple[LoraFolder, ...]) -> Checkpoint:
+    """The checkpoint with these adapters on it, which its name then says."""
+    from chatcli.load_request import Lora
+    from chatcli.models.lora import with_lora
+    from chatcli.models.naming import with_loras
+
+    name = with_loras(checkpoint.name, tuple(Lora(each.name, each.scale) for each in loras))
+    for each in loras:
+        checkpoint = with_lora(checkpoint, each)
+    return replace(checkpoint, name=name)

@@ -12,7 +12,9 @@ from typing import Annotated, Any
 
 import typer
 
-Model = Annotated[str, typer.Option("--model", "-m", help="Hub id, alias or folder; default: the configured model.")]
+Model = Annotated[
+    str, typer.Option("--model", "-m", help="Hub id, alias, folder, GGUF file; default: the configured one.")
+]
 Revision = Annotated[str, typer.Option(help="Commit, branch or tag of the model; default: main.")]
 TrustRemoteCode = Annotated[
     bool, typer.Option("--trust-remote-code", help="Ask to run the model's own Python code, at one commit.")

@@ -12,8 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from chatcli import prompts
+from chatcli.conversation import Attachment
 from chatcli.environment import Environment
 from chatcli.errors import UsageError
+from chatcli.images import image_of, media_type, read_image
 
 PARTS = ("head", "tail", "middle")
 _VALUE = re.compile(r"([A-Za-z_]\w*)=(.*)", re.DOTALL)
@@ -33,19 +35,27 @@ class Question:
 
 
 def compose(
-    words: Sequence[str], environment: Environment, *, files: Sequence[str] = (), template: str | None = None
+    words: Sequence[str],
+    environment: Environment,
+    *,
+    files: Sequence[str] = (),
+    template: str | None = None,
+    piped: bool = True,
 ) -> Question:
     """Piped input and files, a blank line, the words; or a template filled with them.
 
     With a template, words of the form name=value fill its gaps; without any input the other words are the
-    input, and with it they stand behind the filled template.
+    input, and with it they stand behind the filled template. Without `piped`, standard input is not for the question.
 
     Raises:
         UsageError: there is nothing to ask, an input is no text, or the template does not fit.
     """
     spoken = " ".join(words).strip()
-    piped = read_input(environment) if "-" in (spoken, *files) or not environment.stdin_is_terminal else ""
-    parts = [piped.rstrip("\n")] if piped.strip() else []
+    wanted = "-" in (spoken, *files)
+    if wanted and not piped:
+        raise UsageError("Standard input cannot be both a picture and a text: give one of them as a file.")
+    given = read_input(environment) if piped and (wanted or not environment.stdin_is_terminal) else ""
+    parts = [given.rstrip("\n")] if given.strip() else []
     named = [name for name in files if name != "-"]  # what is piped in is there already
     parts += [_file(name, environment, several=len(named) > 1 or bool(parts)) for name in named]
     given = "\n\n".join(parts)
@@ -57,6 +67,19 @@ def compose(
     if not question.text.strip():
         raise UsageError('There is no question: write it behind the command, as in chatcli ask "...", or pipe it in.')
     return question
+
+
+def pictures(names: Sequence[str], environment: Environment) -> list[Attachment]:
+    """The pictures of these files; `-` is standard input.
+
+    Raises:
+        UsageError: one is no picture, or cannot be read.
+    """
+
+    def piped() -> Attachment:
+        return image_of(environment.stdin.buffer.read() if environment.stdin else b"", "standard input")
+
+    return [piped() if name == "-" else read_image(name) for name in dict.fromkeys(names)]
 
 
 def shortened(question: Question, part: str, fits: Callable[[str], bool]) -> tuple[str, int]:
@@ -94,6 +117,8 @@ def text_of(data: bytes, source: str, environment: Environment) -> str:
     Raises:
         UsageError: there are NUL bytes, so it is no text.
     """
+    if media_type(data[:16]):
+        raise UsageError(f"{source} is a picture, not text: -a shows it to a model that sees, `-a -` one piped in.")
     if b"\0" in data:
         raise UsageError(f"{source} is binary, not text: convert it to text first.")
     text = data.decode("utf-8", errors="replace").removeprefix("\ufeff")

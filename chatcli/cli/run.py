@@ -19,11 +19,18 @@ from chatcli.errors import UsageError
 @talking(without=("model",))
 def run(
     model: Annotated[
-        str, typer.Argument(metavar="[MODEL]", help="Hub id, alias or folder; default: the configured model.")
+        str,
+        typer.Argument(metavar="[MODEL]", help="Hub id, alias, folder, GGUF file; default: the configured one."),
     ] = "",
     prompt: Annotated[
         str, typer.Option("--prompt", "-p", help="Say this first, then stay; piped text goes before it.")
     ] = "",
+    attach: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--attach", "-a", metavar="FILE", help="Show a picture with the first message; `-` is one piped in."
+        ),
+    ] = None,
     *,
     talk: Talk,
 ) -> int:
@@ -34,14 +41,15 @@ def run(
     environment = real_environment()
     keys = _keys(environment)
     from chatcli.cli.opening import open_engine, open_session
-    from chatcli.cli.question import read_input
+    from chatcli.cli.question import pictures, read_input
     from chatcli.config import load
     from chatcli.repl.loop import chat
     from chatcli.repl.pastes import piped
 
     flags = {**talk.flags, "model": model} if model else talk.flags
     config = load(environment, flags)
-    given = "" if environment.stdin_is_terminal else read_input(environment)
+    shown = pictures(attach or (), environment)
+    given = "" if environment.stdin_is_terminal or "-" in (attach or ()) else read_input(environment)
     environment = replace(environment, stdin=keys, plain=bool(config.value("plain")))
     session = open_session(environment, config, talk)
     later = replace(config.load_request(), adapter="", loras=())  # those were said of the first model
@@ -53,6 +61,7 @@ def run(
         keep_input=config.value("history") is not False,
         vi=config.value("editing_mode") == "vi",
         first=first if first.text else None,
+        attached=shown,
     )
 
 

@@ -8,7 +8,7 @@ stop strings, reasoning. It knows the order of these steps and no tensor; torch 
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from copy import copy
 from dataclasses import dataclass, replace
@@ -35,6 +35,9 @@ from chatcli.generation import (
 )
 from chatcli.load_request import NOTHING_SAID, LoadRequest
 from chatcli.models.checkpoint import Checkpoint, context_length
+from chatcli.models.quantized import require_readable
+from chatcli.models.read_ahead import read_ahead
+from chatcli.models.sight import require_no_picture
 from chatcli.models.vocabulary import tokenizer as read_tokenizer
 from chatcli.models.weights import weights as read_weights
 
@@ -59,6 +62,8 @@ class LocalEngine:
     def __init__(self, checkpoint: Checkpoint, chat: ChatFormat, model: CausalModel) -> None:
         self._chat = chat
         self._model = model
+        self._checkpoint = checkpoint
+        self._pictures = model.pictures(chat.tokenizer)
         self._spoken: dict[str, Spoken] = {}
         self._made: dict[Message, tuple[int, ...]] = {}
         self._dropped = 0
@@ -72,6 +77,7 @@ class LocalEngine:
             adapter=chat.row,
             layers=chat.layers,
             most_tokens_per_second=model.most_tokens_per_second,
+            sees=self._pictures is not None,
         )
 
     def stream(self, conversation: Conversation, settings: GenerationSettings) -> Generator[Event]:
@@ -82,11 +88,14 @@ class LocalEngine:
 
         Raises:
             ContextOverflow: the prompt does not fit, and nothing may or can be left out.
+                UsageError: the question has a picture, and the model reads text only.
             OutOfMemory, EngineError: the model failed.
         """
         begun = time.monotonic()
         settings = settings.over(self._chat.defaults).over(DEFAULTS)
-        for note in self._chat.notes(conversation, settings):
+        if conversation.images and not self._pictures:
+            require_no_picture(conversation, self._checkpoint)
+        for note in self._notes(conversation, settings):
             if note not in self._noted:
                 self._noted.add(note)
                 yield Progress("reading", note=note)
@@ -102,6 +111,8 @@ class LocalEngine:
         if fitted.dropped > self._dropped:
             yield Progress("reading", note=fitted.note)
         self._dropped = fitted.dropped
+        for _ in range(fitted.dropped):
+            conversation = conversation.without_first_exchange()
         counted = _Counted(begun, len(fitted.ids))
         limit = min(settings.max_new_tokens or fitted.room, fitted.room)
         inside = self._chat.begins_inside_reasoning(fitted.ids[: len(fitted.ids) - len(before)])
@@ -112,7 +123,14 @@ class LocalEngine:
             for event in reply.replay(before):
                 yield reply.show(event)
             end = self._chat.end | reply.end
-            tokens = self._model.generate(fitted.ids, settings, end=end, limit=limit, constraint=constraint)
+            tokens = self._model.generate(
+                fitted.ids,
+                settings,
+                end=end,
+                limit=limit,
+                constraint=constraint,
+                images=conversation.images if self._pictures else (),
+            )
             ended = reply.stopped or (yield from self._relay(tokens, reply, made, counted))
         finally:
             self._remember([*before, *made], reply.shown)
@@ -132,6 +150,8 @@ class LocalEngine:
 
     def prepare(self, conversation: Conversation, settings: GenerationSettings) -> Generator[Event]:
         """Have the beginning of the next prompt in the cache; not where old exchanges are left out of it."""
+        if conversation.images:  # the cache knows their patches by what is on them
+            return
         ids = self._encode(conversation, settings.over(self._chat.defaults).over(DEFAULTS))
         if not self._dropped and len(ids) < self.facts.context:
             yield from self._model.prepare(ids)
@@ -213,7 +233,15 @@ class LocalEngine:
             return [*self._encode(conversation.without_last_message(), settings), *before]
         replies = (m.text.strip() for m in conversation.messages if m.role == "assistant")
         spoken = [s for text in replies if (s := self._spoken.get(text))]
-        return self._chat.encode(conversation, spoken, settings)
+        if not self._pictures:
+            conversation = conversation.without_images
+        return self._chat.encode(conversation, spoken, settings, pictures=self._pictures)
+
+    def _notes(self, conversation: Conversation, settings: GenerationSettings) -> Iterator[str]:
+        """What the model has no place for, in sentences."""
+        yield from self._chat.notes(conversation, settings)
+        if conversation.images and not self._pictures:
+            yield "This model is shown no pictures: those of earlier questions are left out."
 
     def _ids_of_the_beginning(self, conversation: Conversation, settings: GenerationSettings) -> list[int]:
         """What this engine made for the reply to go on with, or what its text encodes to."""
@@ -284,13 +312,15 @@ def open_local(
     """
     table = table.saying(request.adapter)
     require_chat_format(checkpoint, table)
+    require_readable(checkpoint, request)
     weights = read_weights(checkpoint)
+    read_ahead(weights.files)
     tokenizer = read_tokenizer(checkpoint)
     chat = chat_format(checkpoint, tokenizer, table) if tokenizer else None
     report(Progress("starting"))
-    from chatcli.runtime import without_garbage_collection
+    from chatcli.runtime import loading
 
-    with without_garbage_collection():
+    with loading():
         from chatcli.runtime.load import load_tokenizer
         from chatcli.runtime.model import load
 

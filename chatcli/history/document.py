@@ -8,15 +8,18 @@ values only.
 
 from __future__ import annotations
 
+from base64 import b64decode, b64encode
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import datetime, timezone
+from hashlib import sha256
 from typing import Any, get_args
 
 from chatcli.conversation import Attachment
 from chatcli.generation import FinishReason
 from chatcli.history.records import StoredConversation, StoredMessage
 from chatcli.history.rows import ID_ALPHABET, ID_LENGTH
+from chatcli.images import MOST_BYTES, media_type
 
 FORMAT_VERSION = 1
 _COUNTS = ("prompt_tokens", "completion_tokens", "cached_tokens", "seconds_to_first", "seconds")
@@ -81,7 +84,15 @@ def _read_message(item: Mapping[str, Any], now: float) -> StoredMessage:
 
 
 def _attachment(item: Mapping[str, Any]) -> Attachment:
-    return Attachment(_text(item, "name"), _row(item.get("size")) or 0, _text(item, "sha256"), _text(item, "text"))
+    """A file, and a picture where its data are what its hash says."""
+    said = Attachment(_text(item, "name"), _row(item.get("size")) or 0, _text(item, "sha256"), _text(item, "text"))
+    try:
+        data = b64decode(_text(item, "data"), validate=True)
+    except ValueError:
+        return said
+    media = media_type(data)
+    is_whole = bool(media) and len(data) <= MOST_BYTES and sha256(data).hexdigest() == said.sha256
+    return replace(said, media=media, data=data) if is_whole else said
 
 
 def _in_a_row(messages: Iterable[StoredMessage]) -> list[StoredMessage]:
@@ -129,12 +140,22 @@ def _message(message: StoredMessage) -> dict[str, Any]:
         "cached_tokens": message.cached_tokens,
         "seconds_to_first": message.seconds_to_first,
         "seconds": message.seconds,
-        "attachments": [
-            _without_unknown({"name": each.name, "size": each.size, "sha256": each.sha256, "text": each.text})
-            for each in message.attachments
-        ],
+        "attachments": [_file(each) for each in message.attachments],
     }
     return {"role": message.role, "content": message.text, **_without_unknown(whole)}
+
+
+def _file(attached: Attachment) -> dict[str, Any]:
+    """A file; of a picture all of it, in base64."""
+    whole = {
+        "name": attached.name,
+        "size": attached.size,
+        "sha256": attached.sha256,
+        "text": attached.text,
+        "media": attached.media,
+        "data": b64encode(attached.data).decode("ascii"),
+    }
+    return _without_unknown(whole)
 
 
 def _without_unknown(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -96,6 +96,12 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "INSERT INTO words (words) VALUES ('delete-all')",
         "UPDATE messages SET indexed = 0 WHERE indexed = 1",
     ),
+    (
+        # Pictures, whole, so that a talk goes on after their files are gone; one that is shown often is stored once.
+        "CREATE TABLE pictures (sha256 TEXT PRIMARY KEY, data BLOB NOT NULL)",
+        "ALTER TABLE attachments ADD COLUMN media TEXT NOT NULL DEFAULT ''",
+        "CREATE INDEX attachments_of_pictures ON attachments (sha256) WHERE media <> ''",
+    ),
 )
 
 

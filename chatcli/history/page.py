@@ -6,10 +6,13 @@ The page follows the reader's light or dark. Knows values and HTML; no file, no 
 from __future__ import annotations
 
 import time
+from base64 import b64encode
 from collections.abc import Iterable
 from html import escape
 
+from chatcli.conversation import Attachment
 from chatcli.history.records import StoredConversation, StoredMessage
+from chatcli.images import MEDIA
 from chatcli.streaming.sanitize import sanitize
 
 _STYLE = """
@@ -25,6 +28,7 @@ pre { background: var(--soft); border-radius: .4rem; overflow-x: auto; padding: 
 code { font: .9em/1.45 ui-monospace, monospace; }
 table { border-collapse: collapse; } td, th { border: 1px solid var(--line); padding: .2rem .6rem; }
 blockquote { border-left: 3px solid var(--line); margin-left: 0; padding-left: 1rem; }
+img { display: block; max-width: 100%; max-height: 30rem; }
 details { opacity: .75; } section + section { border-top: 3px double var(--line); margin-top: 3rem; }
 """
 
@@ -36,7 +40,8 @@ def page(conversations: Iterable[StoredConversation]) -> str:
     head = (
         '<!DOCTYPE html>\n<html lang="und">\n<head>\n<meta charset="utf-8">\n'
         # Even if something slipped through, a browser would neither run nor fetch it.
-        "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">\n"
+        '<meta http-equiv="Content-Security-Policy" content="'
+        "default-src 'none'; style-src 'unsafe-inline'; img-src data:\">\n"
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f"<title>{title or 'Conversation'}</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n"
     )
@@ -56,13 +61,22 @@ def _section(stored: StoredConversation) -> str:
 
 
 def _article(message: StoredMessage, stored: StoredConversation) -> str:
-    files = "".join(f'<div class="who">{_line(each.name)} ({each.size} bytes)</div>' for each in message.attachments)
+    files = "".join(map(_file, message.attachments))
     if message.role == "user":
         return f'<article class="user"><div class="who">You</div>{files}{_plain(message.text)}</article>\n'
     thought = message.reasoning
     reasoning = f"<details><summary>Reasoning</summary>{_plain(thought)}</details>" if thought else ""
     who = _line(message.model or stored.model) or "Assistant"
     return f'<article class="assistant"><div class="who">{who}</div>{reasoning}{_rendered(message.text)}</article>\n'
+
+
+def _file(attached: Attachment) -> str:
+    """A file's name, and a picture itself."""
+    named = f'<div class="who">{_line(attached.name)} ({attached.size} bytes)</div>'
+    if attached.media not in MEDIA:
+        return named
+    data = b64encode(attached.data).decode("ascii")
+    return f'{named}<img alt="{_line(attached.name)}" src="data:{attached.media};base64,{data}">'
 
 
 def _rendered(text: str) -> str:

@@ -63,10 +63,14 @@ def set_maker(
 
 
 def attach(database: sqlite3.Connection, message_id: int, attachments: Sequence[Attachment]) -> None:
-    """Note the files that a question brought along."""
+    """Note the files that a question brought along; pictures are kept as they are."""
     database.executemany(
-        "INSERT INTO attachments (message_id, name, size, sha256, text) VALUES (?, ?, ?, ?, ?)",
-        [(message_id, clean(each.name), each.size, each.sha256, clean(each.text)) for each in attachments],
+        "INSERT INTO attachments (message_id, name, size, sha256, text, media) VALUES (?, ?, ?, ?, ?, ?)",
+        [(message_id, clean(each.name), each.size, each.sha256, clean(each.text), each.media) for each in attachments],
+    )
+    database.executemany(
+        "INSERT OR IGNORE INTO pictures (sha256, data) VALUES (?, ?)",
+        [(each.sha256, each.data) for each in attachments if each.data],
     )
 
 
@@ -109,7 +113,14 @@ def remove(database: sqlite3.Connection, conversation_id: str) -> bool:
         search.take(database, message_id)
     database.execute("UPDATE conversations SET head = NULL WHERE id = ?", (conversation_id,))
     database.execute(f"DELETE FROM pieces WHERE message_id IN {of_it}", (conversation_id,))
+    shown = f"SELECT DISTINCT sha256 FROM attachments WHERE message_id IN {of_it} AND media <> ''"
+    pictures = database.execute(shown, (conversation_id,)).fetchall()
     database.execute(f"DELETE FROM attachments WHERE message_id IN {of_it}", (conversation_id,))
+    database.executemany(
+        "DELETE FROM pictures WHERE sha256 = ?1"
+        " AND NOT EXISTS (SELECT 1 FROM attachments WHERE sha256 = ?1 AND media <> '')",
+        pictures,
+    )
     database.execute("DELETE FROM messages WHERE conversation_id = ?", (conversation_id,))
     return database.execute("DELETE FROM conversations WHERE id = ?", (conversation_id,)).rowcount > 0
 
@@ -136,5 +147,8 @@ def _add_whole(database: sqlite3.Connection, conversation_id: str, parent: int |
 def _fingerprint(conversation: StoredConversation) -> str:
     import hashlib
 
-    said = [conversation.system, *([each.role, each.text, each.reasoning] for each in conversation.messages)]
+    said = [
+        conversation.system,
+        *([m.role, m.text, m.reasoning, *(each.sha256 for each in m.message.images)] for m in conversation.messages),
+    ]
     return hashlib.sha256(clean(json.dumps(said)).encode()).hexdigest()

@@ -91,7 +91,9 @@ def _messages(database: sqlite3.Connection, rows: Iterable[tuple[Any, ...]]) -> 
     for row in rows:
         *before, settings, cached, to_first, seconds = row
         attached = database.execute(
-            "SELECT name, size, sha256, text FROM attachments WHERE message_id = ? ORDER BY id", (row[0],)
+            "SELECT name, size, sha256, text, media, coalesce(data, x'') FROM attachments"
+            " LEFT JOIN pictures USING (sha256) WHERE message_id = ? ORDER BY id",
+            (row[0],),
         )
         files = tuple(Attachment(*each) for each in attached)
         said = json.loads(settings) if settings else {}

@@ -25,7 +25,7 @@ _TOKENIZERS = (
 _TEXTS = frozenset(
     {*_TOKENIZERS, "config.json", "generation_config.json", "tokenizer_config.json", "special_tokens_map.json"}
     | {"added_tokens.json", "merges.txt", "chat_template.jinja", "chat_template.json", "processor_config.json"}
-    | {"preprocessor_config.json", "ice_text.model", "tekken.json", "model.safetensors.index.json"}
+    | {"preprocessor_config.json", "ice_text.model", "tekken.json", "model.safetensors.index.json", "modules.json"}
     | {"pytorch_model.bin.index.json"}
 )
 
@@ -42,6 +42,11 @@ def cache_folder(variables: Mapping[str, str]) -> Path:
 def repository_folder(cache: Path, repository: str) -> Path:
     """The folder of one repository, whether it exists or not."""
     return cache / ("models--" + repository.replace("/", "--"))
+
+
+def pull_note(folder: Path) -> Path:
+    """Where a download that is not finished says what it wants: {"commit": ..., "files": {name: bytes}}."""
+    return folder / ".chatcli-pull.json"
 
 
 def cached_names(cache: Path) -> list[str]:
@@ -64,6 +69,13 @@ def commit_of(cache: Path, repository: str, revision: str) -> str:
     except (OSError, ValueError):
         return ""
     return found[0] if len(found) == 1 else ""
+
+
+def revision_folder(cache: Path, repository: str, revision: str = "main") -> Path | None:
+    """The folder with what is here of a revision; None where nothing is."""
+    commit = commit_of(cache, repository, revision)
+    folder = repository_folder(cache, repository) / "snapshots" / commit
+    return folder if commit and folder.is_dir() else None
 
 
 def snapshot(cache: Path, repository: str, revision: str = "main") -> Path | None:

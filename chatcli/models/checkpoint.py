@@ -10,37 +10,14 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from chatcli.errors import BrokenCheckpoint, ModelNotFound, NotAChatModel
+from chatcli.models.purposes import PURPOSES, T5, purpose
 
-Kind = Literal["causal", "seq2seq", "masked", "encoder", "classifier", "image", "audio", "unknown"]
+if TYPE_CHECKING:
+    from chatcli.models.gguf_file import GgufFile
 
-_KINDS: tuple[tuple[str, Kind], ...] = (
-    ("ForCausalLM", "causal"),
-    ("LMHeadModel", "causal"),
-    ("ForConditionalGeneration", "seq2seq"),
-    ("ForMaskedLM", "masked"),
-    ("ForPreTraining", "masked"),
-    ("ForSequenceClassification", "classifier"),
-    ("ForTokenClassification", "classifier"),
-    ("ForQuestionAnswering", "classifier"),
-    ("ForImageClassification", "image"),
-    ("ForCTC", "audio"),
-)
-_ENCODERS = frozenset(
-    {"albert", "bert", "camembert", "deberta", "deberta-v2", "distilbert", "electra", "ernie", "longformer", "mpnet"}
-    | {"modernbert", "nomic_bert", "roberta", "roformer", "xlm-roberta"}
-)
-_SEQ2SEQ = frozenset({"bart", "fsmt", "led", "m2m_100", "marian", "mbart", "mt5", "pegasus", "t5", "umt5", "whisper"})
-_PURPOSES: Mapping[Kind, str] = {
-    "masked": "an encoder (it fills in masked words)",
-    "encoder": "an encoder (it turns text into vectors)",
-    "classifier": "a classifier (it labels text)",
-    "seq2seq": "a sequence-to-sequence model (it translates or summarises)",
-    "image": "an image model",
-    "audio": "a speech model",
-}
 _LENGTH_KEYS = (
     "max_position_embeddings",
     "n_positions",
@@ -64,11 +41,22 @@ _COUNT_KEYS = (
 
 
 @dataclass(frozen=True, slots=True)
+class LoraFolder:
+    """The files of an adapter, what a person calls it, and how strongly it counts."""
+
+    name: str
+    folder: Path
+    scale: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
 class Checkpoint:
     """One model's files.
 
     `name` is what the person said, `revision` a commit or empty for a plain folder; `trusted` says that a person
-    agreed to run the Python code in just this folder as it is now.
+    agreed to run the Python code in just this folder as it is now. A `gguf` file holds all that other checkpoints
+    have in several. `loras` are put on once it is loaded; `texts` is the folder of the tokenizer where it is not the
+    model's own; `base` is the model's name where the person named an adapter of it.
     """
 
     name: str
@@ -77,6 +65,15 @@ class Checkpoint:
     config: Mapping[str, Any]
     generation_config: Mapping[str, Any]
     trusted: bool = False
+    gguf: GgufFile | None = None
+    loras: tuple[LoraFolder, ...] = ()
+    texts: Path | None = None
+    base: str = ""
+
+    @property
+    def known_as(self) -> str:
+        """The name that rows of the table are found by: without adapters, and of a GGUF file the file's own."""
+        return self.gguf.files[0].stem if self.gguf else (self.base or self.name).partition(" + ")[0]
 
     @property
     def model_type(self) -> str:
@@ -117,7 +114,7 @@ def _brief(error: Exception) -> str:
 
 
 def open_checkpoint(folder: Path, name: str = "", revision: str = "") -> Checkpoint:
-    """Read a folder's config.json and generation_config.json.
+    """Read a folder's config.json and generation_config.json, or the header of a GGUF file.
 
     Keys that choose an attention kernel are dropped: transformers would fetch the code they name,
     whatever `attn_implementation` says.
@@ -125,26 +122,33 @@ def open_checkpoint(folder: Path, name: str = "", revision: str = "") -> Checkpo
     Raises:
         ModelNotFound: there is no such folder.
         BrokenCheckpoint: config.json is missing, damaged or contradicts itself.
+        NotAChatModel: the folder holds a diffusion pipeline.
     """
     folder = folder.expanduser()
     name = name or folder.name
+    if folder.suffix.lower() == ".gguf":
+        return _open_gguf(folder, name, revision)
     if not folder.is_dir():
         raise ModelNotFound(f"There is no folder {folder}: check the path.")
     path = folder / "config.json"
+    if (folder / "model_index.json").is_file():  # of diffusers, whose parts have a config.json each
+        raise _no_chat(name, PURPOSES["image generator"])
     if not path.is_file():
-        raise BrokenCheckpoint(f"{folder} has no config.json, so it is no Hugging Face checkpoint.{_instead(folder)}")
+        raise BrokenCheckpoint(f"{folder} has no config.json, so it is no Hugging Face checkpoint.")
     config = _without_kernels(read_json(path))
     _check(config, path)
     generation = folder / "generation_config.json"
     return Checkpoint(name, folder, revision, config, read_json(generation) if generation.is_file() else {})
 
 
-def _instead(folder: Path) -> str:
-    if any(folder.glob("*.gguf")):
-        return " It holds GGUF files, which this version cannot run: use the original safetensors checkpoint."
-    if (folder / "adapter_config.json").is_file():
-        return " It holds a LoRA adapter: name the base model instead."
-    return ""
+def _open_gguf(path: Path, name: str, revision: str) -> Checkpoint:
+    from chatcli.models import gguf_config
+    from chatcli.models.gguf_file import read_gguf
+
+    file = read_gguf(path)
+    config = gguf_config.config(file)
+    _check(config, path)
+    return Checkpoint(name, path.parent, revision, config, gguf_config.generation_config(file), gguf=file)
 
 
 def _without_kernels(config: dict[str, Any]) -> dict[str, Any]:
@@ -177,7 +181,12 @@ def text_config(config: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def context_length(config: Mapping[str, Any]) -> int:
-    """How many tokens the model can read, as trained: `rope_scaling` is contained in it. 0 where unknown."""
+    """How many tokens the model can read, as trained: `rope_scaling` is contained in it. 0 where unknown.
+
+    T5's positions are relative and its `n_positions` of 512 no limit; 2048 is what FastChat reads with it.
+    """
+    if config.get("model_type") in T5:
+        return 2048
     for part in (text_config(config), config):
         for key in _LENGTH_KEYS:
             value = part.get(key)
@@ -186,28 +195,16 @@ def context_length(config: Mapping[str, Any]) -> int:
     return _TRAINED_LENGTHS.get(str(config.get("model_type")), 0)
 
 
-def kind(config: Mapping[str, Any]) -> Kind:
-    """What sort of model this is, from `architectures`, else from the family."""
-    family = str(config.get("model_type", ""))
-    architectures = config.get("architectures")
-    for name in architectures if isinstance(architectures, list) else ():
-        for suffix, found in _KINDS:
-            if not str(name).endswith(suffix):
-                continue
-            # Models that also see and hear, and ChatGLM, carry the translators' suffix.
-            speaks = found == "seq2seq" and family not in _SEQ2SEQ and not config.get("is_encoder_decoder")
-            return "causal" if speaks else found
-    if family in _ENCODERS:
-        return "encoder"
-    return "seq2seq" if family in _SEQ2SEQ else "unknown"
-
-
 def require_chat_model(checkpoint: Checkpoint) -> None:
     """Pass over what may chat; say of all else what it is for.
 
     Raises:
         NotAChatModel: an encoder, a classifier, a translator, an image or speech model.
     """
-    purpose = _PURPOSES.get(kind(checkpoint.config))
-    if purpose:
-        raise NotAChatModel(f"{checkpoint.name} is {purpose}; it does not chat: try Qwen/Qwen3-0.6B, for one.")
+    files = frozenset(path.name for path in checkpoint.folder.iterdir()) if checkpoint.folder.is_dir() else frozenset()
+    if said := purpose(checkpoint.config, files):
+        raise _no_chat(checkpoint.name, said)
+
+
+def _no_chat(name: str, purpose: str) -> NotAChatModel:
+    return NotAChatModel(f"{name} is {purpose}; it does not chat: try Qwen/Qwen3-0.6B, for one.")

@@ -1,54 +1,53 @@
-"""Fetch a repository's files from the Hub into its cache, with progress and with deadlines of our own.
+"""Fetch a repository's files from the Hub into its cache, with progress, and going on where an earlier try stopped.
 
-huggingface_hub does the transfers; it has no deadline for a Hub that accepts and never answers, so the
-work runs beside the caller, who watches for the next byte. This module judges no file's content.
+huggingface_hub makes the requests. This module judges no file's content.
 """
 
 from __future__ import annotations
 
+import json
 import os
-import queue
 import shutil
-import threading
-from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-from chatcli.errors import BrokenCheckpoint, ModelError, ModelUnreachable
-from chatcli.generation import Progress
-from chatcli.models.cache import needed, repository_folder
+from chatcli.errors import ChatcliError, ModelError
+from chatcli.models import transfer
+from chatcli.models.cache import pull_note, repository_folder
 from chatcli.models.checkpoint import Checkpoint, open_checkpoint
-from chatcli.models.refusals import explained, nothing_to_run
+from chatcli.models.gguf_config import require_family
+from chatcli.models.naming import HubName
+from chatcli.models.refusals import explained
+from chatcli.models.resume import fetch_blob, partial, resumable
+from chatcli.models.selection import select
+from chatcli.models.transfer import Report, Transfer
 
-ANSWER_SECONDS = 10.0
-"""How long the Hub may take to say what a repository holds."""
-STALL_SECONDS = 30.0
-"""How long a download may go without a byte."""
-_STREAMS = 4
-
-_Result = TypeVar("_Result")
+LONGEST_WAIT = 60.0
+"""Seconds that a Hub with too many requests may ask for; it is told to people when it wants more."""
+TRIES = 3
 
 
 def download(
-    repository: str,
+    wanted: HubName,
     revision: str,
     cache: Path,
     variables: Mapping[str, str],
-    progress: Callable[[Progress], None],
+    progress: Report,
     check: Callable[[Checkpoint], None],
 ) -> Path:
-    """The folder that holds one revision's files, after getting those that are missing.
+    """What to open of one revision, a folder or a GGUF file, after getting the files that are missing.
 
-    `check` sees the checkpoint before its weights are fetched and may raise.
+    `check` sees the checkpoint before its weights are fetched and may raise; of a GGUF file only its family is looked
+    at, and of an adapter nothing.
 
     Raises:
         ModelNotFound, ModelGated, ModelUnreachable: what the Hub says, or that it says nothing.
         BrokenCheckpoint: the repository holds nothing that could chat.
     """
-    transfer = _Transfer(repository, revision, cache, variables)
-    return _awaited(transfer, lambda: transfer.model(check), progress)
+    hub = _Hub(wanted.repository, revision, cache, variables)
+    return hub.transfer.watch(lambda: hub.model(wanted, check), progress, hub)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,161 +61,142 @@ class Survey:
     code: tuple[str, ...]
 
 
-def survey(
-    repository: str, revision: str, cache: Path, variables: Mapping[str, str], progress: Callable[[Progress], None]
-) -> Survey:
+def survey(wanted: HubName, revision: str, cache: Path, variables: Mapping[str, str], progress: Report) -> Survey:
     """Fetch a revision's small files and tell what code lies beside them. Raises as `download` does."""
-    transfer = _Transfer(repository, revision, cache, variables)
-    return _awaited(transfer, transfer.small, progress)
+    hub = _Hub(wanted.repository, revision, cache, variables)
+    return hub.transfer.watch(lambda: hub.small(wanted), progress, hub)
 
 
-def download_code(
-    repository: str, commit: str, cache: Path, variables: Mapping[str, str], progress: Callable[[Progress], None]
-) -> None:
+def download_code(repository: str, commit: str, cache: Path, variables: Mapping[str, str], progress: Report) -> None:
     """Fetch the Python files of a commit, to which a person has agreed. Raises as `download` does."""
-    transfer = _Transfer(repository, commit, cache, variables)
-    _awaited(transfer, transfer.code, progress)
+    hub = _Hub(repository, commit, cache, variables)
+    hub.transfer.watch(hub.code, progress, hub)
 
 
-def _awaited(transfer: _Transfer, work: Callable[[], _Result], progress: Callable[[Progress], None]) -> _Result:
-    """What `work` returns, done beside the caller, who reports what arrives and gives up when nothing does."""
-    events, endpoint = transfer.events, transfer.endpoint
-    result: list[_Result] = []
+@dataclass(frozen=True, slots=True)
+class _File:
+    """A file of a revision; `etag` is the name of its content, empty where the Hub does not say."""
 
-    def run() -> None:
-        try:
-            result.append(work())
-            events.put(None)
-        except BaseException as error:
-            events.put(error)
-
-    progress(Progress("asking the Hub"))
-    threading.Thread(target=run, name="download", daemon=True).start()
-    done, patience = 0, ANSWER_SECONDS
-    try:
-        while True:
-            event = events.get(timeout=patience)
-            if event is None:
-                return result[0]
-            if isinstance(event, BaseException):
-                raise explained(event, transfer.repository, transfer.revision, endpoint, transfer.cache) from event
-            patience = STALL_SECONDS
-            done += event
-            progress(Progress("downloading", min(done, transfer.total), transfer.total, "B"))
-    except queue.Empty:
-        silence = "sent nothing" if transfer.total else "did not answer"
-        raise ModelUnreachable(
-            f"The Hub ({endpoint}) {silence} for {patience:.0f} seconds: try again later, "
-            "or name a model that is on this machine."
-        ) from None
-    finally:
-        transfer.stopped.set()
+    size: int
+    etag: str
 
 
-class _Stopped(BaseException):
-    """Ends a transfer that nobody waits for any more."""
-
-
-class _Transfer:
-    """The work beside the caller. Its `events` are bytes received, and at last None or an error."""
+class _Hub:
+    """One revision of a repository on the Hub. Its methods run beside the caller, who watches `transfer`."""
 
     def __init__(self, repository: str, revision: str, cache: Path, variables: Mapping[str, str]) -> None:
         self.repository, self.revision, self.cache = repository, revision, cache
         self.endpoint = (variables.get("HF_ENDPOINT") or "https://huggingface.co").rstrip("/")
-        self.total = 0
-        self.events: queue.Queue[int | BaseException | None] = queue.Queue()
-        self.stopped = threading.Event()
+        self.title = f"The Hub ({self.endpoint})"
+        self.transfer = Transfer()
+        self._folder = repository_folder(cache, repository)
+        self._family = ""
+        self._variables = variables
         self._token = variables.get("HF_TOKEN") or None
 
-    def model(self, check: Callable[[Checkpoint], None]) -> Path:
-        """All files that a chat needs; `check` sees the small ones before the weights are fetched."""
-        commit, sizes = self._listing()
-        small, weights = needed(sizes)
-        if not weights or "config.json" not in small:
-            raise BrokenCheckpoint(nothing_to_run(self.repository, sizes))
-        folder = self._begin([*small, *weights], commit, sizes)
-        self._fetch_all(small, commit, sizes)
-        check(open_checkpoint(folder, self.repository, commit))
-        self._fetch_all(weights, commit, sizes)
-        # Written last, so that the cache never calls a half-fetched revision the current one.
-        _point(repository_folder(self.cache, self.repository) / "refs" / self.revision, commit)
-        return folder
+    def explained(self, error: BaseException) -> ChatcliError:
+        """One sentence for whatever a request ended with."""
+        return explained(error, self.repository, self.revision, self.endpoint, self.cache)
 
-    def small(self) -> Survey:
+    def model(self, wanted: HubName, check: Callable[[Checkpoint], None]) -> Path:
+        """All files that a chat needs; `check` sees the small ones before the weights are fetched."""
+        commit, files = self._listing()
+        chosen = select(wanted, files)
+        if chosen.opens.endswith(".gguf"):
+            require_family(self._family, str(wanted))
+        if chosen.note:
+            self.transfer.say(chosen.note)
+        folder = self._begin([*chosen.small, *chosen.weights], commit, files)
+        self._fetch_all(chosen.small, commit, files)
+        if chosen.is_checkpoint:
+            check(open_checkpoint(folder / chosen.opens, str(wanted), commit))
+        note = pull_note(self._folder)
+        note.parent.mkdir(parents=True, exist_ok=True)
+        sizes = {name: files[name].size for name in (*chosen.small, *chosen.weights)}
+        note.write_text(json.dumps({"commit": commit, "files": sizes}))
+        self._fetch_all(chosen.weights, commit, files)
+        # Written last, so that the cache never calls a half-fetched revision the current one.
+        _point(self._folder / "refs" / self.revision, commit)
+        note.unlink(missing_ok=True)
+        return folder / chosen.opens
+
+    def small(self, wanted: HubName) -> Survey:
         """The small files, and the names of those with code."""
-        commit, sizes = self._listing()
-        small, _ = needed(sizes)
-        folder = self._begin(small, commit, sizes)
-        self._fetch_all(small, commit, sizes)
-        return Survey(folder, tuple(sorted(name for name in sizes if name.endswith(".py"))))
+        commit, files = self._listing()
+        small = select(wanted, files).small
+        folder = self._begin(small, commit, files)
+        self._fetch_all(small, commit, files)
+        return Survey(folder / wanted.subfolder, tuple(_code(files)))
 
     def code(self) -> None:
         """The files with code."""
-        commit, sizes = self._listing()
-        names = sorted(name for name in sizes if name.endswith(".py"))
-        self._begin(names, commit, sizes)
-        self._fetch_all(names, commit, sizes)
+        commit, files = self._listing()
+        self._begin(_code(files), commit, files)
+        self._fetch_all(_code(files), commit, files)
 
-    def _listing(self) -> tuple[str, dict[str, int]]:
-        """The commit that the revision stands for, and the sizes of its files."""
+    def _listing(self) -> tuple[str, dict[str, _File]]:
+        """The commit that the revision stands for, and its files."""
         from huggingface_hub import HfApi, constants
         from huggingface_hub.utils import logging
 
         logging.set_verbosity_error()  # type: ignore[no-untyped-call]
         # Ten megabytes at once, the default, look like a standstill on a slow line.
         constants.DOWNLOAD_CHUNK_SIZE = 256 * 1024
-        info = HfApi(self.endpoint, token=self._token).model_info(
-            self.repository, revision=self.revision, timeout=ANSWER_SECONDS, files_metadata=True
+        api = HfApi(self.endpoint, token=self._token)
+        info = self._patiently(
+            lambda: api.model_info(
+                self.repository, revision=self.revision, timeout=transfer.ANSWER_SECONDS, files_metadata=True
+            )
         )
-        return str(info.sha), {s.rfilename: s.size or 0 for s in info.siblings or ()}
+        self._family = str((info.gguf or {}).get("architecture") or "")
+        files = {
+            s.rfilename: _File(s.size or 0, s.lfs.sha256 if s.lfs else s.blob_id or "") for s in info.siblings or ()
+        }
+        return str(info.sha), files
 
-    def _begin(self, names: Sequence[str], commit: str, sizes: Mapping[str, int]) -> Path:
+    def _patiently(self, ask: Callable[[], Any]) -> Any:
+        """What `ask` returns, asked again after the time that a Hub with too many requests wants."""
+        from huggingface_hub.errors import HfHubHTTPError
+
+        left = TRIES
+        while True:
+            try:
+                return ask()
+            except HfHubHTTPError as error:
+                left -= 1
+                wait = error.response.headers.get("Retry-After", "")
+                if error.response.status_code != 429 or not left or not wait.isdecimal() or int(wait) > LONGEST_WAIT:
+                    raise
+                self.transfer.pause(float(wait))
+
+    def _begin(self, names: Sequence[str], commit: str, files: Mapping[str, _File]) -> Path:
         """Note how much will come and that there is room for it; returns where it goes."""
-        folder = repository_folder(self.cache, self.repository) / "snapshots" / commit
-        self.total = sum(sizes[name] for name in names)
-        self.events.put(0)
-        _require_space(self.cache, sum(sizes[n] for n in names if not (folder / n).exists()))
+        folder = self._folder / "snapshots" / commit
+        here = {name: self._here(folder / name, files[name]) for name in names}
+        self.transfer.begin({name: files[name].size for name in names}, here)
+        _require_space(self.cache, sum(files[name].size - here[name] for name in names))
         return folder
 
-    def _fetch_all(self, names: Sequence[str], commit: str, sizes: Mapping[str, int]) -> None:
-        """Several files at a time, in threads that do not keep the process alive as a pool's would."""
-        waiting = deque(names)
-        errors: list[BaseException] = []
+    def _here(self, file: Path, meant: _File) -> int:
+        """How many bytes of a file an earlier download has left."""
+        blobs = self._folder / "blobs"
+        if file.exists() or (meant.etag and (blobs / meant.etag).exists()):
+            return meant.size
+        part = partial(blobs, meant.etag)
+        return min(part.stat().st_size, meant.size) if meant.etag and part.exists() else 0
 
-        def work() -> None:
-            try:
-                while waiting and not errors:
-                    self._fetch(name := waiting.popleft(), commit, sizes[name])
-            except IndexError:
-                return
-            except BaseException as error:
-                errors.append(error)
-
-        if not names:
-            return
-        threads = [threading.Thread(target=work, daemon=True) for _ in range(min(_STREAMS, len(names)))]
-        for thread in threads:
-            thread.start()
-        while any(thread.is_alive() for thread in threads) and not errors:
-            threads[-1].join(0.05)
-            threads = [thread for thread in threads if thread.is_alive()] or threads
-        if errors:
-            raise errors[0]
+    def _fetch_all(self, names: Sequence[str], commit: str, files: Mapping[str, _File]) -> None:
+        missing = [name for name in names if not (self._folder / "snapshots" / commit / name).exists()]
+        self.transfer.fetch_all(missing, lambda name: self._fetch(name, commit, files[name].size))
 
     def _fetch(self, name: str, commit: str, size: int) -> None:
-        from huggingface_hub import hf_hub_download
+        from huggingface_hub import hf_hub_download, hf_hub_url
 
-        transfer = self
-        seen = 0
-
-        class Counter(_Bar):
-            def update(self, n: float | None = 1) -> None:
-                nonlocal seen
-                if transfer.stopped.is_set():
-                    raise _Stopped
-                seen += int(n or 0)
-                transfer.events.put(int(n or 0))
-
+        bar, blobs = _bar(self.transfer, name), self._folder / "blobs"
+        self.transfer.arrived(name, 0)
+        if resumable(size, blobs, self._variables):
+            url = hf_hub_url(self.repository, name, revision=commit, endpoint=self.endpoint)
+            fetch_blob(url, blobs, self._token, transfer.ANSWER_SECONDS, bar)
         hf_hub_download(
             self.repository,
             name,
@@ -224,41 +204,49 @@ class _Transfer:
             cache_dir=self.cache,
             endpoint=self.endpoint,
             token=self._token,
-            etag_timeout=ANSWER_SECONDS,
-            tqdm_class=Counter,
+            etag_timeout=transfer.ANSWER_SECONDS,
+            tqdm_class=bar,
         )
-        self.events.put(size - seen)
+        self.transfer.arrived(name, size)  # all of it, however the file came; no file counts beyond its size
 
 
-class _Bar:
-    """As much of tqdm's bar as huggingface_hub calls; draws nothing."""
+def _code(files: Iterable[str]) -> list[str]:
+    return sorted(name for name in files if name.endswith(".py"))
 
-    def __init__(self, **options: Any) -> None:
-        self.total = options.get("total")
-        self.n = options.get("initial") or 0
-        self.format_dict: dict[str, Any] = {}
 
-    def __enter__(self) -> _Bar:
-        return self
+def _bar(told: Transfer, name: str) -> type[Any]:
+    """As much of tqdm's bar as huggingface_hub calls: draws nothing, and tells of the bytes of a file."""
 
-    def __exit__(self, *error: object) -> None:
-        """Nothing to close."""
+    class Bar:
+        def __init__(self, **options: Any) -> None:
+            self.total = options.get("total")
+            self.n = options.get("initial") or 0
+            self.format_dict: dict[str, Any] = {}
 
-    def update(self, n: float | None = 1) -> None:
-        """Bytes written to disk."""
+        def __enter__(self) -> Bar:
+            return self
 
-    def update_transfer(self, n: float) -> None:
-        """Bytes from the network: with hf-xet more or fewer than are written, but a sign of life."""
-        self.update(0)
+        def __exit__(self, *error: object) -> None:
+            """Nothing to close."""
 
-    def close(self) -> None:
-        """Nothing to close."""
+        def update(self, n: float | None = 1) -> None:
+            """Bytes written to disk."""
+            told.arrived(name, int(n or 0))
 
-    def refresh(self, **options: object) -> None:
-        """Nothing to draw."""
+        def update_transfer(self, n: float) -> None:
+            """Bytes from the network: with hf-xet more or fewer than are written, but a sign of life."""
+            self.update(0)
 
-    def set_postfix_str(self, text: str = "", refresh: bool = True) -> None:
-        """Nothing to write."""
+        def close(self) -> None:
+            """Nothing to close."""
+
+        def refresh(self, **options: object) -> None:
+            """Nothing to draw."""
+
+        def set_postfix_str(self, text: str = "", refresh: bool = True) -> None:
+            """Nothing to write."""
+
+    return Bar
 
 
 def _point(reference: Path, commit: str) -> None:

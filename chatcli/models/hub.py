@@ -1,4 +1,4 @@
-"""From a name to a checkpoint on disk: an alias, a folder, what was downloaded before, at last the Hub.
+"""From a name to a checkpoint on disk: an alias, a folder, what lies in the caches, at last the Hub.
 
 What is on disk is used without asking anybody. All that can go wrong on the way becomes one sentence
 here. It knows nothing of what is in the files beyond which ones a chat needs.
@@ -8,21 +8,21 @@ from __future__ import annotations
 
 import difflib
 import os
-import re
 from collections.abc import Callable, Collection, Generator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
-from chatcli.errors import ModelNotFound, ModelUnreachable
+from chatcli.errors import BrokenCheckpoint, ModelNotFound, ModelUnreachable
 from chatcli.generation import Progress
-from chatcli.models.cache import begun, cache_folder, cached_names, snapshot
-from chatcli.models.checkpoint import Checkpoint, open_checkpoint, require_chat_model
+from chatcli.models import gguf_choice, lora
+from chatcli.models.cache import is_complete, revision_folder
+from chatcli.models.checkpoint import Checkpoint, LoraFolder, open_checkpoint, require_chat_model
+from chatcli.models.naming import HubName, hub_name
+from chatcli.models.places import Places, begun, names, places, whole
 from chatcli.models.remote_code import code_files
 
 Report = Callable[[Progress], None]
-
-# As huggingface_hub validates them: at most one slash, letters, digits, - _ . and no double -- or ..
-_HUB_ID = re.compile(r"(?!.*(--|\.\.))(?:[A-Za-z0-9][\w.-]*/)?[A-Za-z0-9_][\w.-]{0,95}(?<![.-])", re.ASCII)
 
 
 def resolve(
@@ -31,17 +31,21 @@ def resolve(
     aliases: Mapping[str, str] | None = None,
     revision: str | None = None,
     offline: bool = False,
+    renew: bool = False,
     progress: Report | None = None,
     variables: Mapping[str, str] | None = None,
+    folders: Collection[str] = (),
     known: Collection[str] = (),
     check: Callable[[Checkpoint], None] = require_chat_model,
 ) -> Checkpoint:
     """The checkpoint that a person means by `name`.
 
-    An alias is looked up first; a folder is opened as it is; any other name is a Hub id, taken from the
-    cache if its files are all there and downloaded otherwise. `variables` (default: the process's own)
-    say where the cache and the Hub are; `known` are further ids to offer when a name is mistyped. `check` may refuse
-    a model by its small files, before gigabytes of weights are fetched.
+    An alias is looked up first; a folder or a GGUF file is opened as it is; any other name is looked for in the caches
+    and in the person's `folders`, and downloaded from the Hub where its files are not all there. `variables` (default:
+    the process's own) say where the caches and the Hub are; `known` are further ids to offer when a name is mistyped.
+    `check` may refuse a model by its small files, before gigabytes of weights are fetched. Where the name means an
+    adapter, its base model is found, with the adapter on it. With `renew` the Hub is asked in any case, for it may have
+    a newer one.
 
     Raises:
         ModelNotFound: nothing has that name; nearest ones are offered.
@@ -50,49 +54,162 @@ def resolve(
         BrokenCheckpoint: the files are there, but damaged.
     """
     variables = os.environ if variables is None else variables
-    meant, folder = _meaning(name, aliases or {})
-    if folder:
-        return open_checkpoint(folder, name=_folder_name(folder))
-    cache = cache_folder(variables)
-    suggest = _Suggestions(name, (*(aliases or {}), *cached_names(cache), *known))
-    _require_hub_id(meant, suggest)
-    found = snapshot(cache, meant, revision or "main")
-    if found is None:
-        if offline:
+    search = _Search(places(variables, folders), variables, progress or (lambda _: None), offline, renew, known)
+    meant, path = _meaning(name, aliases or {}, search.here.folders)
+    if path is None:
+        path = search.find(name, meant, revision or "", check, aliases or ())
+        called, at = meant, _revision(path)
+    else:
+        path, called, at = _gguf_within(path, search.progress), _folder_name(path), ""
+    if not (path.is_dir() and lora.is_lora(path)):
+        return open_checkpoint(path, name=called, revision=at)
+    adapter = LoraFolder(called, path)
+    wanted = lora.required_base(path, called)
+    try:
+        base = resolve(
+            wanted,
+            aliases=aliases,
+            offline=offline,
+            renew=renew,
+            progress=progress,
+            variables=variables,
+            folders=folders,
+            known=known,
+            check=lambda checkpoint: check(lora.as_model(checkpoint, adapter, at)),
+        )
+    except ModelNotFound as error:
+        raise ModelNotFound(
+            f"{called} is an adapter for {wanted}, and that is not found: name it where it is, and --lora {called}."
+        ) from error
+    return lora.as_model(base, adapter, at)
+
+
+def find_lora(
+    name: str, *, offline: bool, progress: Report, variables: Mapping[str, str], folders: Collection[str] = ()
+) -> Path:
+    """The folder of the adapter that a person means by `name`. Raises as `resolve` does."""
+    meant, path = _meaning(name, {})
+    if path is None:
+        search = _Search(places(variables, folders), variables, progress, offline)
+        path = search.find(name, meant, "", lambda _: None)
+    if path.suffix.lower() == ".gguf":
+        raise BrokenCheckpoint(f"{name} is an adapter of llama.cpp's; PEFT's are put on here ({lora.CONFIG}).")
+    if not lora.is_lora(path):
+        raise BrokenCheckpoint(f"{name} is no LoRA adapter: its folder holds no {lora.CONFIG}.")
+    return path
+
+
+@dataclass(frozen=True, slots=True)
+class _Search:
+    """Where a name is looked for, and who hears of it; `known` are ids to offer when it is mistyped."""
+
+    here: Places
+    variables: Mapping[str, str]
+    progress: Report
+    offline: bool
+    renew: bool = False
+    known: Collection[str] = ()
+
+    def find(
+        self,
+        name: str,
+        meant: str,
+        revision: str,
+        check: Callable[[Checkpoint], None],
+        aliases: Collection[str] = (),
+    ) -> Path:
+        """What to open of a repository, from this machine where it is here wholly, else from the Hub."""
+        wanted = hub_name(meant)
+        if wanted and not self.renew and (found := _whole(self.here, wanted, revision)):
+            return found
+        suggest = _Suggestions(name, (*aliases, *names(self.here), *self.known))
+        wanted = required_hub_name(meant, suggest.sentence)
+        if self.offline:
             raise ModelUnreachable(
                 f"{meant} is not on this machine, and HF_HUB_OFFLINE forbids to download it: "
-                f"unset it, or name a model that is here{suggest.here(cache)}."
+                f"unset it, or name a model that is here{suggest.here(self.here)}."
             )
         from chatcli.models.download import download
 
         with suggest.added():
-            found = download(meant, revision or "main", cache, variables, progress or (lambda _: None), check)
-    return open_checkpoint(found, name=meant, revision=found.name)
+            return download(wanted, revision or "main", self.here.hub, self.variables, self.progress, check)
 
 
-def on_disk(name: str, variables: Mapping[str, str]) -> Checkpoint | None:
-    """What is here of the model that a folder or a Hub id names, if only its config.json; nobody is asked for more.
+def _whole(here: Places, wanted: HubName, revision: str) -> Path | None:
+    """The folder or the GGUF file on this machine, with all that a chat needs; or None."""
+    if not (wanted.file or wanted.subfolder) and (found := whole(here, wanted.repository, revision)):
+        return found
+    folder = revision_folder(here.hub, wanted.repository, revision or "main")
+    folder = folder / wanted.subfolder if folder else None
+    if not folder or not folder.is_dir():
+        return None
+    if not wanted.file and (is_complete(folder) or lora.is_whole(folder)):
+        return folder
+    return gguf_choice.in_folder(folder, wanted.file)
+
+
+def _gguf_within(path: Path, report: Report) -> Path:
+    """The GGUF file of a folder that holds nothing else to run; any other path as it is."""
+    found = gguf_choice.in_folder(path) if path.is_dir() and not lora.is_lora(path) else None
+    if not found:
+        return path
+    others = [file for file in gguf_choice.models(each.name for each in path.glob("*.gguf")) if file != found.name]
+    if others:
+        report(
+            Progress("loading", note=f"Of the GGUF files in {path}, {found.name} is taken; name another to take it.")
+        )
+    return found
+
+
+def on_disk(name: str, variables: Mapping[str, str], folders: Collection[str] = ()) -> Checkpoint | None:
+    """What is here of the model that a name or a folder means, if only its config.json; nobody is asked for more.
 
     Raises:
         BrokenCheckpoint: config.json is damaged.
     """
     try:
-        folder: Path | None = Path(name).expanduser()
-        if not (folder and (folder / "config.json").is_file()):
-            folder = begun(cache_folder(variables), name) if _HUB_ID.fullmatch(name) else None
+        path = _begun(Path(name).expanduser(), name, places(variables, folders))
     except (OSError, ValueError, RuntimeError):  # too long, a null character, a home that nobody has
         return None
-    return open_checkpoint(folder, name, folder.name if folder.parent.name == "snapshots" else "") if folder else None
+    if path is None or not path.is_dir() or not lora.is_lora(path):
+        return open_checkpoint(path, name, _revision(path)) if path else None
+    base = lora.base_of(path)
+    found = on_disk(base, variables, folders) if base and base != name else None
+    return lora.as_model(found, LoraFolder(name, path), _revision(path)) if found and lora.is_whole(path) else None
 
 
-def not_here(name: str, variables: Mapping[str, str], known: Collection[str] = ()) -> ModelNotFound:
+def _begun(path: Path, name: str, here: Places) -> Path | None:
+    """What can be opened of a model that is here, perhaps without its weights."""
+    path = _file_in(here.folders, name) or path
+    if path.is_file():
+        return path if path.suffix.lower() == ".gguf" else None
+    if path.is_dir() and (found := gguf_choice.in_folder(path)):
+        return found
+    if (path / "config.json").is_file() or (path.is_dir() and lora.is_lora(path)):
+        return path
+    wanted = hub_name(name)
+    if not wanted:
+        return None
+    if found := _whole(here, wanted, ""):
+        return found
+    return None if wanted.file or wanted.subfolder else begun(here, wanted.repository)
+
+
+def _revision(path: Path) -> str:
+    """What a cache calls the revision that a path lies in: a commit of the Hub; empty for a plain folder."""
+    return next((each.name for each in (path, *path.parents) if each.parent.name == "snapshots"), "")
+
+
+def not_here(
+    name: str, variables: Mapping[str, str], known: Collection[str] = (), folders: Collection[str] = ()
+) -> ModelNotFound:
     """The error for a name of which nothing is on this machine, with names that are close to it.
 
     Raises:
         ModelNotFound: the name can only be a path.
     """
     _as_folder(name)
-    suggest = _Suggestions(name, (*cached_names(cache_folder(variables)), *known))
+    suggest = _Suggestions(name, (*names(places(variables, folders)), *known))
     return ModelNotFound(f"{name} is not on this machine; `chatcli run {name}` would fetch it.{suggest.sentence}")
 
 
@@ -104,66 +221,111 @@ def survey(
     offline: bool,
     progress: Report,
     variables: Mapping[str, str],
+    folders: Collection[str] = (),
     known: Collection[str] = (),
 ) -> tuple[Checkpoint, tuple[str, ...]]:
     """The checkpoint that `resolve` would find, by its small files, and the names of the Python files at its commit.
 
     Where the Hub may not or cannot be asked, those on disk are named. Raises as `resolve` does.
     """
-    meant, folder = _meaning(name, aliases)
-    if folder:
-        return open_checkpoint(folder, name=_folder_name(folder)), code_files(folder)
-    cache = cache_folder(variables)
-    suggest = _Suggestions(name, (*aliases, *cached_names(cache), *known))
-    _require_hub_id(meant, suggest)
-    here = snapshot(cache, meant, revision or "main")
+    there = places(variables, folders)
+    meant, path = _meaning(name, aliases, there.folders)
+    if path:
+        return _surveyed(_gguf_within(path, progress), _folder_name(path), "")
+    wanted = hub_name(meant)
+    here = _whole(there, wanted, revision) if wanted else None
+    if here and not here.is_relative_to(there.hub):
+        return _surveyed(here, meant, _revision(here))
+    suggest = _Suggestions(name, (*aliases, *names(there), *known))
+    wanted = required_hub_name(meant, suggest.sentence)
     from chatcli.models.download import survey as survey_hub
 
     try:
         if offline:
             raise ModelUnreachable(f"{meant} is not on this machine, and HF_HUB_OFFLINE forbids to download it.")
         with suggest.added():
-            found = survey_hub(meant, here.name if here else revision or "main", cache, variables, progress)
+            commit = _revision(here) if here else revision or "main"
+            found = survey_hub(wanted, commit, there.hub, variables, progress)
     except ModelUnreachable:
         if here is None:
             raise
-        return open_checkpoint(here, name=meant, revision=here.name), code_files(here)
-    return open_checkpoint(found.folder, name=meant, revision=found.folder.name), found.code
+        return _surveyed(here, meant, _revision(here))
+    return open_checkpoint(found.folder, name=meant, revision=_revision(found.folder)), found.code
 
 
-def _meaning(name: str, aliases: Mapping[str, str]) -> tuple[str, Path | None]:
-    """What a name stands for, and the folder that it means, if it means one."""
+@contextmanager
+def asking_for(
+    name: str, variables: Mapping[str, str], *, offline: bool, known: Collection[str] = ()
+) -> Generator[Path]:
+    """Give the cache to what asks the Hub for a model; where there is none of that name, near ones are offered.
+
+    Raises:
+        ModelNotFound: the name is none that the Hub could have.
+        ModelUnreachable: the Hub may not be asked.
+    """
+    _as_folder(name)
+    here = places(variables)
+    suggest = _Suggestions(name, (*names(here), *known))
+    required_hub_name(name, suggest.sentence)
+    if offline:
+        raise ModelUnreachable(f"{name} is not on this machine, and HF_HUB_OFFLINE forbids to ask the Hub for it.")
+    with suggest.added():
+        yield here.hub
+
+
+def _surveyed(path: Path, name: str, revision: str) -> tuple[Checkpoint, tuple[str, ...]]:
+    return open_checkpoint(path, name=name, revision=revision), code_files(path) if path.is_dir() else ()
+
+
+def _meaning(name: str, aliases: Mapping[str, str], folders: Collection[Path] = ()) -> tuple[str, Path | None]:
+    """What a name stands for, and the folder or GGUF file that it means, if any; it may lie in one of `folders`."""
     meant = aliases.get(name, name).strip()
     if not meant:
         raise ModelNotFound("The model's name is empty: give a Hub id such as Qwen/Qwen3-0.6B, or a folder.")
-    return meant, _as_folder(meant)
+    return meant, _file_in(folders, meant) or _as_folder(meant)
 
 
-def _require_hub_id(meant: str, suggest: _Suggestions) -> None:
-    if len(meant) > 96 or not _HUB_ID.fullmatch(meant):
+def _file_in(folders: Collection[Path], name: str) -> Path | None:
+    if not name.lower().endswith(".gguf") or ".." in name:
+        return None
+    return next((folder / name for folder in folders if (folder / name).is_file()), None)
+
+
+def required_hub_name(meant: str, hint: str = "") -> HubName:
+    """The parts of a name that a repository can have; `hint` is put behind the sentence that refuses another.
+
+    Raises:
+        ModelNotFound: it is none.
+    """
+    found = hub_name(meant)
+    if not found:
         raise ModelNotFound(
-            f"{meant} is neither a folder here nor a name that the Hub could have "
-            f"(ORGANISATION/MODEL).{suggest.sentence}"
+            f"{meant} is neither a folder here nor a name that the Hub could have (ORGANISATION/MODEL).{hint}"
         )
+    return found
 
 
 def _as_folder(name: str) -> Path | None:
-    """The folder a name means; None for a Hub id. A name that can only be a path must exist."""
+    """The folder or GGUF file a name means; None for a Hub id. A name that can only be a path must exist."""
     try:
         path = Path(name).expanduser()
     except RuntimeError:
         raise ModelNotFound(f"{name} begins with the home of somebody who does not exist: check the path.") from None
     looks = name.startswith((".", "~", os.sep)) or (os.altsep and os.altsep != "/" and os.altsep in name)
     looks = looks or bool(path.drive) or (os.sep == "\\" and "\\" in name) or name.endswith(("/", os.sep))
+    looks = looks or (name.lower().endswith(".gguf") and ":" not in name and name.count("/") != 1)
     try:
         if path.is_dir():
             return path
         if path.is_file():
+            if path.suffix.lower() == ".gguf":
+                return path
             raise ModelNotFound(f"{name} is a file: name the folder that holds config.json and the weights.")
     except (OSError, ValueError):  # too long, or holding a null character
         return None
     if looks:
-        raise ModelNotFound(f"There is no folder {name}: check the path.")
+        kind = "file" if name.lower().endswith(".gguf") else "folder"
+        raise ModelNotFound(f"There is no {kind} {name}: check the path.")
     return None
 
 
@@ -202,7 +364,7 @@ class _Suggestions:
         except (ModelNotFound, ModelUnreachable) as error:
             raise type(error)(f"{error}{self.sentence}") from error
 
-    def here(self, cache: Path) -> str:
+    def here(self, places: Places) -> str:
         """The models that could be used without the Hub."""
-        whole = [n for n in cached_names(cache) if snapshot(cache, n)]
-        return f" ({', '.join(whole[:5])})" if whole else ""
+        usable = [name for name in names(places) if whole(places, name)]
+        return f" ({', '.join(usable[:5])})" if usable else ""

@@ -10,16 +10,15 @@ from collections.abc import Collection
 from pathlib import Path
 
 from chatcli.errors import ChatcliError, ModelError, ModelGated, ModelNotFound, ModelUnreachable
+from chatcli.models.purposes import PURPOSES
 
 _FULL = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
 
 
 def nothing_to_run(repository: str, files: Collection[str]) -> str:
     """Why a repository without weights of ours cannot be run."""
-    if "adapter_config.json" in files:
-        return f"{repository} is a LoRA adapter and no whole model: name its base model instead."
-    if any(name.endswith(".gguf") for name in files):
-        return f"{repository} holds GGUF files only, which this version cannot run: use the original safetensors."
+    if "model_index.json" in files:
+        return f"{repository} is {PURPOSES['image generator']}; it does not chat: try Qwen/Qwen3-0.6B, for one."
     return f"{repository} holds no model in Hugging Face format (config.json with safetensors or .bin weights)."
 
 
@@ -43,11 +42,9 @@ def explained(error: BaseException, repository: str, revision: str, endpoint: st
         if isinstance(link, errors.RepositoryNotFoundError):
             return ModelNotFound(f"The Hub has no model {repository}, or it is private and HF_TOKEN is not set.")
         if isinstance(link, errors.HfHubHTTPError):
-            return _refused(link.response.status_code, repository, endpoint)
-        if isinstance(link, OSError) and link.errno in _FULL:
-            return ModelError(f"The disk of {cache} is full: free some space, or set HF_HOME to another disk.")
-        if isinstance(link, (PermissionError, NotADirectoryError, FileExistsError)):
-            return ModelError(f"{cache} cannot be written to: set HF_HOME to a folder of yours.")
+            return _refused(link.response.status_code, repository, endpoint, link.response.headers.get("Retry-After"))
+        if found := disk_error(link, cache, "HF_HOME"):
+            return found
     # httpx's errors by name: huggingface_hub 1 and 2 raise them from different packages.
     names = {kind.__name__ for link in chain for kind in type(link).__mro__}
     if names & {"ConnectError", "TransportError", "ConnectionError", "OfflineModeIsEnabled"}:
@@ -59,7 +56,16 @@ def explained(error: BaseException, repository: str, revision: str, endpoint: st
     return ModelUnreachable(f"The download of {repository} failed ({reason}): try again, it goes on where it stopped.")
 
 
-def _refused(status: int, repository: str, endpoint: str) -> ChatcliError:
+def disk_error(error: BaseException, cache: Path, variable: str) -> ModelError | None:
+    """The sentence for a disk that takes no more, or None; `variable` is what moves the `cache` elsewhere."""
+    if isinstance(error, OSError) and error.errno in _FULL:
+        return ModelError(f"The disk of {cache} is full: free some space, or set {variable} to another disk.")
+    if isinstance(error, (PermissionError, NotADirectoryError, FileExistsError)):
+        return ModelError(f"{cache} cannot be written to: set {variable} to a folder of yours.")
+    return None
+
+
+def _refused(status: int, repository: str, endpoint: str, wait: str | None) -> ChatcliError:
     if status == 401:
         return ModelGated(f"The Hub does not accept the token in HF_TOKEN for {repository}: renew it.")
     if status == 403:
@@ -67,5 +73,6 @@ def _refused(status: int, repository: str, endpoint: str) -> ChatcliError:
     if status == 404:
         return ModelNotFound(f"The Hub has no model {repository}.")
     if status == 429:
-        return ModelUnreachable(f"The Hub ({endpoint}) got too many requests from here: wait some minutes.")
+        minutes = f"{(int(wait) + 59) // 60} minutes" if wait and wait.isdecimal() else "some minutes"
+        return ModelUnreachable(f"The Hub ({endpoint}) got too many requests from here: wait {minutes}.")
     return ModelUnreachable(f"The Hub ({endpoint}) has a fault of its own (HTTP {status}): try again later.")

@@ -24,9 +24,12 @@ def model_code(checkpoint: Checkpoint) -> tuple[str, ...]:
 
 
 def tokenizer_code(checkpoint: Checkpoint) -> tuple[str, ...]:
-    """The classes that tokenizer_config.json wants run; none where a tokenizer.json makes them needless."""
+    """The classes that tokenizer_config.json wants run; none where a tokenizer.json makes them needless.
+
+    Nor does a GGUF file or an adapter's own tokenizer.
+    """
     path = checkpoint.folder / "tokenizer_config.json"
-    if (checkpoint.folder / "tokenizer.json").is_file() or not path.is_file():
+    if checkpoint.gguf or checkpoint.texts or (checkpoint.folder / "tokenizer.json").is_file() or not path.is_file():
         return ()
     auto_map = read_json(path).get("auto_map")
     # The first checkpoints with code wrote [slow, fast] and no table.

@@ -52,8 +52,16 @@ def _text(value: object) -> str:
 
 
 def _optional(checkpoint: Checkpoint, name: str) -> dict[str, Any]:
-    path = checkpoint.folder / name
+    if checkpoint.gguf and not checkpoint.texts:
+        from chatcli.models.gguf_tokenizer import tokenizer_config
+
+        return tokenizer_config(checkpoint.gguf) if name == "tokenizer_config.json" else {}
+    path = _folder(checkpoint) / name
     return read_json(path) if path.is_file() else {}
+
+
+def _folder(checkpoint: Checkpoint) -> Path:
+    return checkpoint.texts or checkpoint.folder
 
 
 def special_tokens(checkpoint: Checkpoint) -> SpecialTokens:
@@ -89,14 +97,18 @@ def chat_templates(checkpoint: Checkpoint) -> tuple[dict[str, str], str]:
     """The checkpoint's own templates by name ("default", "tool_use", "rag" ...) and where they were found.
 
     As transformers reads them: chat_template.jinja and additional_chat_templates/*.jinja come before
-    tokenizer_config.json, a text or a list of named ones; the files of processors are the last resort.
-    Without templates, the place is empty.
+    tokenizer_config.json, a text or a list of named ones; the files of processors are the last resort. A GGUF file
+    holds its own. Without templates, the place is empty.
 
     Raises:
         BrokenCheckpoint: the file that should hold them cannot be read.
     """
-    files = {path.stem: path for path in sorted((checkpoint.folder / "additional_chat_templates").glob("*.jinja"))}
-    single = checkpoint.folder / "chat_template.jinja"
+    if checkpoint.gguf and not checkpoint.texts:
+        found = _named(_optional(checkpoint, "tokenizer_config.json").get("chat_template"))
+        return found, "the GGUF file" if found else ""
+    folder = _folder(checkpoint)
+    files = {path.stem: path for path in sorted((folder / "additional_chat_templates").glob("*.jinja"))}
+    single = folder / "chat_template.jinja"
     if single.is_file():
         files = {"default": single, **{name: path for name, path in files.items() if name != "default"}}
     if found := {name: text for name, path in files.items() if (text := _read_text(path))}:
@@ -129,7 +141,11 @@ def tokenizer(checkpoint: Checkpoint) -> Tokenizer | None:
     Raises:
         BrokenCheckpoint: the file is damaged.
     """
-    path = checkpoint.folder / "tokenizer.json"
+    if checkpoint.gguf and not checkpoint.texts:
+        from chatcli.models.gguf_tokenizer import read_tokenizer
+
+        return read_tokenizer(checkpoint.gguf)
+    path = _folder(checkpoint) / "tokenizer.json"
     if not path.is_file():
         own = _OWN_FILES.get(checkpoint.model_type)
         return import_module(f"chatcli.models.{own}").read_tokenizer(checkpoint) if own else None

@@ -24,7 +24,7 @@ _LFS = b"version https://git-lfs.github.com/"
 
 @dataclass(frozen=True, slots=True)
 class Tensor:
-    """One tensor as its header tells: safetensors' name of the dtype, the shape, the size in bytes."""
+    """One tensor as its header tells: safetensors' or ggml's name of the dtype, the shape, the size in bytes."""
 
     dtype: str
     shape: tuple[int, ...]
@@ -35,7 +35,7 @@ class Tensor:
 class Weights:
     """All weight files; `tensors` is empty for `.bin`, whose headers are pickles and stay unread."""
 
-    format: Literal["safetensors", "bin"]
+    format: Literal["safetensors", "bin", "gguf"]
     files: tuple[Path, ...]
     tensors: Mapping[str, Tensor] = field(default_factory=dict)
 
@@ -46,11 +46,14 @@ class Weights:
 
 
 def weights(checkpoint: Checkpoint) -> Weights:
-    """The checkpoint's weight files, safetensors before `.bin`, each one checked.
+    """The checkpoint's weight files, safetensors before `.bin`, or its GGUF files; each one checked.
 
     Raises:
         BrokenCheckpoint: no weights, a missing shard, or a damaged file; always names the file.
     """
+    if file := checkpoint.gguf:
+        found = {name: Tensor(each.kind, each.shape, each.bytes) for name, each in file.tensors.items()}
+        return Weights("gguf", file.files, found)
     folder = checkpoint.folder
     for form, stem, suffix in (("safetensors", "model", ".safetensors"), ("bin", "pytorch_model", ".bin")):
         files = _files(folder, stem, suffix)

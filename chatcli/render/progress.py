@@ -1,6 +1,7 @@
 """A line on standard error that says what is under way, how far it is and how long it will take, and vanishes.
 
-It knows `Progress` and a terminal's line; nothing appears where no person reads.
+Below it is one for each part, such as a file of a download. It knows `Progress` and a terminal's lines; nothing
+appears where no person reads.
 """
 
 from __future__ import annotations
@@ -18,19 +19,19 @@ QUIET_SECONDS = 0.3
 SURE_SECONDS = 1.0
 """So long a stage is watched before the time that is left is told."""
 BAR = 20
-_UNITS = ((1 << 30, "GB"), (1 << 20, "MB"), (1 << 10, "kB"))
+_UNITS = ((10**9, "GB"), (10**6, "MB"), (10**3, "kB"))
 
 
 Result = TypeVar("Result")
 
 
 class ProgressLine:
-    """Shows the latest `Progress` on one line of standard error; notes stay, each on a line of its own."""
+    """Shows the latest `Progress` on standard error; notes stay, each on a line of its own."""
 
     def __init__(self, environment: Environment) -> None:
         self._environment = environment
         self._begun = self._drawn = environment.monotonic()
-        self._visible = False
+        self._rows = 0  # that stand there now
         self._first = Progress("")  # of the stage that is under way, and when it came
         self._first_at = 0.0
 
@@ -51,17 +52,23 @@ class ProgressLine:
         ):
             return
         self._drawn = now
-        self._visible = True
         left = seconds_left(self._first, progress, now - self._first_at)
-        columns = self._environment.terminal_size().columns
-        row, *_ = split((Span(line(progress, left, columns - 1), DIM),), columns - 1)
-        self._write("\r\x1b[2K" + encoded(row, color=self._environment.color))
+        columns, height = self._environment.terminal_size()
+        texts = [line(progress, left, columns - 1), *part_lines(progress, columns - 1)][: max(height - 1, 1)]
+        rows = [split((Span(text, DIM),), columns - 1)[0] for text in texts]
+        shown = "\r\n".join(encoded(row, color=self._environment.color) for row in rows)
+        self._write(self._taken_away() + shown)
+        self._rows = len(rows)
 
     def clear(self) -> None:
-        """Take the line away."""
-        if self._visible:
-            self._write("\r\x1b[2K")
-            self._visible = False
+        """Take the lines away."""
+        if self._rows:
+            self._write(self._taken_away())
+            self._rows = 0
+
+    def _taken_away(self) -> str:
+        """The codes that erase what stands there; the cursor is in its last row."""
+        return f"\r\x1b[{self._rows - 1}A\x1b[J" if self._rows > 1 else "\r\x1b[2K"
 
     def _write(self, text: str) -> None:
         self._environment.stderr.write(text)
@@ -106,6 +113,15 @@ def line(progress: Progress, left: float | None, columns: int) -> str:
         f"{progress.stage} {share:.0%}",
     )
     return next((text for text in candidates if len(text) <= columns), candidates[-1])
+
+
+def part_lines(progress: Progress, columns: int) -> list[str]:
+    """A line for each part, its name in front; none where the whole has just one."""
+    if len(progress.parts) < 2 and progress.parts[:1] and progress.parts[0].total == progress.total:
+        return []
+    wide = max((len(part.name) for part in progress.parts), default=0)
+    parts = (Progress(f"  {part.name:<{wide}}", part.done, part.total, progress.unit) for part in progress.parts)
+    return [line(part, None, columns) for part in parts]
 
 
 def duration(seconds: float) -> str:

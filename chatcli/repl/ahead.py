@@ -16,6 +16,8 @@ from typing import TextIO
 from chatcli.environment import Environment
 
 ESC = b"\x1b"
+CTRL_C = b"\x03"
+"""A key like any other where the terminal's signals are another program's."""
 SEQUENCE_SECONDS = 0.05
 """How soon after its Esc the rest of an arrow key's sequence comes; 50 ms is long also over ssh."""
 MOST_AT_ONCE = 1 << 20
@@ -29,8 +31,11 @@ class TypedAhead:
         self._kept: list[bytes] = []
 
     def escaped(self) -> bool:
-        """Whether Esc was pressed, and not a key whose sequence begins with Esc; keeps all else that was typed."""
+        """Whether Esc or Ctrl-C was pressed, and not a key whose sequence begins with Esc; keeps all else."""
         came = self._read()
+        if CTRL_C in came:
+            self._kept.append(came.replace(CTRL_C, b""))
+            return True
         while came.endswith(ESC):
             more = self._read(SEQUENCE_SECONDS)
             if not more:

@@ -1,4 +1,4 @@
-"""Text files that go with a message: named with @ in it, or by /file.
+"""Text files and pictures that go with a message: named with @ in it, or by /file and /image.
 
 It reads files and has them counted; it knows no key and no screen.
 """
@@ -14,6 +14,7 @@ from pathlib import Path
 from chatcli.conversation import Attachment, Conversation, Message
 from chatcli.errors import UsageError
 from chatcli.generation import Engine
+from chatcli.images import is_image, read_image
 from chatcli.repl.state import Chat
 
 LONGEST_TOKEN = 256
@@ -52,11 +53,13 @@ def _is_file(name: str) -> bool:
 
 
 def read_file(name: str, engine: Engine) -> Attachment:
-    """The text file that a person calls `name`.
+    """The text file or the picture that a person calls `name`.
 
     Raises:
-        UsageError: there is none, it is no text, or it is larger than the model's context.
+        UsageError: there is none, it is no text, it is larger than the model's context, or the model sees no pictures.
     """
+    if is_image(name):
+        return read_picture(name, engine)
     data = _bytes(name, engine.facts.context * LONGEST_TOKEN or MOST_BYTES)
     if b"\0" in data:
         raise UsageError(f"{name} is binary, and a model reads text: convert it to text first.")
@@ -74,6 +77,20 @@ def read_file(name: str, engine: Engine) -> Attachment:
             "or choose a model with a longer context."
         )
     return attachment
+
+
+def read_picture(name: str, engine: Engine) -> Attachment:
+    """The picture that a person calls `name`.
+
+    Raises:
+        UsageError: there is none, or the model sees no pictures.
+    """
+    if engine.facts.sees is False:
+        raise UsageError(
+            f"{engine.facts.model} cannot be shown pictures: choose a model that sees, as in "
+            "/model Qwen/Qwen2.5-VL-3B-Instruct."
+        )
+    return read_image(name)
 
 
 def require_short(text: str, engine: Engine) -> None:
@@ -113,6 +130,8 @@ def count(attachment: Attachment, engine: Engine) -> int:
 
 def described(attachment: Attachment, engine: Engine) -> str:
     """A file in one line, such as "notes.md, 1,234 tokens"."""
+    if attachment.data:
+        return f"{attachment.name}, a picture of {attachment.size:,} bytes"
     tokens = count(attachment, engine)
     return f"{attachment.name}, {tokens:,} tokens" if tokens else f"{attachment.name}, {attachment.size:,} bytes"
 

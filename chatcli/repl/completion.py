@@ -15,6 +15,7 @@ from prompt_toolkit.completion import CompleteEvent, Completer, Completion
 from prompt_toolkit.document import Document
 
 from chatcli import config
+from chatcli.images import ENDINGS
 from chatcli.repl.commands import ALIASES, COMMANDS
 from chatcli.repl.commands.table import Completes
 
@@ -55,8 +56,9 @@ class Completions(Completer):
         command = COMMANDS.get(ALIASES.get(name, name))
         if not command or not command.completes:
             return
-        if command.completes == "files":
-            for path in files(typed):
+        if command.completes in ("files", "images"):
+            endings = ENDINGS if command.completes == "images" else ()
+            for path in files(typed, endings):
                 yield Completion(path, -len(typed), display=Path(path).name + path[len(path.rstrip(os.sep)) :])
             return
         kind: Completes = command.completes
@@ -86,8 +88,11 @@ def fitting(words: Iterable[tuple[str, str]], typed: str) -> list[tuple[str, str
     return ranked[0] + ranked[1]
 
 
-def files(typed: str) -> list[str]:
-    """The paths that begin like `typed`, folders with a slash at their end; hidden ones only behind a dot."""
+def files(typed: str, endings: tuple[str, ...] = ()) -> list[str]:
+    """The paths that begin like `typed`, folders with a slash at their end; hidden ones only behind a dot.
+
+    Of the files those with one of the `endings`, where there are any.
+    """
     folder, name = os.path.split(typed)
     before = typed[: len(typed) - len(name)]
     try:
@@ -95,7 +100,9 @@ def files(typed: str) -> list[str]:
             fit = [
                 before + entry.name + (os.sep if entry.is_dir() else "")
                 for entry in entries
-                if entry.name.startswith(name) and (name.startswith(".") or not entry.name.startswith("."))
+                if entry.name.startswith(name)
+                and (name.startswith(".") or not entry.name.startswith("."))
+                and (not endings or entry.is_dir() or entry.name.lower().endswith(endings))
             ]
     except (OSError, ValueError, RuntimeError):
         return []

@@ -5,6 +5,7 @@ It knows signals and the terminal's modes; it knows no model and no prompt_toolk
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from collections.abc import Callable, Generator
@@ -56,7 +57,8 @@ def keys_held_back(stream: TextIO) -> Generator[None]:
     """Switch the terminal's echo off, so that keys cannot tear a reply; they wait for the next prompt.
 
     Enter typed meanwhile reaches the prompt as Ctrl-J, a new line, and sends nothing by itself. Without
-    NOFLSH a Ctrl-C would throw away what was typed; in canonical mode a Ctrl-D would.
+    NOFLSH a Ctrl-C would throw away what was typed; in canonical mode a Ctrl-D would. Where a Ctrl-C would reach
+    another program alone, as torchrun, which ends everything, it is made a key.
     """
     if sys.platform == "win32" or not stream.isatty():
         yield
@@ -67,6 +69,8 @@ def keys_held_back(stream: TextIO) -> Generator[None]:
     before = termios.tcgetattr(descriptor)
     quiet = [*before]
     quiet[3] = (quiet[3] & ~(termios.ECHO | termios.ICANON)) | termios.NOFLSH
+    if not _gets_its_signals(descriptor):
+        quiet[3] &= ~termios.ISIG
 
     def hold(signum: int = 0, frame: FrameType | None = None) -> None:
         termios.tcsetattr(descriptor, termios.TCSANOW, quiet)
@@ -78,6 +82,15 @@ def keys_held_back(stream: TextIO) -> Generator[None]:
     finally:
         signal.signal(signal.SIGCONT, continued)
         termios.tcsetattr(descriptor, termios.TCSANOW, before)
+
+
+def _gets_its_signals(descriptor: int) -> bool:
+    """Whether this process belongs to the session that the terminal sends its signals to."""
+    try:
+        os.tcgetpgrp(descriptor)
+    except OSError:
+        return False
+    return True
 
 
 @contextmanager

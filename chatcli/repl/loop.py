@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import os
 import traceback
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
 from chatcli import __version__
+from chatcli.conversation import Attachment
 from chatcli.engines.deferred import DeferredEngine
 from chatcli.environment import Environment
 from chatcli.errors import INTERRUPTED, ChatcliError, UsageError
@@ -53,14 +54,16 @@ def chat(
     keep_input: bool = True,
     vi: bool = False,
     first: Typed | None = None,
+    attached: Sequence[Attachment] = (),
     input: Input | None = None,  # noqa: A002  prompt_toolkit's own name
     output: Output | None = None,
 ) -> int:
     """Talk until the person leaves; returns the exit code.
 
     `open_model` is what /model calls. What is typed is remembered, in a file if `keep_input`. `first` is said at once.
+    The files `attached` go with the first message.
     """
-    state = Chat(session, environment, open_model)
+    state = Chat(session, environment, open_model, list(attached))
     reading = ReadAhead(state)
     prompt = Prompt(
         environment,

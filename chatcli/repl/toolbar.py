@@ -104,8 +104,8 @@ def columns(text: str) -> int:
 
 
 def short_name(model: str) -> str:
-    """A model's name as people say it: of a folder, the last part of its path."""
-    return Path(model).name if Path(model).is_absolute() else model
+    """A model's name as people say it: of a folder or a file, the last part of its path; so for its adapters."""
+    return " + ".join(Path(part).name if Path(part).is_absolute() else part for part in model.split(" + "))
 
 
 def _thousands(tokens: int) -> str:

@@ -6,7 +6,9 @@ Importing this package imports no torch yet; it prepares the process for that.
 from __future__ import annotations
 
 import gc
+import logging
 import os
+import threading
 from collections.abc import Generator
 from contextlib import contextmanager
 
@@ -18,19 +20,31 @@ _BEFORE_TORCH = {
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "TRANSFORMERS_VERBOSITY": "error",
+    "COMPRESSED_TENSORS_LOG_DISABLED": "true",
 }
 for _name, _value in _BEFORE_TORCH.items():
     os.environ.setdefault(_name, _value)
 # Never a matter of taste: for `.bin` repositories transformers would ask a service on the Hub to convert them.
 os.environ["DISABLE_SAFETENSORS_CONVERSION"] = "1"
+for _name in ("bitsandbytes", "torchao"):  # they warn of what nobody can act on, at each start or in every layer
+    logging.getLogger(_name).setLevel(logging.ERROR)
+
+
+_ONE_LOAD = threading.Lock()
 
 
 @contextmanager
-def without_garbage_collection() -> Generator[None]:
-    """Importing and loading make a million lasting objects; collecting among them costs a third of the time."""
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.freeze()
-        gc.enable()
+def loading() -> Generator[None]:
+    """What importing torch and loading a model want: nobody else who does, and no garbage collection.
+
+    transformers replaces methods of its classes while it loads and then puts back what it found: of two loads at once
+    one finds the other's stand-ins, and leaves them for good. Collecting among a million lasting objects costs a
+    third of the time.
+    """
+    with _ONE_LOAD:
+        gc.disable()
+        try:
+            yield
+        finally:
+            gc.freeze()
+            gc.enable()

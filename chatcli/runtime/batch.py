@@ -13,6 +13,7 @@ import torch
 from transformers.cache_utils import DynamicCache
 
 from chatcli.runtime.kv import CACHE
+from chatcli.runtime.placement import input_device
 from chatcli.runtime.sampling import Sampler, draw_rows
 
 _PREFILL_CHUNK = 512
@@ -63,7 +64,7 @@ class _Padded:
 
     def __init__(self, model: Any, prompts: Sequence[Sequence[int]]) -> None:
         self._model = model
-        self._device = model.get_input_embeddings().weight.device
+        self._device = input_device(model)
         self._cache = DynamicCache(config=model.config)
         self._ids = torch.empty(len(prompts), 0, dtype=torch.long, device=self._device)
         longest = max(map(len, prompts))

@@ -19,6 +19,7 @@ from chatcli.errors import EngineError
 from chatcli.generation import Progress
 from chatcli.runtime.cpu import AS_TORCH_DOES, OneRow
 from chatcli.runtime.kv import CACHE, PrefixCache
+from chatcli.runtime.placement import input_device
 from chatcli.runtime.sampling import Sampler
 from chatcli.runtime.speculate import Guesser, Payoff
 
@@ -114,13 +115,8 @@ def decode(
 
 def feed(model: Any, cache: PrefixCache, ids: Sequence[int], rows: int = 1) -> torch.Tensor:
     """Logits (rows, vocabulary) after the last so many of `ids`, which join the cache."""
-    vocabulary = model.get_input_embeddings().num_embeddings
-    if max(ids) >= vocabulary:
-        raise EngineError(
-            f"The tokenizer made token {max(ids)}, but the model knows only {vocabulary}: "
-            "the checkpoint's tokenizer and weights do not belong together."
-        )
-    device = model.get_input_embeddings().weight.device
+    require_known(model, ids)
+    device = input_device(model)
     told = {}
     if hasattr(model, "places"):
         told["position_ids"] = model.places([*cache.ids, *ids], len(cache.ids))[None].to(device)
@@ -134,6 +130,20 @@ def feed(model: Any, cache: PrefixCache, ids: Sequence[int], rows: int = 1) -> t
         )
         logits: torch.Tensor = out.logits[0, -rows:]
         return logits
+
+
+def require_known(model: Any, ids: Sequence[int]) -> None:
+    """Refuse ids beyond the model's vocabulary.
+
+    Raises:
+        EngineError: there is one.
+    """
+    vocabulary = model.get_input_embeddings().num_embeddings
+    if max(ids) >= vocabulary:
+        raise EngineError(
+            f"The tokenizer made token {max(ids)}, but the model knows only {vocabulary}: "
+            "the checkpoint's tokenizer and weights do not belong together."
+        )
 
 
 @remembered

@@ -5,29 +5,29 @@ It knows torch's back ends; it decides nothing: that is `models.plan`.
 
 from __future__ import annotations
 
-import psutil
 import torch
 
+from chatcli.models.machine import free_memory, has_kernels
 from chatcli.models.plan import Device
 
 
 def devices() -> tuple[Device, ...]:
     """Every usable device, in the order of preference: CUDA, XPU, MPS, and the CPU last."""
-    memory = psutil.virtual_memory()
+    memory = free_memory()
     found: list[Device] = []
     if torch.cuda.is_available():
         for index in range(torch.cuda.device_count()):
             with torch.cuda.device(index):
                 bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
-            found.append(Device("cuda", index, torch.cuda.mem_get_info(index)[0], bf16))
+            found.append(Device("cuda", index, torch.cuda.mem_get_info(index)[0], bf16, has_kernels()))
     if torch.xpu.is_available():
         for index in range(torch.xpu.device_count()):
             free = torch.xpu.mem_get_info(index)[0]
-            found.append(Device("xpu", index, free, torch.xpu.is_bf16_supported()))
+            found.append(Device("xpu", index, free, torch.xpu.is_bf16_supported(), has_kernels()))
     if torch.backends.mps.is_available():
         # Its memory is the machine's; Metal lets a process have about three quarters of it.
-        found.append(Device("mps", 0, memory.available * 3 // 4, bf16=True))
-    found.append(Device("cpu", 0, memory.available, bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())))
+        found.append(Device("mps", 0, memory * 3 // 4, bf16=True))
+    found.append(Device("cpu", 0, memory, bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())))
     return tuple(found)
 
 
@@ -35,7 +35,7 @@ def free_bytes(device: torch.device) -> int:
     """Memory that is free now where a device computes."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
-    return int(psutil.virtual_memory().available)
+    return free_memory()
 
 
 def taken() -> int:

@@ -74,7 +74,7 @@ class PrefixCache:
 
     def cut(self, length: int) -> None:
         """Keep the first `length` ids only; of caches that `can_be_cut`."""
-        _cut(self.layers, len(self.ids) - length)
+        cut(self.layers, len(self.ids) - length)
         del self.ids[length:]
 
     def keep_common_prefix(self, ids: Sequence[int], undivided: int = 0) -> int:
@@ -86,7 +86,7 @@ class PrefixCache:
         """
         shared = _common_prefix(self.ids, ids)
         length = min(shared, len(ids) - 1) if shared >= undivided else 0
-        if not _cut(self.layers, len(self.ids) - length):
+        if not cut(self.layers, len(self.ids) - length):
             self.clear()
             return 0
         del self.ids[length:]
@@ -168,7 +168,7 @@ def _common_prefix(a: Sequence[int], b: Sequence[int]) -> int:
     return min(len(a), len(b))
 
 
-def _cut(cache: DynamicCache, tokens: int) -> bool:
+def cut(cache: DynamicCache, tokens: int) -> bool:
     """Remove the last `tokens` tokens from every layer; False, and nothing done, where one cannot.
 
     `Cache.crop` changed its meaning between releases of transformers, so the tensors are cut here.

@@ -1,37 +1,40 @@
 """Carry out a load plan: from a checkpoint's files to a model that computes.
 
-Every failure of torch, transformers or safetensors on the way becomes one sentence here. It runs no
-code from a checkpoint that nobody agreed to and unpickles nothing but tensors; it knows no prompt and no token.
+It runs no code from a checkpoint that nobody agreed to and unpickles nothing but tensors; it knows no prompt
+and no token. Where the weights go is `placement`'s, what failures mean is `explain`'s.
 """
 
 from __future__ import annotations
 
-import pickle
-import warnings
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 import transformers
-from safetensors import SafetensorError
 from tokenizers import Tokenizer
 from transformers.utils import logging
 
-from chatcli.errors import BrokenCheckpoint, ChatcliError, NotAChatModel, OutOfMemory, RemoteCodeRefused
+from chatcli.errors import BrokenCheckpoint
 from chatcli.generation import Progress
 from chatcli.models.checkpoint import Checkpoint
 from chatcli.models.plan import LoadPlan
+from chatcli.models.quantized import quant_method
 from chatcli.models.remote_code import require_agreement
 from chatcli.models.weights import Weights
 from chatcli.runtime import ports
+from chatcli.runtime.classes import auto_class
+from chatcli.runtime.explain import UNFIT, explained
+from chatcli.runtime.lora import put_on
+from chatcli.runtime.placement import placed
+from chatcli.runtime.quantize import quantized, readable, told
 from chatcli.runtime.remote_code import code_needed
 
 Report = Callable[[Progress], None]
 
 
 def load_model(checkpoint: Checkpoint, weights: Weights, plan: LoadPlan, report: Report) -> Any:
-    """The causal language model of `checkpoint`, in evaluation mode, placed as `plan` says.
+    """The language model of `checkpoint`, in evaluation mode, placed as `plan` says.
 
     `report` hears of the weights loaded so far, in bytes.
 
@@ -39,30 +42,77 @@ def load_model(checkpoint: Checkpoint, weights: Weights, plan: LoadPlan, report:
         BrokenCheckpoint: files are damaged, or tensors of the model are missing from them.
         OutOfMemory: a device ran full.
         RemoteCodeRefused, NotAChatModel: transformers has no class for it.
+        UsageError: it is to be shared by processes and cannot be.
     """
+    if plan.placement == "tensor":
+        from chatcli.runtime.tensor_parallel import leader
+
+        return leader.open(checkpoint, weights, plan, lambda: load_here(checkpoint, weights, plan, report))
+    return load_here(checkpoint, weights, plan, report)
+
+
+def load_here(checkpoint: Checkpoint, weights: Weights, plan: LoadPlan, report: Report) -> Any:
+    """The same for what this process holds of it."""
     trust = _may_run_its_code(checkpoint)
-    with explained(checkpoint.name, foreign=trust), _weights_reported(weights, report):
-        loaded: Any = transformers.AutoModelForCausalLM.from_pretrained(
-            checkpoint.folder,
-            config=_configuration(checkpoint, trust=trust),
+    with explained(checkpoint.name, foreign=trust), _weights_reported(weights, report), placed(plan) as place:
+        config = _configuration(checkpoint, plan, trust=trust)
+        loaded: Any = _model_class(checkpoint, config).from_pretrained(
+            None if checkpoint.gguf else checkpoint.folder,
+            config=config,
+            state_dict=_unpacked(checkpoint, config, plan),
             dtype=getattr(torch, plan.dtype),
             local_files_only=True,
             trust_remote_code=trust,
             use_safetensors=weights.format == "safetensors",
             weights_only=True,
             output_loading_info=True,
-            **_placement(plan),
+            **place.arguments,
+            **quantized(plan),
         )
         model, info = loaded
-    _check_complete(checkpoint.name, info)
-    return model.eval()
+        _check_complete(checkpoint.name, info)
+        place.settle(model, plan, report)
+    if note := told(model, quant_method(checkpoint.config)):
+        report(Progress("loading", note=note))
+    return put_on(model, checkpoint).eval() if checkpoint.loras else model.eval()
 
 
-def _configuration(checkpoint: Checkpoint, *, trust: bool) -> Any:
-    """What config.json says, less the code it may choose for attention and experts: that of a package or of the Hub."""
-    found = transformers.AutoConfig.from_pretrained(checkpoint.folder, local_files_only=True, trust_remote_code=trust)
+def _model_class(checkpoint: Checkpoint, config: Any) -> Any:
+    """Whose `from_pretrained` it is; the one that finds the class by itself wants a folder."""
+    if checkpoint.gguf:
+        return getattr(transformers, checkpoint.config["architectures"][0])
+    return auto_class(config)
+
+
+def _unpacked(checkpoint: Checkpoint, config: Any, plan: LoadPlan) -> Any:
+    """The tensors of a GGUF file by transformers' names; None where transformers reads the files itself."""
+    if not checkpoint.gguf:
+        return None
+    from chatcli.runtime.gguf import state_dict
+
+    place = plan.device if plan.placement == "single" else "cpu"
+    return state_dict(checkpoint.gguf, config, getattr(torch, plan.dtype), torch.device(place))
+
+
+def _configuration(checkpoint: Checkpoint, plan: LoadPlan, *, trust: bool) -> Any:
+    """What config.json says, less the code it may choose for attention and experts: that of a package or of the Hub.
+
+    Packed experts are taken one at a time, which the plain way of computing them does.
+    """
+    if checkpoint.gguf:
+        said = {key: value for key, value in checkpoint.config.items() if key != "model_type"}
+        found = transformers.AutoConfig.for_model(checkpoint.model_type, **said)
+    else:
+        where = checkpoint.folder
+        found = transformers.AutoConfig.from_pretrained(where, local_files_only=True, trust_remote_code=trust)
     found._attn_implementation = None
-    found._experts_implementation = None
+    found._experts_implementation = None if plan.quantization == "none" else "eager"
+    if packed := getattr(found, "quantization_config", None):
+        found.quantization_config = readable(packed, plan.device)
+    if plan.placement == "tensor":
+        from chatcli.runtime.tensor_parallel import require_sliceable
+
+        require_sliceable(checkpoint.name, found)
     return found
 
 
@@ -71,7 +121,7 @@ def load_tokenizer(checkpoint: Checkpoint) -> Tokenizer:
     trust = _may_run_its_code(checkpoint)
     with explained(checkpoint.name, foreign=trust):
         slow = transformers.AutoTokenizer.from_pretrained(
-            checkpoint.folder, local_files_only=True, trust_remote_code=trust
+            checkpoint.texts or checkpoint.folder, local_files_only=True, trust_remote_code=trust
         )
     backend = getattr(slow, "backend_tokenizer", None)
     if not isinstance(backend, Tokenizer):
@@ -96,86 +146,17 @@ def _may_run_its_code(checkpoint: Checkpoint) -> bool:
     return bool(needed)
 
 
-def _placement(plan: LoadPlan) -> dict[str, Any]:
-    """Arguments of `from_pretrained`: one device, or accelerate's map over several."""
-    if plan.placement == "auto":
-        return {"device_map": "auto", "max_memory": dict(plan.max_memory)}
-    return {"device_map": {"": plan.device}}
-
-
 def _check_complete(name: str, info: Mapping[str, Any]) -> None:
     """Refuse what transformers would have filled with random numbers."""
     missing = sorted(info.get("missing_keys") or ())
     if missing:
-        raise BrokenCheckpoint(
-            f"{name} lacks {len(missing)} of its model's tensors, {missing[0]} among them; {_UNFIT}."
-        )
+        raise BrokenCheckpoint(f"{name} lacks {len(missing)} of its model's tensors, {missing[0]} among them; {UNFIT}.")
     mismatched = info.get("mismatched_keys")
     if mismatched:
         raise BrokenCheckpoint(
             f"{name} has tensors whose shapes do not fit its config.json, {sorted(map(str, mismatched))[0]} among "
             "them; get the checkpoint again."
         )
-
-
-@contextmanager
-def explained(name: str, *, foreign: bool = False) -> Generator[None]:
-    """Turn what the libraries raise while loading `name` into errors that people understand.
-
-    Code from its repository, `foreign`, may raise anything.
-    """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    except ChatcliError:
-        raise
-    except (torch.OutOfMemoryError, MemoryError) as error:
-        raise OutOfMemory(
-            f"{name} does not fit into the memory that is free now; close other programs or choose a smaller model."
-        ) from error
-    except pickle.UnpicklingError as error:
-        raise BrokenCheckpoint(
-            f"The .bin files of {name} hold more than tensors, and chatcli runs no code from a checkpoint; "
-            "choose one with safetensors."
-        ) from error
-    except (SafetensorError, EOFError) as error:
-        raise BrokenCheckpoint(f"The weights of {name} are damaged ({error}); get them again.") from error
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, ImportError) as error:
-        raise _explanation(name, error) from error
-    except Exception as error:
-        if not foreign:  # then it is a defect of ours
-            raise
-        raise _explanation(name, error) from error
-
-
-_UNFIT = "its config.json and its weights do not belong together: get the checkpoint again"
-_MEANT = {
-    "ignore_mismatched_sizes": _UNFIT,
-    "automatic conversion of the weights": _UNFIT,
-    "instantiate the backend tokenizer": "it holds no tokenizer.json and no vocabulary to make one of: get it again",
-}
-"""Parts of what transformers says, by which a person would not know what is wrong, and what is."""
-
-
-def _explanation(name: str, error: Exception) -> ChatcliError:
-    text = " ".join(str(error).split())
-    first = text.split(". ")[0][:300].removesuffix(".")
-    if "trust_remote_code" in text:
-        return RemoteCodeRefused(
-            f"{name} only runs with Python code from its repository, which chatcli does not execute; "
-            "choose a checkpoint whose family transformers knows."
-        )
-    if "out of memory" in text.lower() or "can't allocate memory" in text.lower():
-        return OutOfMemory(f"{name} does not fit into the memory that is free now; choose a smaller model.")
-    if "Unrecognized configuration class" in text:
-        return NotAChatModel(f"{name} is not a text-generating model, as far as transformers knows.")
-    if isinstance(error, ImportError):
-        return BrokenCheckpoint(f"{name} needs a package that is not installed: {first}.")
-    if isinstance(error, KeyError):
-        return BrokenCheckpoint(f"{name} cannot be loaded: {first} is missing from its JSON files, or not known there.")
-    meant = next((meant for part, meant in _MEANT.items() if part in text), "")
-    return BrokenCheckpoint(f"{name} cannot be loaded: {meant or f'{first} ({type(error).__name__})'}.")
 
 
 @contextmanager

@@ -5,28 +5,37 @@ What tensors and torch's errors are ends here; it knows no text.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Generator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from chatcli.errors import ChatcliError, EngineError, OutOfMemory, UsageError
+from chatcli.adapters.pictures import Pictures
+from chatcli.conversation import Attachment
+from chatcli.errors import ChatcliError, UsageError
 from chatcli.generation import GenerationSettings, Progress
 from chatcli.load_request import NOTHING_SAID, LoadRequest
 from chatcli.models.checkpoint import Checkpoint, context_length
 from chatcli.models.plan import LoadPlan, plan
 from chatcli.models.tokenizer import Tokenizer
 from chatcli.models.weights import Weights
+from chatcli.runtime.classes import serving
 from chatcli.runtime.cpu import fastest_row
 from chatcli.runtime.decode import Pace, decode, feed, prefill
 from chatcli.runtime.devices import devices, free_bytes, memory_bandwidth
+from chatcli.runtime.explain import explained_answer
 from chatcli.runtime.graphs import StaticSteps, can_be_recorded
 from chatcli.runtime.load import Report, load_model
+from chatcli.runtime.placement import input_device, release
+from chatcli.runtime.quantize import precision
 from chatcli.runtime.sampling import Drawn, Sampler
 from chatcli.runtime.speculate import Draft, PromptLookup
 from chatcli.runtime.talks import Talks
 from chatcli.runtime.upcast import upcast_prompts
+from chatcli.torchrun import processes
 
 if TYPE_CHECKING:
     from chatcli.runtime.constrain import TokenConstraint, Vocabulary
@@ -40,20 +49,20 @@ class CausalModel:
 
     Attributes:
         device: where its first layer is, such as "cuda:0" or "cpu".
-        precision: the weights' type, such as "bfloat16".
+        precision: the weights' type, such as "bfloat16" or "int4".
         most_tokens_per_second: the decode rate that the memory's bandwidth bounds; 0 where it is not known.
         draft: a smaller model with the same tokens, which guesses; without one, guesses come from the text itself.
     """
 
     def __init__(self, model: Any) -> None:
         self._model = model
-        self._talks = Talks(model.config, free_bytes(model.device) // _SHARE_OF_TALKS)
+        self._talks = Talks(model.config, free_bytes(input_device(model)) // _SHARE_OF_TALKS)
         self._pace = Pace()
         self.draft: CausalModel | None = None
         self._one_row = fastest_row(model)
         self._steps = StaticSteps(model) if can_be_recorded(model) else None
-        self.device = str(model.device)
-        self.precision = str(model.dtype).removeprefix("torch.")
+        self.device = str(input_device(model))
+        self.precision = precision(model)
         read = bytes_per_token(model)
         self.most_tokens_per_second = memory_bandwidth(model.device) / read if read else 0.0
         self.logprobs: list[Drawn] = []
@@ -67,8 +76,11 @@ class CausalModel:
         end: Collection[int],
         limit: int,
         constraint: TokenConstraint | None = None,
+        images: Sequence[Attachment] = (),
     ) -> Generator[Progress | int, None, bool]:
         """Read the prompt `ids`, then yield up to `limit` new ids; returns whether one of `end` came.
+
+        Only a model with `pictures` gets `images`, those that the ids hold places for.
 
         The first item is a `Progress` that says how many of the prompt's tokens were still cached.
         `settings` has nothing open but the seed. `logprobs` then tells of the tokens drawn, if they ask for it.
@@ -126,6 +138,10 @@ class CausalModel:
         """The model as transformers has it, for those who measure it."""
         return self._model
 
+    def pictures(self, tokenizer: Tokenizer) -> Pictures | None:
+        """How it is shown pictures; None for a model that reads text only."""
+        return None
+
     @property
     def batches(self) -> bool:
         """Whether prompts of different lengths can be read together: the cache is plain keys and values.
@@ -148,7 +164,7 @@ class CausalModel:
         from chatcli.runtime.batch import decode_batch
 
         samplers = [
-            Sampler(each, self._model.device, constraint)
+            Sampler(each, input_device(self._model), constraint)
             for each, constraint in zip(settings, constraints, strict=True)
         ]
         with self._explained():
@@ -176,19 +192,11 @@ class CausalModel:
     def _explained(self) -> Generator[None]:
         """Say in a sentence what torch and transformers raise; the cache of a broken turn is dropped."""
         try:
-            yield
+            with explained_answer(self.device):
+                yield
         except ChatcliError:
+            self.forget()
             raise
-        except (torch.OutOfMemoryError, MemoryError) as error:
-            self.forget()
-            raise OutOfMemory(
-                f"{self.device} ran out of memory while answering; the cache is freed: shorten the talk "
-                "(/undo, /clear), lower --max-tokens, or choose a smaller model."
-            ) from error
-        except (RuntimeError, ValueError, IndexError, TypeError, AttributeError, KeyError) as error:
-            self.forget()
-            reason = " ".join(str(error).split())[:200]
-            raise EngineError(f"The model failed while answering: {reason} ({type(error).__name__}).") from error
 
     def forget(self) -> None:
         """Drop the cache and give its memory back to the device."""
@@ -198,6 +206,7 @@ class CausalModel:
 
     def close(self) -> None:
         """Drop model and cache."""
+        release(self._model)
         self._model = self._steps = None
         self.forget()
 
@@ -230,12 +239,13 @@ def bytes_per_token(model: Any) -> int:
 
 
 def planned(checkpoint: Checkpoint, weights: Weights, request: LoadRequest) -> LoadPlan:
-    """Where `checkpoint` would go now, and in which precision.
+    """Where `checkpoint` would go now, and in which precision; processes of torchrun share it.
 
     Raises:
         OutOfMemory: it fits nowhere.
     """
-    return plan(checkpoint.config, weights.tensors, devices(), request, stored_bytes=weights.bytes)
+    chosen = plan(checkpoint.config, weights.tensors, devices(), request, stored_bytes=weights.bytes)
+    return replace(chosen, placement="tensor") if processes(os.environ) > 1 else chosen
 
 
 def load(checkpoint: Checkpoint, weights: Weights, report: Report, request: LoadRequest = NOTHING_SAID) -> CausalModel:
@@ -245,4 +255,4 @@ def load(checkpoint: Checkpoint, weights: Weights, report: Report, request: Load
         report(Progress("loading", note=note))
     module = load_model(checkpoint, weights, chosen, report)
     upcast_prompts(module)
-    return CausalModel(module)
+    return serving(module, checkpoint)

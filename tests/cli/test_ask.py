@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -197,3 +199,26 @@ def test_closed_streams_are_no_defect(surroundings: dict[str, str], tiny_llama: 
             ["bash", "-c", f"{line} {closing_streams}"], env=surroundings, capture_output=True, check=False
         )
         assert (ran.returncode, ran.stderr) == (0, b""), closing_streams
+
+
+@pytest.mark.slow
+def test_a_quantized_model_answers_and_says_what_it_takes(surroundings: dict[str, str], tiny_llama: Path) -> None:
+    few = ("-m", str(tiny_llama), "--temperature", "0", "--max-tokens", "8")
+    first = ask(surroundings, *few, "--quant", "int8", "Hello there")
+    assert first.returncode == 0
+    assert len(first.stdout) > 1
+    refused = ask(surroundings, *few, "--device", "cpu", "--quant", "fp8", "Hello there")
+    assert refused.returncode == 2
+    assert refused.stdout == b""
+    assert b"does not compute fp8" in refused.stderr
+
+
+def test_a_format_without_its_package_is_one_sentence(surroundings: dict[str, str], tiny_llama: Path) -> None:
+    folder = Path(surroundings["CHATCLI_HOME"]).parent / "packed"
+    shutil.copytree(tiny_llama, folder)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "quantization_config": {"quant_method": "vptq"}}))
+    ran = ask(surroundings, "-m", str(folder), "Hello there")
+    assert ran.returncode == 3
+    assert ran.stderr.count(b"\n") == 1
+    assert b'pip install "vptq"' in ran.stderr

@@ -131,6 +131,8 @@ CASES = [
     ("chatcli ask --repet", "--repetition-penalty"),
     ("chatcli ask --model Qw", "Qwen/Qwen3-0.6B"),
     ("chatcli run gui", "guide"),
+    ("chatcli pull Qw", "Qwen/Qwen3-0.6B"),
+    ("chatcli models rm Qw", "Qwen/Qwen3-0.6B"),
     ("chatcli ask --overflow dro", "drop-oldest"),
     ("chatcli completion po", "powershell"),
     ("chatcli config set repet", "repetition_penalty"),
@@ -184,6 +186,16 @@ def test_a_list_is_written_again_only_when_its_source_is_newer(home: Path) -> No
     os.utime(root / "data" / "history.db", (later, later))
     refresh(environment)
     assert "Where is Rome" in written.read_text()
+
+
+def test_every_model_on_this_machine_is_in_the_list(environment: Environment, tmp_path: Path) -> None:
+    (tmp_path / "scope" / "models" / "org" / "scope-1___5").mkdir(parents=True)
+    (tmp_path / "own" / "mine").mkdir(parents=True)
+    (tmp_path / "own" / "mine" / "config.json").write_text("{}")
+    variables = {"HF_HOME": str(tmp_path), "MODELSCOPE_CACHE": str(tmp_path / "scope")}
+    refresh(replace(environment, variables={**variables, "CHATCLI_MODEL_FOLDERS": str(tmp_path / "own")}))
+    names = [line.partition("\t")[0] for line in (environment.state_folder / "completion" / "models").open()]
+    assert names == ["guide", "org/scope-1.5", "mine"]
 
 
 def test_a_damaged_history_is_never_set_aside_without_a_word(environment: Environment) -> None:

@@ -46,7 +46,7 @@ def test_a_template_takes_values_input_and_further_words(environment: Environmen
         compose([], typed(environment), template="translate")
 
 
-@pytest.mark.parametrize(("data", "said"), [(b"a\0b", "binary"), (b"\x89PNG\r\n\x1a\n\0", "binary")])
+@pytest.mark.parametrize(("data", "said"), [(b"a\0b", "binary"), (b"\x89PNG\r\n\x1a\n\0", "a picture")])
 def test_what_is_no_text_is_refused_by_name(environment: Environment, tmp_path: Path, data: bytes, said: str) -> None:
     (tmp_path / "picture.png").write_bytes(data)
     with pytest.raises(UsageError, match=rf"picture\.png is {said}"):

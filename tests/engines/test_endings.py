@@ -104,6 +104,9 @@ class Dictated:
     def __init__(self, ids: list[int]) -> None:
         self._ids = ids
 
+    def pictures(self, tokenizer: object) -> None:
+        """It reads text only."""
+
     def generate(
         self,
         ids: Sequence[int],
@@ -112,6 +115,7 @@ class Dictated:
         end: Collection[int],
         limit: int,
         constraint: object = None,
+        images: Sequence[object] = (),
     ) -> Generator[int, None, bool]:
         for token in self._ids[:limit]:
             if token in end:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import transformers
 
 from chatcli.adapters.table import shipped
 from chatcli.conversation import Conversation, Message
@@ -270,3 +273,18 @@ def test_tensors_of_another_shape_are_refused(tiny_llama: Path, tmp_path: Path) 
 def test_a_base_model_is_refused_before_torch_is_needed(make_checkpoint: Callable[..., Path]) -> None:
     with pytest.raises(NotAChatModel, match="base model"):
         opened(make_checkpoint(template=None, seed=9))
+
+
+def test_models_that_are_opened_at_once_are_loaded_one_after_the_other(make_checkpoint: Callable[..., Path]) -> None:
+    """transformers takes `tie_weights` off its classes while it loads: two at once would leave it off for good."""
+    checkpoint = open_checkpoint(make_checkpoint("llama", tie_word_embeddings=True))
+    tying = transformers.PreTrainedModel.tie_weights
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        with ThreadPoolExecutor(4) as threads:
+            opened = list(threads.map(lambda _: open_local(checkpoint, shipped(), lambda progress: None), range(8)))
+    finally:
+        sys.setswitchinterval(interval)
+    assert transformers.PreTrainedModel.tie_weights is tying
+    assert all(isinstance(each, LocalEngine) for each in opened)

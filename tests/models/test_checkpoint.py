@@ -2,13 +2,10 @@ import json
 
 import pytest
 
-from chatcli.errors import BrokenCheckpoint, ModelNotFound, NotAChatModel
+from chatcli.errors import BrokenCheckpoint, ModelNotFound
 from chatcli.models.checkpoint import (
-    Checkpoint,
     context_length,
-    kind,
     open_checkpoint,
-    require_chat_model,
 )
 
 LLAMA = {"model_type": "llama", "architectures": ["LlamaForCausalLM"], "hidden_size": 8, "num_hidden_layers": 2}
@@ -69,13 +66,6 @@ def test_what_is_no_checkpoint_says_what_it_is(tmp_path) -> None:
         open_checkpoint(tmp_path / "nothing")
     with pytest.raises(BrokenCheckpoint, match=r"no config\.json"):
         open_checkpoint(tmp_path)
-    (tmp_path / "model-Q4_K_M.gguf").touch()
-    with pytest.raises(BrokenCheckpoint, match="GGUF"):
-        open_checkpoint(tmp_path)
-    (tmp_path / "model-Q4_K_M.gguf").unlink()
-    (tmp_path / "adapter_config.json").touch()
-    with pytest.raises(BrokenCheckpoint, match="LoRA"):
-        open_checkpoint(tmp_path)
 
 
 def test_a_config_cannot_choose_the_attention_kernel(tmp_path) -> None:
@@ -103,35 +93,8 @@ def test_a_config_cannot_choose_the_attention_kernel(tmp_path) -> None:
         ({"text_config": {}, "max_position_embeddings": 77}, 77),
         ({"max_position_embeddings": -1, "n_positions": "12"}, 0),
         ({}, 0),
+        ({"model_type": "t5", "n_positions": 512}, 2048),
     ],
 )
 def test_context_length(config: dict, length: int) -> None:
     assert context_length(config) == length
-
-
-KINDS = [
-    (LLAMA, "causal"),
-    ({"model_type": "gpt2", "architectures": ["GPT2LMHeadModel"]}, "causal"),
-    ({"model_type": "bert", "architectures": ["BertForMaskedLM"]}, "masked"),
-    ({"model_type": "bert", "architectures": ["BertModel"]}, "encoder"),
-    ({"model_type": "bert"}, "encoder"),
-    ({"model_type": "roberta", "architectures": ["RobertaForSequenceClassification"]}, "classifier"),
-    ({"model_type": "t5", "architectures": ["T5ForConditionalGeneration"], "is_encoder_decoder": True}, "seq2seq"),
-    ({"model_type": "gemma3", "architectures": ["Gemma3ForConditionalGeneration"], "vision_config": {}}, "causal"),
-    ({"model_type": "chatglm", "architectures": ["ChatGLMForConditionalGeneration"]}, "causal"),
-    ({"model_type": "chatglm", "architectures": ["ChatGLMModel"]}, "unknown"),
-    ({"model_type": "vit", "architectures": ["ViTForImageClassification"]}, "image"),
-    ({"model_type": "wav2vec2", "architectures": ["Wav2Vec2ForCTC"]}, "audio"),
-    ({"model_type": "x", "architectures": "nonsense"}, "unknown"),
-]
-
-
-@pytest.mark.parametrize(("config", "expected"), KINDS)
-def test_kind(config: dict, expected: str, tmp_path) -> None:
-    assert kind(config) == expected
-    checkpoint = Checkpoint("bert-base-uncased", tmp_path, "", config, {})
-    if expected in ("causal", "unknown"):
-        require_chat_model(checkpoint)
-    else:
-        with pytest.raises(NotAChatModel, match=r"bert-base-uncased is an? .* does not chat"):
-            require_chat_model(checkpoint)

@@ -71,7 +71,7 @@ def say(chat: Chat, text: str) -> list[Event]:
 
 def test_the_names_are_those_of_the_manual_and_need_no_terminal_library() -> None:
     talk, settings = "clear undo edit retry continue branch copy think", "system set model show"
-    kept, about = "history resume title search file save save! load", "help stats tokens exit"
+    kept, about = "history resume title search file image save save! load", "help stats tokens exit"
     assert tuple(f"{talk} {settings} {kept} {about}".split()) == NAMES
     assert set(ALIASES.values()) <= set(NAMES)
     assert not set(ALIASES) & set(NAMES)

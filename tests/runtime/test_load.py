@@ -12,8 +12,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from chatcli.errors import BrokenCheckpoint, ModelError, RemoteCodeRefused
+from chatcli.errors import BrokenCheckpoint, ModelError, OutOfMemory, RemoteCodeRefused
 from chatcli.generation import DEFAULTS, GenerationSettings, Progress
+from chatcli.load_request import LoadRequest
 from chatcli.models.checkpoint import open_checkpoint
 from chatcli.models.plan import LoadPlan, plan
 from chatcli.models.weights import weights
@@ -57,6 +58,16 @@ def test_progress_counts_the_bytes_of_the_weights(tiny_llama: Path) -> None:
     done = [r.done for r in reports]
     assert done == sorted(done)
     assert (done[0], done[-1]) == (0, found.bytes)
+
+
+def test_what_was_said_reaches_the_plan(tiny_llama: Path) -> None:
+    checkpoint = open_checkpoint(tiny_llama)
+    found = weights(checkpoint)
+    model = load(checkpoint, found, lambda progress: None, LoadRequest(device="cpu", dtype="bfloat16"))
+    assert model.precision == "bfloat16"
+    small = LoadRequest(device="cpu", max_memory={"cpu": 1000}, fit="strict")
+    with pytest.raises(OutOfMemory, match=r"but cpu has 0\.0 MB free"):
+        load(checkpoint, found, lambda progress: None, small)
 
 
 def test_a_model_placed_by_accelerate_says_the_same(tiny_llama: Path) -> None:

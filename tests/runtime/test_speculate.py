@@ -62,7 +62,6 @@ def said(
     how: GenerationSettings = GREEDY,
     limit: int = 40,
     end: Sequence[int] = (),
-),
 ) -> tuple[list[int], int, bool]:
     """The tokens, the passes that they took, whether the reply ended by itself."""
     cache = Counting(model.config)

@@ -29,12 +29,13 @@ def refresh(environment: Environment) -> None:
     """Write every list whose source is newer than it; a folder that cannot be written to is left alone."""
     from chatcli import prompts
     from chatcli.adapters.table import adapters_file
-    from chatcli.models.cache import cache_folder
+    from chatcli.models.places import places
 
     history = environment.data_folder / "history.db"
     config = environment.config_folder / "config.toml"
-    cache = cache_folder(environment.variables)
-    _write(environment, "models", (config, cache), lambda: _models(environment, cache))
+    here = places(environment.variables)
+    caches = (here.hub, here.modelscope / "models", here.modelscope / "hub" / "models")
+    _write(environment, "models", (config, *caches), lambda: _models(environment))
     # What is newest in SQLite's WAL mode is beside the database.
     _write(
         environment,
@@ -63,13 +64,14 @@ def _write(
         fresh.replace(target)
 
 
-def _models(environment: Environment, cache: Path) -> Iterable[Entry]:
+def _models(environment: Environment) -> Iterable[Entry]:
     from chatcli import config, guide
-    from chatcli.models.cache import cached_names
+    from chatcli.models.places import names, places
 
+    loaded = config.load(environment)
     yield guide.NAME, "the built-in guide"
-    yield from config.load(environment).aliases.items()
-    for name in cached_names(cache):
+    yield from loaded.aliases.items()
+    for name in names(places(environment.variables, loaded.model_folders)):
         yield name, "on this machine"
 
 

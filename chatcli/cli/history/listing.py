@@ -51,7 +51,8 @@ def history_show(conversation: Reference, as_json: AsJson = False) -> int:
     for message in stored.messages:
         speaker = "you" if message.role == "user" else sanitize(message.model or stored.model, single_line=True)
         ending = "  [stopped]" if message.finish_reason == "cancelled" else ""
-        print(f"{speaker}: {sanitize(message.text)}{ending}\n")
+        files = "".join(f"[{sanitize(each.name, single_line=True)}] " for each in message.attachments)
+        print(f"{speaker}: {files}{sanitize(message.text)}{ending}\n")
     return 0
 
 

@@ -1,4 +1,4 @@
-"""Commands for files: /file, /save and /load."""
+"""Commands for files: /file, /image, /save and /load."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
+from chatcli.conversation import Attachment
 from chatcli.errors import UsageError
-from chatcli.repl.attach import described, read_file
+from chatcli.repl.attach import described, read_file, read_picture
 from chatcli.repl.commands.stored import about_model
 from chatcli.repl.commands.table import command
 from chatcli.repl.commands.talk import show_end
@@ -22,10 +23,29 @@ def _file(chat: Chat, argument: str) -> None:
     if argument == "-":
         chat.attached.clear()
     elif argument:
-        attachment = read_file(str(_path(argument, "")), chat.session.engine)
-        chat.attached[:] = [each for each in chat.attached if each.name != attachment.name] + [attachment]
+        _attach(chat, read_file(str(_path(argument, "")), chat.session.engine))
+    _list_attached(chat, "No file is attached.")
+
+
+@command("image", "[FILE|-]", example="/image photo.jpg", completes="images")
+def _image(chat: Chat, argument: str) -> None:
+    """Show a picture with the next message, to a model that sees; a dash takes attached pictures back."""
+    if argument == "-":
+        chat.attached[:] = [each for each in chat.attached if not each.data]
+    elif argument:
+        name = _unquoted(argument)
+        _attach(chat, read_picture(name, chat.session.engine))
+    _list_attached(chat, "No picture is attached.")
+
+
+def _attach(chat: Chat, attachment: Attachment) -> None:
+    """Add a file to those of the next message, in place of one of its name."""
+    chat.attached[:] = [each for each in chat.attached if each.name != attachment.name] + [attachment]
+
+
+def _list_attached(chat: Chat, none: str) -> None:
     if not chat.attached:
-        chat.prose("No file is attached.")
+        chat.prose(none)
         return
     chat.print("\n".join(described(each, chat.session.engine) for each in chat.attached))
     chat.prose("It goes with the next message." if len(chat.attached) == 1 else "They go with the next message.")
@@ -93,15 +113,18 @@ def _load(chat: Chat, argument: str) -> None:
 
 def _path(argument: str, missing: str) -> Path:
     """The file that a person names, perhaps in quotes or below ~."""
-    name = argument.strip()
-    if len(name) > 1 and name[0] == name[-1] and name[0] in "\"'":
-        name = name[1:-1]
+    name = _unquoted(argument)
     if not name:
         raise UsageError(missing)
     path = Path(name)
     with suppress(RuntimeError):  # a home that nobody has
         path = path.expanduser()
     return path
+
+
+def _unquoted(argument: str) -> str:
+    name = argument.strip()
+    return name[1:-1] if len(name) > 1 and name[0] == name[-1] and name[0] in "\"'" else name
 
 
 @contextmanager

@@ -18,7 +18,9 @@ from chatcli.repl.state import Chat
 
 _CALL = re.compile(r"(/|!!)([A-Za-z?][^\s/]*)(\s.*)?", re.DOTALL)
 
-Completes: TypeAlias = tuple[str, ...] | Literal["", "commands", "models", "settings", "branches", "talks", "files"]
+Completes: TypeAlias = (
+    tuple[str, ...] | Literal["", "commands", "models", "settings", "branches", "talks", "files", "images"]
+)
 """What a command's argument may be: some words, or a kind of thing; empty where nobody can guess."""
 
 

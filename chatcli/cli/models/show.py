@@ -1,4 +1,4 @@
-"""`chatcli models`: what is known of a model on this machine, without loading it.
+"""`chatcli models show`: what is known of a model on this machine, without loading it.
 
 It puts together what the files, the row and the person say; it reads no tensor and asks no Hub.
 """
@@ -26,7 +26,7 @@ OPEN |= {"reasoning_effort": "the model's own way"}
 
 def models_show(
     model: Annotated[
-        str, typer.Argument(metavar="NAME", help="A model on this machine: Hub id, alias, folder, guide.")
+        str, typer.Argument(metavar="NAME", help="A model on this machine: Hub id, alias, folder, GGUF file, guide.")
     ],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")] = False,
 ) -> int:
@@ -45,7 +45,7 @@ def models_show(
     config, table = load(environment), load_table(environment.config_folder)
     checkpoint = local_checkpoint(model, config, environment)
     if checkpoint is None:
-        raise not_here(model, environment.variables, (*config.aliases, *table.examples()))
+        raise not_here(model, environment.variables, (*config.aliases, *table.examples()), config.model_folders)
     facts, layers = _facts(checkpoint, table)
     names = {field: key for key, field in FIELDS.items()}
     sourced = [
@@ -81,13 +81,15 @@ def _facts(checkpoint: Checkpoint, table: Table) -> tuple[dict[str, Any], tuple[
     from chatcli.models.generation_config import declared_ends
     from chatcli.models.vocabulary import tokenizer as read_tokenizer
 
-    found = table.match(checkpoint.name, checkpoint.family)
+    found = table.match(checkpoint.known_as, checkpoint.family)
     row = found.adapter if found else None
     architectures = checkpoint.config.get("architectures")
     facts: dict[str, Any] = {
         "model": checkpoint.name,
         "revision": checkpoint.revision,
         "folder": str(checkpoint.folder),
+        "file": checkpoint.gguf.files[0].name if checkpoint.gguf else "",
+        "loras": [f"{lora.name}, scale {lora.scale:g}" for lora in checkpoint.loras],
         "architecture": ", ".join(map(str, architectures)) if isinstance(architectures, list) else "",
         "model_type": checkpoint.model_type,
         "context": context_length(checkpoint.config) or None,
