@@ -34,6 +34,9 @@ AHEAD = 256
 class FixedLayer(StaticLayer):
     """A static layer as transformers has it, allocated without loading the compiler, which takes two seconds."""
 
+    keys: torch.Tensor
+    values: torch.Tensor
+
     def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
         """Take the room for keys and values like these, (1, heads, tokens, width)."""
         self.device = key_states.device
@@ -94,7 +97,8 @@ class StaticStep:
         self._model = model
         device = model.get_input_embeddings().weight.device
         self._cache = StaticCache(config=model.config, max_cache_len=room)
-        self._cache.layers = [FixedLayer(room) for _ in self._cache.layers]
+        self._layers = [FixedLayer(room) for _ in self._cache.layers]
+        self._cache.layers = list[Any](self._layers)
         self._token = torch.zeros(1, 1, dtype=torch.long, device=device)
         self._uniform = torch.zeros(1, device=device)
         self._told = torch.zeros(1, dtype=torch.long, device=device)
@@ -109,7 +113,7 @@ class StaticStep:
     def begin(self, cache: PrefixCache, token: int) -> None:
         """Take over what `cache` holds; `token` is fed first."""
         with torch.inference_mode():
-            for fixed, layer in zip(self._cache.layers, cache.layers.layers, strict=True):
+            for fixed, layer in zip(self._layers, list[Any](cache.layers.layers), strict=True):
                 fixed.keys[..., : len(cache.ids), :] = layer.keys
                 fixed.values[..., : len(cache.ids), :] = layer.values
                 fixed.cumulative_length.fill_(len(cache.ids))
@@ -129,20 +133,20 @@ class StaticStep:
         """Give `cache` the keys and values of the tokens that it lacks, whose ids are `fed`."""
         old, new = len(cache.ids), len(cache.ids) + len(fed)
         with torch.inference_mode(), cache.feeding(fed) as layers:
-            for fixed, layer in zip(self._cache.layers, layers.layers, strict=True):
+            for fixed, layer in zip(self._layers, list[Any](layers.layers), strict=True):
                 layer.update(fixed.keys[..., old:new, :], fixed.values[..., old:new, :])
 
     def _check(self) -> None:
         """Raise RuntimeError where what was recorded computes something else than it does unrecorded."""
-        found = []
+        found: list[torch.Tensor] = []
         self._token.fill_(len(self._logits) // 2)
         for run in (self._compute, self._forward):
             self._logits.zero_()
-            for layer in self._cache.layers:
+            for layer in self._layers:
                 layer.cumulative_length.fill_(0)
             run()
             found.append(self._logits.clone())
-        if not torch.allclose(*found, rtol=0.01, atol=0.01, equal_nan=True):
+        if not torch.allclose(found[0], found[1], rtol=0.01, atol=0.01, equal_nan=True):
             raise RuntimeError("the recorded step computes something else")
 
     def _compute(self) -> None:
