@@ -124,7 +124,7 @@ class StaticStep:
         with torch.inference_mode():
             self._forward()
             self._uniform.copy_(sampler.uniform())
-            self._drawing(sampler.settings)()
+            self.drawing(sampler.settings)()
             self._read = self._read[::-1]
             self._read[0].send(self._told)
         return self._read[0]
@@ -135,6 +135,14 @@ class StaticStep:
         with torch.inference_mode(), cache.feeding(fed) as layers:
             for fixed, layer in zip(self._layers, list[Any](layers.layers), strict=True):
                 layer.update(fixed.keys[..., old:new, :], fixed.values[..., old:new, :])
+
+    def drawing(self, settings: GenerationSettings) -> Run:
+        """What draws under `settings`, recorded once for each that differ in what counts."""
+        key = (settings.temperature, settings.top_k, settings.top_p, settings.min_p)
+        if key not in self._draws:
+            with torch.inference_mode():
+                self._draws[key] = self._record(lambda: self._draw(settings))
+        return self._draws[key]
 
     def _check(self) -> None:
         """Raise RuntimeError where what was recorded computes something else than it does unrecorded."""
@@ -157,13 +165,6 @@ class StaticStep:
         out = self._model(input_ids=self._token, **{CACHE: self._cache}, use_cache=True)
         logits: torch.Tensor = out.logits[0, -1]
         return logits
-
-    def _drawing(self, settings: GenerationSettings) -> Run:
-        """What draws under `settings`, recorded once for each that differ in what counts."""
-        key = (settings.temperature, settings.top_k, settings.top_p, settings.min_p)
-        if key not in self._draws:
-            self._draws[key] = self._record(lambda: self._draw(settings))
-        return self._draws[key]
 
     def _draw(self, settings: GenerationSettings) -> None:
         logits = self._logits.float()
@@ -214,17 +215,20 @@ class StaticSteps:
         self._steps: dict[int, StaticStep] = {}
         self._impossible = False
 
-    def holding(self, tokens: int) -> StaticStep | None:
-        """A step with room for so many; None where it cannot be recorded or its cache does not fit."""
+    def holding(self, tokens: int, settings: GenerationSettings) -> StaticStep | None:
+        """A step with room for so many, ready to draw; None where it cannot be recorded or its cache does not fit."""
         room = max(self._least, 1 << (tokens - 1).bit_length())
-        if room not in self._steps and not self._impossible:
+        if not self._impossible:
             try:
-                self._steps[room] = StaticStep(self._model, room, self._record)
+                step = self._steps.get(room) or StaticStep(self._model, room, self._record)
+                step.drawing(settings)
+                self._steps[room] = step
+                return step
             except torch.OutOfMemoryError:
                 torch.cuda.empty_cache()
             except (RuntimeError, ValueError, TypeError, AttributeError, IndexError):
                 self._impossible = True  # such as a mixture of experts that asks the host which of them it needs
-        return self._steps.get(room)
+        return None
 
     def decode(
         self,
@@ -243,7 +247,7 @@ class StaticSteps:
         yield token
         left = limit - 1
         while left > 0:
-            step = self.holding(len(cache.ids) + 1 + min(left, AHEAD))
+            step = self.holding(len(cache.ids) + 1 + min(left, AHEAD), sampler.settings)
             if step is None:
                 logits = feed(self._model, cache, [token])
                 return (yield from decode(self._model, cache, [*ids, token], logits, sampler, end=end, limit=left))
