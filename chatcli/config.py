@@ -29,6 +29,7 @@ from chatcli.load_request import (
     LoadRequest,
     check_device,
     parse_devices,
+    parse_duration,
     parse_lora,
     parse_max_memory,
 )
@@ -90,6 +91,7 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
         "history": Kind("switch"),
         "plain": Kind("switch"),
         "editing_mode": Kind("text", choices=("emacs", "vi")),
+        "adapter": Kind("text"),
         "dtype": Kind("text", choices=DTYPES),
         "quant": Kind("text", choices=QUANTIZATIONS),
         "fit": Kind("text", choices=FITS),
@@ -98,6 +100,7 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
         "devices": Kind("text", read=parse_devices),
         "max_memory": Kind("text", read=parse_max_memory),
         "lora": Kind("texts", read=parse_lora),
+        "keep_alive": Kind("text", read=parse_duration),
     }
 )
 """Every setting, in the order in which people see them."""
@@ -106,8 +109,9 @@ FROM_THE_MODEL = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty"
 """Settings that a checkpoint's own files or the adapter row may give, before our own defaults."""
 
 FIELDS = {"max_tokens": "max_new_tokens"}
-OF_LOADING = ("dtype", "quant", "fit", "context", "device", "devices", "max_memory", "lora")
-NOT_OF_GENERATION = ("model", "system", "history", "plain", "editing_mode", *OF_LOADING)
+OF_LOADING = ("adapter", "dtype", "quant", "fit", "context", "device", "devices", "max_memory", "lora")
+NOT_OF_GENERATION = ("model", "system", "history", "plain", "editing_mode", "keep_alive", *OF_LOADING)
+KEEP_ALIVE = "5m"
 _SWITCHES = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
 _ALIAS = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
@@ -150,12 +154,18 @@ class Config:
             settings = settings.over(layer.settings)
         return settings
 
+    @property
+    def keep_alive(self) -> float:
+        """Seconds that a model stays in memory after its last answer; 0 is not at all."""
+        return parse_duration(str(self.value("keep_alive") or KEEP_ALIVE))
+
     def load_request(self, *, revision: str = "", subfolder: str = "") -> LoadRequest:
         """What was said of how the model is run, and which of its files are meant."""
         said: dict[str, Any] = {key: found for key in OF_LOADING if (found := self.value(key)) not in (None, "auto")}
         return LoadRequest(
             revision=revision,
             subfolder=subfolder,
+            adapter=said.get("adapter", ""),
             dtype=said.get("dtype", ""),
             quantization=said.get("quant"),
             fit=said.get("fit", "auto"),

@@ -22,6 +22,7 @@ QUANTIZATIONS = ("auto", "none", "int8", "int4", "fp8")
 FITS = ("auto", "strict")
 
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(i?)b?", re.IGNORECASE)
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*([smh]?)", re.IGNORECASE)
 _DEVICE = re.compile(r"auto|cpu|mps|(cuda|xpu)(:\d+)?")
 
 
@@ -37,6 +38,7 @@ class Lora:
 class LoadRequest:
     """How a person wants a model to be run.
 
+    `adapter` is the row of the table that says how it is talked to, if a person names one.
     `dtype` and `device` are torch's names, empty where the plan decides; `quantization` is None there.
     `devices` are the GPUs that may be used, by number, none meaning all. `max_memory` bounds what is taken, in bytes,
     by a GPU's number or "cpu". `context` is how many tokens of talk must have room; 0 leaves it to the plan. With
@@ -45,6 +47,7 @@ class LoadRequest:
 
     revision: str = ""
     subfolder: str = ""
+    adapter: str = ""
     dtype: str = ""
     quantization: Quantization | None = None
     fit: Fit = "auto"
@@ -70,6 +73,20 @@ def parse_size(text: str) -> int:
         raise UsageError("a size of memory is written 20GiB or 500MB.")
     number, prefix, binary = found.groups()
     return int(float(number) * (1024 if binary else 1000) ** " kmgt".index(prefix.lower() or " "))
+
+
+def parse_duration(text: str) -> float:
+    """Seconds: "90", "90s", "5m", "1h"; "forever" has no end.
+
+    Raises:
+        UsageError: it is no length of time.
+    """
+    if text.strip().lower() == "forever":
+        return math.inf
+    found = _DURATION.fullmatch(text.strip())
+    if not found:
+        raise UsageError("a time is written 90s, 5m, 1h, 0 or forever.")
+    return float(found[1]) * {"s": 1, "m": 60, "h": 3600, "": 1}[found[2].lower()]
 
 
 def parse_max_memory(text: str) -> dict[int | str, int]:

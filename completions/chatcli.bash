@@ -17,13 +17,15 @@ _chatcli_list() {
 
 _chatcli_command() {
     case $1 in
-    'chatcli') commands='run ask batch replay tokens bench completion models adapters history templates config' flags='--debug --version -h --help' argument='' ;;
-    'chatcli run') commands='' flags='-p --prompt -s --system -c --continue --id --no-history --temperature --top-p --top-k --min-p --repetition-penalty --seed --max-tokens --stop --overflow --think --no-think --reasoning-effort --plain --no-plain --dtype --quant --fit --context --device --devices --max-memory --lora --revision --subfolder --trust-remote-code -h --help' argument='list models' ;;
-    'chatcli ask') commands='' flags='-f --file -t --template --truncate -o --output --json --jsonl -q --quiet --no-stream -n --answers --logprobs --schema --regex --choice --require-complete -m --model -s --system -c --continue --id --no-history --temperature --top-p --top-k --min-p --repetition-penalty --seed --max-tokens --stop --overflow --think --no-think --reasoning-effort --plain --no-plain --dtype --quant --fit --context --device --devices --max-memory --lora --revision --subfolder --trust-remote-code -h --help' argument='' ;;
-    'chatcli batch') commands='' flags='-o --output --overwrite -m --model -s --system --temperature --top-p --top-k --min-p --repetition-penalty --seed --max-tokens --stop --think --no-think --reasoning-effort --dtype --quant --fit --context --device --devices --max-memory --lora --revision --subfolder -h --help' argument='files' ;;
+    'chatcli') commands='run ask batch replay tokens bench ps stop completion models adapters history templates config' flags='--debug --version -h --help' argument='' ;;
+    'chatcli run') commands='' flags='-p --prompt -s --system -c --continue --id --no-history --temperature --top-p --top-k --min-p --repetition-penalty --seed --max-tokens --stop --overflow --think --no-think --reasoning-effort --plain --no-plain --adapter --dtype --quant --fit --context --device --devices --max-memory --lora --keep-alive --revision --subfolder --trust-remote-code -h --help' argument='list models' ;;
+    'chatcli ask') commands='' flags='-f --file -t --template --truncate -o --output --json --jsonl -q --quiet --no-stream -n --answers --logprobs --schema --regex --choice --require-complete -m --model -s --system -c --continue --id --no-history --temperature --top-p --top-k --min-p --repetition-penalty --seed --max-tokens --stop --overflow --think --no-think --reasoning-effort --plain --no-plain --adapter --dtype --quant --fit --context --device --devices --max-memory --lora --keep-alive --revision --subfolder --trust-remote-code -h --help' argument='' ;;
+    'chatcli batch') commands='' flags='-o --output --overwrite -m --model -s --system --temperature --top-p --top-k --min-p --repetition-penalty --seed --max-tokens --stop --think --no-think --reasoning-effort --adapter --dtype --quant --fit --context --device --devices --max-memory --lora --revision --subfolder -h --help' argument='files' ;;
     'chatcli replay') commands='' flags='-h --help' argument='list conversations' ;;
     'chatcli tokens') commands='' flags='-m --model --chat --ids --revision --trust-remote-code -h --help' argument='' ;;
-    'chatcli bench') commands='' flags='--prompt --tokens --rounds --json --dtype --quant --fit --context --device --devices --max-memory --lora --revision --subfolder -h --help' argument='list models' ;;
+    'chatcli bench') commands='' flags='--prompt --tokens --rounds --json --adapter --dtype --quant --fit --context --device --devices --max-memory --lora --revision --subfolder -h --help' argument='list models' ;;
+    'chatcli ps') commands='' flags='--json -h --help' argument='' ;;
+    'chatcli stop') commands='' flags='-h --help' argument='' ;;
     'chatcli completion') commands='' flags='--install -h --help' argument='bash zsh fish powershell' ;;
     'chatcli models') commands='show' flags='-h --help' argument='' ;;
     'chatcli models show') commands='' flags='--json -h --help' argument='list models' ;;
@@ -45,7 +47,7 @@ _chatcli_command() {
     'chatcli config') commands='path show set' flags='-h --help' argument='' ;;
     'chatcli config path') commands='' flags='-h --help' argument='' ;;
     'chatcli config show') commands='' flags='-h --help' argument='' ;;
-    'chatcli config set') commands='' flags='-h --help' argument='model system temperature top_p top_k min_p repetition_penalty seed max_tokens stop overflow think reasoning_effort history plain editing_mode dtype quant fit context device devices max_memory lora' ;;
+    'chatcli config set') commands='' flags='-h --help' argument='model system temperature top_p top_k min_p repetition_penalty seed max_tokens stop overflow think reasoning_effort history plain editing_mode adapter dtype quant fit context device devices max_memory lora keep_alive' ;;
     *) return 1 ;;
     esac
 }
@@ -65,6 +67,7 @@ _chatcli_kind() {
     'chatcli run --stop') kind='any' ;;
     'chatcli run --overflow') kind='stop drop-oldest' ;;
     'chatcli run --reasoning-effort') kind='low medium high' ;;
+    'chatcli run --adapter') kind='list adapters' ;;
     'chatcli run --dtype') kind='auto float32 bfloat16 float16' ;;
     'chatcli run --quant') kind='auto none int8 int4 fp8' ;;
     'chatcli run --fit') kind='auto strict' ;;
@@ -73,6 +76,7 @@ _chatcli_kind() {
     'chatcli run --devices') kind='any' ;;
     'chatcli run --max-memory') kind='any' ;;
     'chatcli run --lora') kind='any' ;;
+    'chatcli run --keep-alive') kind='any' ;;
     'chatcli run --revision') kind='any' ;;
     'chatcli run --subfolder') kind='any' ;;
     'chatcli ask -f' | 'chatcli ask --file') kind='files' ;;
@@ -97,6 +101,7 @@ _chatcli_kind() {
     'chatcli ask --stop') kind='any' ;;
     'chatcli ask --overflow') kind='stop drop-oldest' ;;
     'chatcli ask --reasoning-effort') kind='low medium high' ;;
+    'chatcli ask --adapter') kind='list adapters' ;;
     'chatcli ask --dtype') kind='auto float32 bfloat16 float16' ;;
     'chatcli ask --quant') kind='auto none int8 int4 fp8' ;;
     'chatcli ask --fit') kind='auto strict' ;;
@@ -105,6 +110,7 @@ _chatcli_kind() {
     'chatcli ask --devices') kind='any' ;;
     'chatcli ask --max-memory') kind='any' ;;
     'chatcli ask --lora') kind='any' ;;
+    'chatcli ask --keep-alive') kind='any' ;;
     'chatcli ask --revision') kind='any' ;;
     'chatcli ask --subfolder') kind='any' ;;
     'chatcli batch -o' | 'chatcli batch --output') kind='files' ;;
@@ -119,6 +125,7 @@ _chatcli_kind() {
     'chatcli batch --max-tokens') kind='any' ;;
     'chatcli batch --stop') kind='any' ;;
     'chatcli batch --reasoning-effort') kind='low medium high' ;;
+    'chatcli batch --adapter') kind='list adapters' ;;
     'chatcli batch --dtype') kind='auto float32 bfloat16 float16' ;;
     'chatcli batch --quant') kind='auto none int8 int4 fp8' ;;
     'chatcli batch --fit') kind='auto strict' ;;
@@ -134,6 +141,7 @@ _chatcli_kind() {
     'chatcli bench --prompt') kind='any' ;;
     'chatcli bench --tokens') kind='any' ;;
     'chatcli bench --rounds') kind='any' ;;
+    'chatcli bench --adapter') kind='list adapters' ;;
     'chatcli bench --dtype') kind='auto float32 bfloat16 float16' ;;
     'chatcli bench --quant') kind='auto none int8 int4 fp8' ;;
     'chatcli bench --fit') kind='auto strict' ;;

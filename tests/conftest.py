@@ -17,6 +17,8 @@ from chatcli.environment import Environment
 
 # Tiny models compute nothing that is worth a second thread.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# No model stays in memory but where a test asks for it, and ends it.
+os.environ["CHATCLI_KEEP_ALIVE"] = "0"
 # A busy machine is no defect.
 settings.register_profile("patient", deadline=None)
 settings.load_profile("patient")

@@ -7,7 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -24,7 +24,10 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
-PAGES = (README, *((ROOT / "docs" / page).read_text(encoding="utf-8") for page in ("scripts.md", "adapters.md")))
+PAGES = (
+    README,
+    *((ROOT / "docs" / page).read_text(encoding="utf-8") for page in ("scripts.md", "adapters.md", "speed.md")),
+)
 
 
 def examples() -> list[str]:
@@ -54,16 +57,20 @@ def home(tmp_path_factory: pytest.TempPathFactory, make_checkpoint: Callable[...
     return home
 
 
-@pytest.fixture
-def surroundings(home: Path) -> dict[str, str]:
-    return {
+@pytest.fixture(scope="module")
+def surroundings(home: Path) -> Iterator[dict[str, str]]:
+    """What the examples run in. Models stay from one to the next, as they do for people, and are ended at last."""
+    variables = {
         **os.environ,
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
         "CHATCLI_HOME": str(home / "chatcli"),
         "CHATCLI_MAX_TOKENS": "16",
         "HF_HOME": str(home / "hf"),
         "HF_HUB_OFFLINE": "1",
+        "CHATCLI_KEEP_ALIVE": "2m",
     }
+    yield variables
+    subprocess.run([sys.executable, "-m", "chatcli", "stop"], env=variables, check=True)
 
 
 def test_there_are_examples_of_every_command() -> None:

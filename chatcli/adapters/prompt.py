@@ -52,7 +52,7 @@ class Templates:
 
 
 def choose_templates(checkpoint: Checkpoint, match: Match | None) -> Templates:
-    """The row's template where it overrules; the checkpoint's own; the row's, if the match says that the model chats.
+    """The row's template where it or a person overrules; the checkpoint's own; the row's, if the model chats.
 
     Raises:
         NotAChatModel: nobody knows a chat format for this model.
@@ -60,6 +60,8 @@ def choose_templates(checkpoint: Checkpoint, match: Match | None) -> Templates:
     row = match.adapter if match else None
     if row and row.overrules and row.template:
         return Templates({"default": row.template_text}, f"{row.template}, which overrules the checkpoint's own")
+    if match and match.by == "said" and row and row.template:
+        return Templates({"default": row.template_text}, f"{row.template}, since {match.reason}")
     own, place = chat_templates(checkpoint)
     if own:
         return Templates(own, f"the checkpoint's own, in {place}")

@@ -39,7 +39,7 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """The row that applies; `reason` says why, for people, and `by` for code: name, base or model_type.
+    """The row that applies; `reason` says why, for people, and `by` for code: said, name, base or model_type.
 
     `candidates` are all rows that the name fits and config.json allows, the best first.
     """
@@ -56,14 +56,23 @@ class Match:
         Not a base model; and not one that only its `model_type` brought here, unless all of the type chat:
         "llama" is also what base models are called.
         """
-        return self.by == "name" or (self.by == "model_type" and self.adapter.always_chats)
+        return self.by in ("said", "name") or (self.by == "model_type" and self.adapter.always_chats)
 
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """All rows; their order means nothing."""
+    """All rows; their order means nothing. Where a person named one of them, `said`, it applies to every model."""
 
     rows: tuple[Adapter, ...]
+    said: Adapter | None = None
+
+    def saying(self, name: str) -> Table:
+        """The same table where the row `name` applies to every model; an empty name says nothing.
+
+        Raises:
+            UsageError: there is no such row.
+        """
+        return replace(self, said=self.row(name)) if name else self
 
     def row(self, name: str) -> Adapter:
         """The row that a person calls by its name, in any case and with - for _.
@@ -85,6 +94,8 @@ class Table:
         those that list it and those that list none, or all where no row lists it. Else the one row that lists
         the type, if it is one.
         """
+        if self.said:
+            return Match(self.said, "--adapter names it", "said")
         listing = [row for row in self.rows if model_type and model_type in row.model_type]
         said = f'config.json says "{model_type}"'
         if found := self.candidates(name, model_type):

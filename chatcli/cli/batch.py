@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from chatcli.engines.together import Answer
 
 
-@talking(without=("resume", "conversation", "no_history", "overflow", "plain", "trust_remote_code"))
+@talking(without=("resume", "conversation", "no_history", "overflow", "plain", "trust_remote_code", "keep_alive"))
 def batch(
     file: Annotated[str, typer.Argument(metavar="FILE", help="The questions, a JSON text or object a line.")],
     output: Annotated[str, typer.Option("--output", "-o", help="Where the answers go, in the order of the questions.")],
@@ -58,7 +58,7 @@ def batch(
         if waiting:
             try:
                 request = loaded.load_request(revision=talk.revision, subfolder=talk.subfolder)
-                _answer(waiting, open_engine(name, loaded, environment, request), journal, environment)
+                _answer(waiting, open_engine(name, loaded, environment, request, here=True), journal, environment)
             except KeyboardInterrupt:
                 environment.note(f"chatcli: {len(journal.done)} answers are kept: the same command goes on from there.")
                 raise

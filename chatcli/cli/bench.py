@@ -25,7 +25,7 @@ TALK: frozenset[str] = frozenset(
     ("model", "system", "resume", "conversation", "no_history", "plain", "overflow", "stop")
 )
 TALK |= {"temperature", "top_p", "top_k", "min_p", "repetition_penalty", "seed", "max_tokens", "think"}
-TALK |= {"reasoning_effort", "trust_remote_code"}
+TALK |= {"reasoning_effort", "trust_remote_code", "keep_alive"}
 """Shared options that a measurement does not take: it always decodes greedily, and keeps nothing."""
 
 
@@ -57,7 +57,7 @@ def bench(
     name = full_name(str(config.value("model") or guide.NAME), config)
     begun = environment.monotonic()
     request = config.load_request(revision=talk.revision, subfolder=talk.subfolder)
-    engine = shown_while(open_engine(name, config, environment, request).wait(), environment)
+    engine = shown_while(open_engine(name, config, environment, request, here=True).wait(), environment)
     loading = environment.monotonic() - begun
     if not isinstance(engine, LocalEngine):
         raise UsageError(f"{name} does not run in this process, so there is nothing to measure.")

@@ -31,6 +31,7 @@ from chatcli.cli.history.moving import history_export, history_import
 from chatcli.cli.history.removing import history_prune, history_rm, history_title
 from chatcli.cli.models import models_show
 from chatcli.cli.replay import replay
+from chatcli.cli.resident import ps, stop
 from chatcli.cli.run import run
 from chatcli.cli.templates import templates_list, templates_show
 from chatcli.cli.tokens import tokens
@@ -50,6 +51,8 @@ COMMANDS: Mapping[str, Action] = {
     "replay": replay,
     "tokens": tokens,
     "bench": bench,
+    "ps": ps,
+    "stop": stop,
     "completion": completion,
 }
 """The commands that stand alone, in the order of the help page."""

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from chatcli import guide
+from chatcli import guide, sockets
 from chatcli.cli.options import Talk
 from chatcli.config import Config
 from chatcli.engines.deferred import DeferredEngine, Report
@@ -22,6 +22,7 @@ from chatcli.session import Session
 if TYPE_CHECKING:
     from chatcli.load_request import LoadRequest
     from chatcli.models.checkpoint import Checkpoint
+    from chatcli.wire import Spec
 
 GUIDE_NOTE = "The built-in guide answers; for a real model: chatcli config set model NAME"
 
@@ -56,10 +57,16 @@ def open_session(environment: Environment, config: Config, talk: Talk) -> Sessio
     )
 
 
-def open_engine(name: str, config: Config, environment: Environment, request: LoadRequest) -> DeferredEngine:
-    """The engine of the model that a person calls `name`, which begins to load now."""
+def open_engine(
+    name: str, config: Config, environment: Environment, request: LoadRequest, *, here: bool = False
+) -> DeferredEngine:
+    """The engine of the model that a person calls `name`, which begins to load now.
+
+    It is `here`, in this process, or where it stays for the next call, as the configuration says.
+    """
     meant = full_name(name, config)
-    return DeferredEngine(lambda report: _open_local(meant, config, environment, report, request), name=meant)
+    opened = _open_here if here or not (config.keep_alive and sockets.available()) else _open_resident
+    return DeferredEngine(lambda report: opened(meant, config, environment, report, request), name=meant)
 
 
 def _opened(environment: Environment, resume: str, *, keep: bool) -> tuple[Store, str]:
@@ -109,22 +116,57 @@ def local_checkpoint(name: str, config: Config, environment: Environment) -> Che
     return on_disk(meant, environment.variables)
 
 
-def _open_local(name: str, config: Config, environment: Environment, report: Report, request: LoadRequest) -> Engine:
-    from chatcli.adapters.table import load_table
-    from chatcli.cli.consent import commit_note
-    from chatcli.engines.local import open_local
+def _open_resident(name: str, config: Config, environment: Environment, report: Report, request: LoadRequest) -> Engine:
+    """The model in the process that keeps it, which is started where it is not there."""
+    from chatcli.cli.consent import commit_note, with_agreement
+    from chatcli.engines.resident import find_resident, open_resident, specify
 
-    table = load_table(environment.config_folder)
-    checkpoint = find_checkpoint(name, config, environment, report, revision=request.revision)
+    place = sockets.folder(environment.variables)
+    if not sockets.is_private(place):
+        return _open_here(name, config, environment, report, request)
+
+    def spec(checkpoint: Checkpoint) -> Spec:
+        return specify(checkpoint, request, environment.config_folder, environment.variables)
+
+    here = None if request.revision else local_checkpoint(name, config, environment)
+    # What could be wrong with its files was not when that process loaded them.
+    if here and (found := find_resident(spec(with_agreement(here, environment)), place, config.keep_alive, report)):
+        return found
+    checkpoint = find_checkpoint(name, config, environment, report, revision=request.revision, adapter=request.adapter)
     if checkpoint.trusted:
         report(commit_note(checkpoint))
+    return open_resident(spec(checkpoint), place, config.keep_alive, report)
+
+
+def _open_here(name: str, config: Config, environment: Environment, report: Report, request: LoadRequest) -> Engine:
+    """The model in this process; idle ones in others leave where it needs their room."""
+    from chatcli.adapters.table import load_table
+    from chatcli.cli.consent import commit_note
+    from chatcli.engines.local import fits, open_local
+    from chatcli.engines.resident import make_room
+
+    table = load_table(environment.config_folder)
+    checkpoint = find_checkpoint(name, config, environment, report, revision=request.revision, adapter=request.adapter)
+    if checkpoint.trusted:
+        report(commit_note(checkpoint))
+    if sockets.available():
+        make_room(sockets.folder(environment.variables), lambda: fits(checkpoint, request), checkpoint.name)
     return open_local(checkpoint, table, report, request)
 
 
 def find_checkpoint(
-    name: str, config: Config, environment: Environment, report: Report, *, revision: str = "", to_chat: bool = True
+    name: str,
+    config: Config,
+    environment: Environment,
+    report: Report,
+    *,
+    revision: str = "",
+    adapter: str = "",
+    to_chat: bool = True,
 ) -> Checkpoint:
     """The files of the model that a person calls `name`: the guide, an alias, a folder, a Hub id.
+
+    `adapter` is the row that a person named for it.
 
     What cannot chat is refused before its weights are fetched, unless it is not `to_chat`; so is what needs code of
     its own that nobody agreed to.
@@ -142,7 +184,7 @@ def find_checkpoint(
     meant = full_name(name, config)
     if meant == guide.NAME:
         return open_checkpoint(guide.folder(), guide.NAME)
-    table = load_table(environment.config_folder)
+    table = load_table(environment.config_folder).saying(adapter)
 
     def check(checkpoint: Checkpoint) -> None:
         if to_chat:

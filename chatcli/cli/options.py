@@ -54,6 +54,9 @@ Plain = Annotated[
     bool | None, typer.Option("--plain/--no-plain", help="Print text as it comes instead of rendering Markdown.")
 ]
 Subfolder = Annotated[str, typer.Option(metavar="FOLDER", help="Folder of the repository that holds the model.")]
+Row = Annotated[
+    str | None, typer.Option("--adapter", metavar="ROW", help="Talk to it as this row of chatcli adapters says.")
+]
 Dtype = Annotated[
     str | None, typer.Option(help="Precision of the weights: auto, float32, bfloat16 or float16; default: auto.")
 ]
@@ -74,6 +77,11 @@ MaxMemory = Annotated[
 LoraAdapter = Annotated[
     list[str] | None,
     typer.Option("--lora", metavar="NAME[=SCALE]", help="LoRA adapter to put on; may be given several times."),
+]
+
+KeepAlive = Annotated[
+    str | None,
+    typer.Option(metavar="TIME", help="How long the model stays in memory after its last answer: 5m, 1h, 0, forever."),
 ]
 
 
@@ -110,6 +118,7 @@ _SHARED: Mapping[str, tuple[Any, object]] = {
     "think": (Think, None),
     "reasoning_effort": (Effort, None),
     "plain": (Plain, None),
+    "adapter": (Row, None),
     "dtype": (Dtype, None),
     "quant": (Quant, None),
     "fit": (Fit, None),
@@ -118,6 +127,7 @@ _SHARED: Mapping[str, tuple[Any, object]] = {
     "devices": (Devices, None),
     "max_memory": (MaxMemory, None),
     "lora": (LoraAdapter, None),
+    "keep_alive": (KeepAlive, None),
     "revision": (Revision, ""),
     "subfolder": (Subfolder, ""),
     "trust_remote_code": (TrustRemoteCode, False),

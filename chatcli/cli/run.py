@@ -44,11 +44,12 @@ def run(
     given = "" if environment.stdin_is_terminal else read_input(environment)
     environment = replace(environment, stdin=keys, plain=bool(config.value("plain")))
     session = open_session(environment, config, talk)
+    later = replace(config.load_request(), adapter="", loras=())  # those were said of the first model
     first = piped(given, prompt.strip())
     return chat(
         session,
         environment,
-        open_model=lambda name: open_engine(name, config, environment, config.load_request()),
+        open_model=lambda name: open_engine(name, config, environment, later),
         keep_input=config.value("history") is not False,
         vi=config.value("editing_mode") == "vi",
         first=first if first.text else None,

@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Generator, Sequence
 from contextlib import closing
+from copy import copy
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeVar
 
@@ -21,7 +22,7 @@ from chatcli.conversation import Conversation, Message
 from chatcli.engines.overflow import fit
 from chatcli.engines.reply import NOTHING, Reply
 from chatcli.engines.together import Answer, answer_together
-from chatcli.errors import ChatcliError
+from chatcli.errors import ChatcliError, OutOfMemory
 from chatcli.generation import (
     DEFAULTS,
     EngineFacts,
@@ -143,6 +144,12 @@ class LocalEngine:
         text = encode_text(self._chat.tokenizer, SOME_TEXT)
         return (yield from measure(self._model, (text * (prompt // len(text) + 1))[:prompt], tokens, rounds))
 
+    def another_talk(self) -> LocalEngine:
+        """An engine for one more talk over the same model, with what is remembered of replies."""
+        other = copy(self)
+        other._dropped, other._noted = 0, set()
+        return other
+
     def close(self) -> None:
         """Free the model's memory."""
         self._model.close()
@@ -249,6 +256,17 @@ class _Counted:
         return Finished(reason, self.prompt, made, max(self.cached, 0), first - self.begun, now - first)
 
 
+def fits(checkpoint: Checkpoint, request: LoadRequest) -> bool:
+    """Whether the memory that is free now holds the model as `request` says, with nothing given up."""
+    from chatcli.runtime.model import planned
+
+    try:
+        planned(checkpoint, read_weights(checkpoint), replace(request, fit="strict"))
+    except OutOfMemory:
+        return False
+    return True
+
+
 def open_local(
     checkpoint: Checkpoint, table: Table, report: Report, request: LoadRequest = NOTHING_SAID
 ) -> LocalEngine:
@@ -258,6 +276,7 @@ def open_local(
         ModelError: it does not chat, is damaged, or needs code of its own.
         OutOfMemory: it does not fit.
     """
+    table = table.saying(request.adapter)
     require_chat_format(checkpoint, table)
     weights = read_weights(checkpoint)
     tokenizer = read_tokenizer(checkpoint)

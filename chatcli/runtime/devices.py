@@ -31,6 +31,13 @@ def devices() -> tuple[Device, ...]:
     return tuple(found)
 
 
+def taken() -> int:
+    """Bytes of the GPUs' memory that this process holds."""
+    if not torch.cuda.is_initialized():
+        return 0
+    return sum(torch.cuda.memory_reserved(index) for index in range(torch.cuda.device_count()))
+
+
 def memory_bandwidth(device: torch.device) -> float:
     """Bytes a second that a device's memory can give at most; 0 where it does not say.
 

@@ -15,7 +15,7 @@ from chatcli.errors import ChatcliError, EngineError, OutOfMemory, UsageError
 from chatcli.generation import GenerationSettings, Progress
 from chatcli.load_request import NOTHING_SAID, LoadRequest
 from chatcli.models.checkpoint import Checkpoint
-from chatcli.models.plan import plan
+from chatcli.models.plan import LoadPlan, plan
 from chatcli.models.tokenizer import Tokenizer
 from chatcli.models.weights import Weights
 from chatcli.runtime.cpu import fastest_row
@@ -180,9 +180,18 @@ def bytes_per_token(model: Any) -> int:
     return int(total if tied else total - embedding.numel() * embedding.element_size())
 
 
+def planned(checkpoint: Checkpoint, weights: Weights, request: LoadRequest) -> LoadPlan:
+    """Where `checkpoint` would go now, and in which precision.
+
+    Raises:
+        OutOfMemory: it fits nowhere.
+    """
+    return plan(checkpoint.config, weights.tensors, devices(), request, stored_bytes=weights.bytes)
+
+
 def load(checkpoint: Checkpoint, weights: Weights, report: Report, request: LoadRequest = NOTHING_SAID) -> CausalModel:
     """Load `checkpoint` as `request` says, else to the best place that this machine has for it."""
-    chosen = plan(checkpoint.config, weights.tensors, devices(), request, stored_bytes=weights.bytes)
+    chosen = planned(checkpoint, weights, request)
     for note in chosen.notes:
         report(Progress("loading", note=note))
     module = load_model(checkpoint, weights, chosen, report)

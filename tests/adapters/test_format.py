@@ -14,6 +14,7 @@ from chatcli.adapters.format import ChatFormat, chat_format
 from chatcli.adapters.prompt import Templates
 from chatcli.adapters.table import shipped
 from chatcli.conversation import Conversation, Message
+from chatcli.errors import UsageError
 from chatcli.generation import GenerationSettings
 from chatcli.models.checkpoint import open_checkpoint
 from chatcli.models.vocabulary import tokenizer as read_tokenizer
@@ -34,6 +35,18 @@ def test_the_checkpoint_comes_before_the_row(tiny_llama: Path, tmp_path: Path) -
     vicuna = opened(tiny_llama, tmp_path / "again", {"temperature": 0.6}, name="llama-3-instruct")
     assert [layer.origin for layer in vicuna.layers] == ["generation_config.json", "the row llama-3"]
     assert (vicuna.defaults.temperature, vicuna.defaults.top_p) == (0.6, 0.9)
+
+
+def test_the_row_that_a_person_names_goes_over_the_checkpoint(tiny_llama: Path) -> None:
+    """The fixture has a template of its own, and neither its name nor its type knows that row."""
+    checkpoint = open_checkpoint(tiny_llama)
+    chat = chat_format(checkpoint, read_tokenizer(checkpoint), shipped().saying("Vicuna_v1.1"))
+    assert chat.row == "vicuna_v1.1"
+    assert "--adapter" in chat.templates.origin
+    prompt = chat.tokenizer.decode(chat.encode(Conversation((Message("user", "Hi"),))))
+    assert prompt.endswith("USER: Hi ASSISTANT:")
+    with pytest.raises(UsageError, match=r"There is no adapter vicunya_v1\.1: did you mean vicuna_v1\.1\?"):
+        shipped().saying("vicunya_v1.1")
 
 
 def test_a_person_is_told_what_the_template_cannot_do(tiny_llama: Path, tmp_path: Path) -> None:

@@ -1,0 +1,1 @@
+"""What serves models to other processes; it knows no terminal."""

@@ -1,0 +1,327 @@
+"""A resident model's queue and protocol, over a real socket; the engine behind it is scripted."""
+
+from __future__ import annotations
+
+import os
+import socket
+import stat
+import threading
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from chatcli import sockets, wire
+from chatcli.conversation import Conversation, Message
+from chatcli.engines import resident
+from chatcli.engines.scripted import ScriptedEngine, failing_after
+from chatcli.errors import EngineError, OutOfMemory
+from chatcli.generation import EngineFacts, Event, Finished, GenerationSettings, Progress, Text
+from chatcli.load_request import NOTHING_SAID
+from chatcli.server.resident import Resident
+
+SPEC = wire.Spec("scripted", "/nowhere", "", False, NOTHING_SAID, "files", "1")
+ASKED = Conversation((Message("user", "Hello?"),))
+
+
+class Shared(ScriptedEngine):
+    """A scripted engine that many talks share, and which counts them."""
+
+    talks = 0
+
+    def another_talk(self) -> Shared:
+        self.talks += 1
+        return self
+
+
+class Held:
+    """A resident model in threads of this process, behind a socket in `place`."""
+
+    def __init__(self, place: Path, engine: Shared, *, loading: threading.Event | None = None) -> None:
+        self.resident = Resident(SPEC)
+        self.engine = engine
+        self.listener = sockets.listen(resident.socket_path(place, SPEC))
+        threading.Thread(target=self.resident.accept, args=(self.listener,), daemon=True).start()
+        self.thread = threading.Thread(target=self._run, args=(loading,), daemon=True)
+        self.thread.start()
+
+    def _run(self, loading: threading.Event | None) -> None:
+        def opened(report: object) -> Shared:
+            if loading:
+                assert loading.wait(10)
+            return self.engine
+
+        if self.resident.load(opened):  # type: ignore[arg-type]
+            self.resident.work()
+        self.resident.leave()
+
+
+Hold = Callable[..., Held]
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    folder = tmp_path / "run"
+    assert sockets.is_private(folder)
+    return folder
+
+
+@pytest.fixture
+def hold(place: Path) -> Iterator[Hold]:
+    held: list[Held] = []
+
+    def holding(engine: Shared, *, loading: threading.Event | None = None) -> Held:
+        held.append(Held(place, engine, loading=loading))
+        return held[-1]
+
+    yield holding
+    for each in held:
+        each.resident.stop()
+        each.thread.join(5)
+        each.listener.close()
+
+
+def engine_at(place: Path, keep_alive: float = 60) -> resident.ResidentEngine:
+    found = resident.find_resident(SPEC, place, keep_alive, lambda progress: None)
+    assert found
+    return found
+
+
+def text_of(events: Iterator[Event]) -> str:
+    return "".join(event.text for event in events if isinstance(event, Text))
+
+
+def test_answers_facts_and_counts_are_those_of_the_engine(place: Path, hold: Hold) -> None:
+    engine = Shared(["One two three.", "Four."])
+    hold(engine)
+    client = engine_at(place)
+    assert client.facts == engine.facts
+    events = list(client.stream(ASKED, GenerationSettings(temperature=0.5)))
+    assert text_of(iter(events)) == "One two three."
+    assert events[-1] == Finished("stop", 8, 3, 0, 0.01, 0.01)
+    assert client.count(Conversation((Message("user", "a b c"),))) == 3
+    assert engine.asked == [ASKED]
+
+
+def test_each_client_is_a_talk_of_its_own_and_stays_one(place: Path, hold: Hold) -> None:
+    engine = Shared(["Yes."])
+    hold(engine)
+    first, second = engine_at(place), engine_at(place)
+    for client in (first, second, first):
+        list(client.stream(ASKED, GenerationSettings()))
+    assert engine.talks == 2
+
+
+def test_an_error_of_the_engine_comes_as_itself_behind_what_was_said(place: Path, hold: Hold) -> None:
+    full = [Text("Before."), OutOfMemory("The device is full.")]
+    hold(Shared([full, failing_after(2, "One two three"), "Fine."]))
+    client = engine_at(place)
+    got: list[Event] = []
+    with pytest.raises(OutOfMemory, match=r"^The device is full\.$"):
+        got.extend(client.stream(ASKED, GenerationSettings()))
+    with pytest.raises(EngineError, match="told to fail"):
+        list(client.stream(ASKED, GenerationSettings()))
+    assert text_of(client.stream(ASKED, GenerationSettings())) == "Fine."
+
+
+def test_requests_are_served_in_the_order_in_which_they_came(place: Path, hold: Hold) -> None:
+    hold(Shared(["first first first", "second", "third"], seconds_per_piece=0.1))
+    ended: list[str] = []
+
+    def ask(events: Generator[Event]) -> None:
+        ended.append(text_of(events))
+
+    threads = []
+    for _ in range(3):
+        events = engine_at(place).stream(ASKED, GenerationSettings())
+        next(events)  # it is queued
+        threads.append(threading.Thread(target=ask, args=(events,)))
+        threads[-1].start()
+    for thread in threads:
+        thread.join(10)
+    assert ended == ["first first first", "second", "third"]
+
+
+def test_who_waits_is_told_so(place: Path, hold: Hold) -> None:
+    hold(Shared(["slow " * 20, "next"], seconds_per_piece=0.02))
+    slow = engine_at(place).stream(ASKED, GenerationSettings())
+    assert any(isinstance(event, Text) for event in (next(slow), next(slow), next(slow), next(slow)))
+    events = list(engine_at(place).stream(ASKED, GenerationSettings()))
+    assert events[0] == Progress("waiting")
+    assert text_of(iter(events)) == "next"
+    slow.close()
+
+
+def test_a_client_that_leaves_frees_the_model_for_the_next(place: Path, hold: Hold) -> None:
+    engine = Shared(["word " * 500, "next"], seconds_per_piece=0.02)
+    hold(engine)
+    events = engine_at(place).stream(ASKED, GenerationSettings())
+    while not isinstance(next(events), Text):
+        pass
+    events.close()
+    assert text_of(engine_at(place).stream(ASKED, GenerationSettings())) == "next"
+    assert engine.cancelled == 1
+
+
+def test_a_client_that_left_while_it_waited_is_not_answered(place: Path, hold: Hold) -> None:
+    engine = Shared(["one two three four", "second"], seconds_per_piece=0.1)
+    hold(engine)
+    first, left = (engine_at(place).stream(ASKED, GenerationSettings()) for _ in range(2))
+    next(first)
+    next(left)
+    left.close()
+    list(first)
+    assert text_of(engine_at(place).stream(ASKED, GenerationSettings())) == "second"
+
+
+def test_a_client_that_reads_nothing_holds_up_nobody(place: Path, hold: Hold) -> None:
+    """Found by `ask | less`: once the socket's buffer was full, the model waited with it."""
+    hold(Shared([[*[Text("x" * 1000)] * 5000, Finished("stop")], "next"]))
+    stopped = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    stopped.connect(str(resident.socket_path(place, SPEC)))
+    with closing(stopped):
+        stopped.sendall(wire.encode(wire.Ask("talk", ASKED, GenerationSettings(), 60)))
+        assert stopped.recv(1)  # it is queued
+        assert text_of(engine_at(place).stream(ASKED, GenerationSettings())) == "next"
+
+
+def test_status_tells_what_is_under_way(place: Path, hold: Hold) -> None:
+    loading = threading.Event()
+    hold(Shared(["word " * 100], seconds_per_piece=0.02), loading=loading)
+    ((path, status),) = resident.statuses(place)
+    assert (status.state, status.model, status.pid) == ("loading", "scripted", os.getpid())
+    loading.set()
+    client = engine_at(place, keep_alive=60)
+    ((_, status),) = resident.statuses(place)
+    assert status.state == "idle"
+    assert 55 < status.remaining <= 60
+    events = client.stream(ASKED, GenerationSettings())
+    while not isinstance(next(events), Text):
+        pass
+    assert resident.statuses(place)[0][1].state == "answering"
+    assert not resident.stop(path, if_idle=True)
+    assert isinstance(next(events), Event.__args__)  # type: ignore[attr-defined]
+    events.close()
+
+
+def test_stopping_ends_the_answer_under_way_with_a_sentence(place: Path, hold: Hold) -> None:
+    hold(Shared(["word " * 500], seconds_per_piece=0.02))
+    events = engine_at(place).stream(ASKED, GenerationSettings())
+    while not isinstance(next(events), Text):
+        pass
+    threading.Thread(target=resident.stop, args=(resident.socket_path(place, SPEC),), daemon=True).start()
+    with pytest.raises(EngineError, match="scripted was stopped in the middle of its answer"):
+        list(events)
+
+
+def test_a_model_that_nobody_asks_leaves_in_time(place: Path, hold: Hold) -> None:
+    held = hold(Shared(["Yes."]))
+    list(engine_at(place, keep_alive=0.1).stream(ASKED, GenerationSettings()))
+    held.thread.join(10)
+    assert not held.thread.is_alive()
+
+
+def test_loading_is_told_to_who_waits_and_its_error_too(place: Path) -> None:
+    held = Resident(SPEC)
+    listener = sockets.listen(resident.socket_path(place, SPEC))
+    threading.Thread(target=held.accept, args=(listener,), daemon=True).start()
+    told: list[Progress] = []
+    go = threading.Event()
+
+    def failing(report: Callable[[Progress], None]) -> Shared:
+        assert go.wait(10)
+        report(Progress("loading", 1, 2, "B"))
+        raise OutOfMemory("It does not fit.")
+
+    thread = threading.Thread(target=held.load, args=(failing,))
+    thread.start()
+    with pytest.raises(OutOfMemory, match="It does not fit"):
+        try:
+            threading.Timer(0.3, go.set).start()
+            resident.find_resident(SPEC, place, 60, told.append)
+        finally:
+            thread.join(10)
+            listener.close()
+    assert Progress("loading", 1, 2, "B") in told
+
+
+def test_what_is_no_request_of_ours_ends_the_connection_and_nothing_else(place: Path, hold: Hold) -> None:
+    hold(Shared(["Yes."]))
+    for line in (b"GET / HTTP/1.1\r\n\r\n", b'{"is": "Text", "text": "?"}\n', b"\xff\n", b"[" * 10**5 + b"\n"):
+        stranger = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        stranger.settimeout(10)
+        stranger.connect(str(resident.socket_path(place, SPEC)))
+        with closing(stranger):
+            stranger.sendall(line)
+            assert stranger.recv(1) == b""
+    assert text_of(engine_at(place).stream(ASKED, GenerationSettings())) == "Yes."
+
+
+def test_a_process_that_ends_in_its_answer_is_no_end_of_the_answer(place: Path, hold: Hold) -> None:
+    hold(Shared(["Yes."]))
+    client = engine_at(place)
+    path = resident.socket_path(place, SPEC)
+    path.unlink()
+    with closing(sockets.listen(path)) as dying:
+        events = client.stream(ASKED, GenerationSettings())
+        answer = threading.Thread(target=_die_after_a_word, args=(dying,))
+        answer.start()
+        got: list[Event] = []
+        with pytest.raises(EngineError, match="ended in the middle of its answer; what was said is kept"):
+            for event in events:
+                got.append(event)
+        answer.join(10)
+    assert text_of(iter(got)) == "Half"
+
+
+def _die_after_a_word(listener: socket.socket) -> None:
+    with closing(listener.accept()[0]) as client:
+        client.recv(1 << 16)
+        client.sendall(wire.encode(Progress("reading")) + wire.encode(Text("Half")) + b'{"is": "Te')
+
+
+def test_only_its_owner_can_open_a_socket(place: Path) -> None:
+    path = place / "one.sock"
+    with closing(sockets.listen(path)):
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+        assert stat.S_IMODE(place.stat().st_mode) == 0o700
+
+
+@pytest.mark.parametrize("mode", [0o755, 0o770, 0o701])
+def test_a_folder_that_others_may_enter_is_not_used(tmp_path: Path, mode: int) -> None:
+    folder = tmp_path / "open"
+    folder.mkdir()
+    folder.chmod(mode)
+    assert not sockets.is_private(folder)
+
+
+def test_a_symbolic_link_in_the_folders_place_is_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir(mode=0o700)
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    assert not sockets.is_private(tmp_path / "link")
+
+
+def test_a_dead_socket_is_taken_away_when_somebody_looks(place: Path) -> None:
+    path = place / "dead.sock"
+    sockets.listen(path).close()
+    assert resident.statuses(place) == []
+    assert not path.exists()
+
+
+def test_a_long_home_still_has_a_place_for_sockets(tmp_path: Path) -> None:
+    long = tmp_path / ("x" * 120)
+    place = sockets.folder({"CHATCLI_HOME": str(long)})
+    assert len(str(place / "0123456789ab.sock")) < 104
+    assert place != sockets.folder({"CHATCLI_HOME": str(long) + "y"})
+
+
+def test_facts_before_the_model_is_there_wait_for_it(place: Path, hold: Hold) -> None:
+    loading = threading.Event()
+    hold(Shared(["Yes."]), loading=loading)
+    threading.Timer(0.2, loading.set).start()
+    told: list[Progress] = []
+    found = resident.find_resident(SPEC, place, 60, told.append)
+    assert found
+    assert isinstance(found.facts, EngineFacts)
+    assert told

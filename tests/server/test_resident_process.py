@@ -1,0 +1,148 @@
+"""The process that keeps a model, for real: the shell's commands, two at once, kill -9, an older version."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+import psutil
+import pytest
+
+from chatcli import guide, sockets, wire
+from chatcli.conversation import Conversation, Message
+from chatcli.engines import resident
+from chatcli.generation import Event, GenerationSettings, Text
+from chatcli.load_request import NOTHING_SAID
+from chatcli.models.checkpoint import open_checkpoint
+
+pytestmark = pytest.mark.slow
+ASKED = Conversation((Message("user", "How do I undo?"),))
+GREEDY = GenerationSettings(temperature=0)
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    monkeypatch.setenv("CHATCLI_HOME", str(tmp_path))
+    monkeypatch.setenv("CHATCLI_KEEP_ALIVE", "1m")
+    yield tmp_path
+    for path, status in resident.statuses(tmp_path / "run"):
+        resident.stop(path)
+        assert not alive(status.pid)
+
+
+@pytest.fixture
+def spec(home: Path) -> wire.Spec:
+    checkpoint = open_checkpoint(guide.folder(), guide.NAME)
+    return resident.specify(checkpoint, NOTHING_SAID, home / "config", os.environ)
+
+
+def started(*arguments: str) -> subprocess.Popen[str]:
+    pipe = subprocess.PIPE
+    command = [sys.executable, "-m", "chatcli", *arguments]
+    return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=pipe, stderr=pipe, text=True)
+
+
+def said(*arguments: str) -> str:
+    process = started(*arguments)
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    return out
+
+
+def alive(pid: int) -> bool:
+    """Whether it runs; one that has ended and that nobody has waited for does not."""
+    with suppress(psutil.NoSuchProcess):
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    return False
+
+
+def opened(spec: wire.Spec, home: Path) -> resident.ResidentEngine:
+    place = home / "run"
+    assert sockets.is_private(place)
+    return resident.open_resident(spec, place, 60, lambda progress: None)
+
+
+def test_the_second_call_finds_the_model_and_what_it_has_read(home: Path) -> None:
+    first = json.loads(said("ask", "--json", "--temperature", "0", "How do I undo?"))
+    ((_, status),) = resident.statuses(home / "run")
+    second = json.loads(said("ask", "--json", "--temperature", "0", "How do I undo?"))
+    assert first["text"] == second["text"] != ""
+    assert second["usage"]["cached_tokens"] > first["usage"]["cached_tokens"] == 0
+    assert [each["pid"] for each in json.loads(said("ps", "--json"))] == [status.pid]
+    said("stop", "guide")
+    assert json.loads(said("ps", "--json")) == []
+    assert not alive(status.pid)
+
+
+def test_two_calls_at_once_start_one_process(home: Path) -> None:
+    calls = [started("ask", "--temperature", "0", "How do I undo?") for _ in range(2)]
+    answers = {call.communicate(timeout=120)[0] for call in calls}
+    assert len(answers) == 1
+    assert answers != {""}
+    assert len(resident.statuses(home / "run")) == 1
+
+
+def test_a_killed_process_is_replaced_as_long_as_nothing_was_shown(home: Path, spec: wire.Spec) -> None:
+    engine = opened(spec, home)
+    whole = list(engine.stream(ASKED, GREEDY))
+    ((_, status),) = resident.statuses(home / "run")
+    os.kill(status.pid, signal.SIGSTOP)  # or it would have answered before the other signal comes
+    events = engine.stream(ASKED, GREEDY)
+    next(events)
+    os.kill(status.pid, signal.SIGKILL)
+    assert text_of(events) == text_of(iter(whole))
+    ((_, other),) = resident.statuses(home / "run")
+    assert other.pid != status.pid
+
+
+def text_of(events: Iterator[Event]) -> str:
+    return "".join(event.text for event in events if isinstance(event, Text))
+
+
+def test_another_version_of_chatcli_replaces_the_process_of_the_old(home: Path, spec: wire.Spec) -> None:
+    opened(replace(spec, version="0.0.1"), home)
+    ((_, old),) = resident.statuses(home / "run")
+    assert old.version == "0.0.1"
+    opened(spec, home)
+    ((_, new),) = resident.statuses(home / "run")
+    assert (new.version, new.pid != old.pid) == (spec.version, True)
+    assert not alive(old.pid)
+
+
+def test_what_is_wrong_with_a_model_is_said_by_who_asked(home: Path, tiny_llama: Path, tmp_path: Path) -> None:
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    for file in tiny_llama.iterdir():
+        (broken / file.name).write_bytes(file.read_bytes())
+    config = json.loads((broken / "config.json").read_text())
+    (broken / "config.json").write_text(json.dumps({**config, "num_hidden_layers": 3}))
+    process = started("ask", "-m", str(broken), "Hello?")
+    out, err = process.communicate(timeout=120)
+    assert (process.returncode, out) == (3, "")
+    assert "lacks" in err
+    assert len(err.splitlines()) == 1
+    assert resident.statuses(home / "run") == []
+
+
+def test_a_changed_file_is_another_model(home: Path, tiny_llama: Path) -> None:
+    checkpoint = open_checkpoint(tiny_llama)
+
+    def path() -> Path:
+        return resident.socket_path(home, resident.specify(checkpoint, NOTHING_SAID, home / "config", {}))
+
+    before = path()
+    assert path() == before
+    (home / "config").mkdir()
+    (home / "config" / "adapters.toml").write_text("")
+    assert path() != before
+    (home / "config" / "adapters.toml").unlink()
+    assert path() == before
+    os.utime(tiny_llama / "tokenizer_config.json", ns=(1, 1))
+    assert path() != before
