@@ -17,7 +17,7 @@ _chatcli_list() {
 
 _chatcli_command() {
     case $1 in
-    'chatcli') commands='run ask batch pull replay tokens ps stop completion models adapters history templates config' flags='--debug --version -h --help' argument='' ;;
+    'chatcli') commands='run ask batch pull replay tokens ps stop bench completion models adapters history templates config' flags='--debug --version -h --help' argument='' ;;
     'chatcli run') commands='' flags='-p --prompt -a --attach -s --system -c --continue --id --no-history --temperature --top-p --top-k --min-p --repetition-penalty --seed --max-tokens --stop --overflow --think --no-think --reasoning-effort --plain --no-plain --adapter --dtype --quant --fit --context --device --devices --max-memory --lora --keep-alive --revision --subfolder --trust-remote-code -h --help' argument='list models' ;;
     'chatcli ask') commands='' flags='-f --file -a --attach -t --template --truncate -o --output --json --jsonl -q --quiet --no-stream -n --answers --logprobs --schema --regex --choice --require-complete -m --model -s --system -c --continue --id --no-history --temperature --top-p --top-k --min-p --repetition-penalty --seed --max-tokens --stop --overflow --think --no-think --reasoning-effort --plain --no-plain --adapter --dtype --quant --fit --context --device --devices --max-memory --lora --keep-alive --revision --subfolder --trust-remote-code -h --help' argument='' ;;
     'chatcli batch') commands='' flags='-o --output --overwrite -m --model -s --system --temperature --top-p --top-k --min-p --repetition-penalty --seed --max-tokens --stop --think --no-think --reasoning-effort --adapter --dtype --quant --fit --context --device --devices --max-memory --lora --revision --subfolder -h --help' argument='files' ;;
@@ -26,6 +26,7 @@ _chatcli_command() {
     'chatcli tokens') commands='' flags='-m --model --chat --ids --revision --trust-remote-code -h --help' argument='' ;;
     'chatcli ps') commands='' flags='--json -h --help' argument='' ;;
     'chatcli stop') commands='' flags='-h --help' argument='' ;;
+    'chatcli bench') commands='' flags='--prompt --tokens --rounds --json --adapter --dtype --quant --fit --context --device --devices --max-memory --lora --revision --subfolder -h --help' argument='list models' ;;
     'chatcli completion') commands='' flags='--install -h --help' argument='bash zsh fish powershell' ;;
     'chatcli models') commands='show plan pull rm alias' flags='--json -h --help' argument='' ;;
     'chatcli models show') commands='' flags='--json -h --help' argument='list models' ;;
@@ -146,6 +147,20 @@ _chatcli_kind() {
     'chatcli pull --source') kind='hf modelscope' ;;
     'chatcli tokens -m' | 'chatcli tokens --model') kind='list models' ;;
     'chatcli tokens --revision') kind='any' ;;
+    'chatcli bench --prompt') kind='any' ;;
+    'chatcli bench --tokens') kind='any' ;;
+    'chatcli bench --rounds') kind='any' ;;
+    'chatcli bench --adapter') kind='list adapters' ;;
+    'chatcli bench --dtype') kind='auto float32 bfloat16 float16' ;;
+    'chatcli bench --quant') kind='auto none int8 int4 fp8' ;;
+    'chatcli bench --fit') kind='auto strict' ;;
+    'chatcli bench --context') kind='any' ;;
+    'chatcli bench --device') kind='any' ;;
+    'chatcli bench --devices') kind='any' ;;
+    'chatcli bench --max-memory') kind='any' ;;
+    'chatcli bench --lora') kind='any' ;;
+    'chatcli bench --revision') kind='any' ;;
+    'chatcli bench --subfolder') kind='any' ;;
     'chatcli models plan --context') kind='any' ;;
     'chatcli models plan --dtype') kind='auto float32 bfloat16 float16' ;;
     'chatcli models plan --quant') kind='auto none int8 int4 fp8' ;;

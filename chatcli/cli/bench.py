@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import asdict
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -20,9 +21,11 @@ if TYPE_CHECKING:
     from chatcli.generation import EngineFacts
     from chatcli.runtime.bench import Measured
 
-TALK = ("model", "system", "resume", "conversation", "no_history", "temperature", "top_p", "top_k", "min_p")
-TALK += ("repetition_penalty", "seed", "max_tokens", "stop", "overflow", "think", "reasoning_effort", "plain")
-TALK += ("trust_remote_code",)
+TALK: frozenset[str] = frozenset(
+    ("model", "system", "resume", "conversation", "no_history", "plain", "overflow", "stop")
+)
+TALK |= {"temperature", "top_p", "top_k", "min_p", "repetition_penalty", "seed", "max_tokens", "think"}
+TALK |= {"reasoning_effort", "trust_remote_code", "keep_alive"}
 """Shared options that a measurement does not take: it always decodes greedily, and keeps nothing."""
 
 
@@ -54,7 +57,7 @@ def bench(
     name = full_name(str(config.value("model") or guide.NAME), config)
     begun = environment.monotonic()
     request = config.load_request(revision=talk.revision, subfolder=talk.subfolder)
-    engine = shown_while(open_engine(name, config, environment, request).wait(), environment)
+    engine = shown_while(open_engine(name, config, environment, request, here=True).wait(), environment)
     loading = environment.monotonic() - begun
     if not isinstance(engine, LocalEngine):
         raise UsageError(f"{name} does not run in this process, so there is nothing to measure.")
@@ -93,17 +96,16 @@ def _about(
 def _table(measured: Measured) -> Iterator[tuple[str, ...]]:
     """Rows of the result; without `generate()` its columns are missing."""
     ours, plain, ratios = measured.ours, measured.plain, measured.ratios
-
-    def row(name: str, shown: str, beside: str, ratio: float | None) -> tuple[str, ...]:
-        return (name, shown, beside, f"{ratio:.2f}" if ratio else "") if plain else (name, shown)
-
-    yield row("", "chatcli", "generate()", None)[:3] + (("times as fast",) if plain else ())
-    times = f"{ours.first_token:.3f} s", f"{plain.first_token:.3f} s" if plain else ""
-    yield row("first token", *times, ratios and ratios.first_token)
-    prefill = f"{ours.prefill:,.0f} tokens/s", f"{plain.prefill:,.0f} tokens/s" if plain else ""
-    yield row("prompt", *prefill, ratios and ratios.prefill)
-    decode = f"{ours.decode:.1f} tokens/s", f"{plain.decode:.1f} tokens/s" if plain else ""
-    yield row("answer", *decode, ratios and ratios.decode)
+    rows = [("", "chatcli"), ("first token", f"{ours.first_token:.3f} s")]
+    rows += [("prompt", f"{ours.prefill:,.0f} tokens/s"), ("answer", f"{ours.decode:.1f} tokens/s")]
+    beside: list[tuple[str, ...]] = []
+    if plain and ratios:
+        beside = [("generate()", "times as fast"), (f"{plain.first_token:.3f} s", f"{ratios.first_token:.2f}")]
+        beside.append((f"{plain.prefill:,.0f} tokens/s", f"{ratios.prefill:.2f}"))
+        beside.append((f"{plain.decode:.1f} tokens/s", f"{ratios.decode:.2f}"))
     if measured.share:
-        beside = f"{plain.decode * measured.bytes_per_token / measured.bandwidth:.0%}" if plain else ""
-        yield row("share of the memory's rate", f"{measured.share:.0%}", beside, None)
+        rows.append(("share of the memory's rate", f"{measured.share:.0%}"))
+        if plain:
+            beside.append((f"{plain.decode * measured.bytes_per_token / measured.bandwidth:.0%}", ""))
+    for row, more in zip_longest(rows, beside, fillvalue=()):
+        yield (*row, *more)

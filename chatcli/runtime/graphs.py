@@ -34,6 +34,9 @@ AHEAD = 256
 class FixedLayer(StaticLayer):
     """A static layer as transformers has it, allocated without loading the compiler, which takes two seconds."""
 
+    keys: torch.Tensor
+    values: torch.Tensor
+
     def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
         """Take the room for keys and values like these, (1, heads, tokens, width)."""
         self.device = key_states.device
@@ -94,7 +97,8 @@ class StaticStep:
         self._model = model
         device = model.get_input_embeddings().weight.device
         self._cache = StaticCache(config=model.config, max_cache_len=room)
-        self._cache.layers = [FixedLayer(room) for _ in self._cache.layers]
+        self._layers = [FixedLayer(room) for _ in self._cache.layers]
+        self._cache.layers = list[Any](self._layers)
         self._token = torch.zeros(1, 1, dtype=torch.long, device=device)
         self._uniform = torch.zeros(1, device=device)
         self._told = torch.zeros(1, dtype=torch.long, device=device)
@@ -109,7 +113,7 @@ class StaticStep:
     def begin(self, cache: PrefixCache, token: int) -> None:
         """Take over what `cache` holds; `token` is fed first."""
         with torch.inference_mode():
-            for fixed, layer in zip(self._cache.layers, cache.layers.layers, strict=True):
+            for fixed, layer in zip(self._layers, list[Any](cache.layers.layers), strict=True):
                 fixed.keys[..., : len(cache.ids), :] = layer.keys
                 fixed.values[..., : len(cache.ids), :] = layer.values
                 fixed.cumulative_length.fill_(len(cache.ids))
@@ -120,7 +124,7 @@ class StaticStep:
         with torch.inference_mode():
             self._forward()
             self._uniform.copy_(sampler.uniform())
-            self._drawing(sampler.settings)()
+            self.drawing(sampler.settings)()
             self._read = self._read[::-1]
             self._read[0].send(self._told)
         return self._read[0]
@@ -129,20 +133,28 @@ class StaticStep:
         """Give `cache` the keys and values of the tokens that it lacks, whose ids are `fed`."""
         old, new = len(cache.ids), len(cache.ids) + len(fed)
         with torch.inference_mode(), cache.feeding(fed) as layers:
-            for fixed, layer in zip(self._cache.layers, layers.layers, strict=True):
+            for fixed, layer in zip(self._layers, list[Any](layers.layers), strict=True):
                 layer.update(fixed.keys[..., old:new, :], fixed.values[..., old:new, :])
+
+    def drawing(self, settings: GenerationSettings) -> Run:
+        """What draws under `settings`, recorded once for each that differ in what counts."""
+        key = (settings.temperature, settings.top_k, settings.top_p, settings.min_p)
+        if key not in self._draws:
+            with torch.inference_mode():
+                self._draws[key] = self._record(lambda: self._draw(settings))
+        return self._draws[key]
 
     def _check(self) -> None:
         """Raise RuntimeError where what was recorded computes something else than it does unrecorded."""
-        found = []
+        found: list[torch.Tensor] = []
         self._token.fill_(len(self._logits) // 2)
         for run in (self._compute, self._forward):
             self._logits.zero_()
-            for layer in self._cache.layers:
+            for layer in self._layers:
                 layer.cumulative_length.fill_(0)
             run()
             found.append(self._logits.clone())
-        if not torch.allclose(*found, rtol=0.01, atol=0.01, equal_nan=True):
+        if not torch.allclose(found[0], found[1], rtol=0.01, atol=0.01, equal_nan=True):
             raise RuntimeError("the recorded step computes something else")
 
     def _compute(self) -> None:
@@ -153,13 +165,6 @@ class StaticStep:
         out = self._model(input_ids=self._token, **{CACHE: self._cache}, use_cache=True)
         logits: torch.Tensor = out.logits[0, -1]
         return logits
-
-    def _drawing(self, settings: GenerationSettings) -> Run:
-        """What draws under `settings`, recorded once for each that differ in what counts."""
-        key = (settings.temperature, settings.top_k, settings.top_p, settings.min_p)
-        if key not in self._draws:
-            self._draws[key] = self._record(lambda: self._draw(settings))
-        return self._draws[key]
 
     def _draw(self, settings: GenerationSettings) -> None:
         logits = self._logits.float()
@@ -210,17 +215,20 @@ class StaticSteps:
         self._steps: dict[int, StaticStep] = {}
         self._impossible = False
 
-    def holding(self, tokens: int) -> StaticStep | None:
-        """A step with room for so many; None where it cannot be recorded or its cache does not fit."""
+    def holding(self, tokens: int, settings: GenerationSettings) -> StaticStep | None:
+        """A step with room for so many, ready to draw; None where it cannot be recorded or its cache does not fit."""
         room = max(self._least, 1 << (tokens - 1).bit_length())
-        if room not in self._steps and not self._impossible:
+        if not self._impossible:
             try:
-                self._steps[room] = StaticStep(self._model, room, self._record)
+                step = self._steps.get(room) or StaticStep(self._model, room, self._record)
+                step.drawing(settings)
+                self._steps[room] = step
+                return step
             except torch.OutOfMemoryError:
                 torch.cuda.empty_cache()
             except (RuntimeError, ValueError, TypeError, AttributeError, IndexError):
                 self._impossible = True  # such as a mixture of experts that asks the host which of them it needs
-        return self._steps.get(room)
+        return None
 
     def decode(
         self,
@@ -239,7 +247,7 @@ class StaticSteps:
         yield token
         left = limit - 1
         while left > 0:
-            step = self.holding(len(cache.ids) + 1 + min(left, AHEAD))
+            step = self.holding(len(cache.ids) + 1 + min(left, AHEAD), sampler.settings)
             if step is None:
                 logits = feed(self._model, cache, [token])[0]
                 return (yield from decode(self._model, cache, [*ids, token], logits, sampler, end=end, limit=left))

@@ -110,7 +110,12 @@ class GrowingLayer(DynamicLayer):
     as its weights. Here a quarter more than is needed is taken at a time.
     """
 
-    _room: tuple[torch.Tensor, torch.Tensor] | None = None
+    keys: torch.Tensor
+    values: torch.Tensor
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._room: tuple[torch.Tensor, torch.Tensor] | None = None
 
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any

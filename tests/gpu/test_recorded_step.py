@@ -58,4 +58,4 @@ def test_a_llama_is_recorded_and_a_sliding_window_is_not(make_checkpoint: Callab
         model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval().to("cuda")
         assert can_be_recorded(model) is recorded
         if recorded:
-            assert StaticSteps(model).holding(100)
+            assert StaticSteps(model).holding(100, SETTINGS["sampled"].over(DEFAULTS))

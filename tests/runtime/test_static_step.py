@@ -94,8 +94,8 @@ def test_the_talk_moves_to_a_larger_room_in_mid_reply(llama: Any, monkeypatch: p
     rooms: list[int] = []
 
     class Watched(StaticSteps):
-        def holding(self, tokens: int) -> Any:
-            step = super().holding(tokens)
+        def holding(self, tokens: int, settings: GenerationSettings) -> Any:
+            step = super().holding(tokens, settings)
             assert step
             rooms.append(step.room)
             return step
@@ -158,9 +158,23 @@ def test_a_step_that_cannot_be_recorded_is_done_without(llama: Any, error: type[
     assert tried == (1 if error is RuntimeError else 2)
 
 
+def test_a_draw_that_cannot_be_recorded_is_done_without(llama: Any) -> None:
+    recorded: list[Run] = []
+
+    def only_the_first(run: Run) -> Run:
+        recorded.append(run)
+        if len(recorded) > 1:
+            raise RuntimeError("operation not permitted when stream is capturing")
+        return run
+
+    talk = Talk(llama, StaticSteps(llama, only_the_first, least=32))
+    assert talk.answer(PROMPT) == Talk(llama).answer(PROMPT)
+    assert len(recorded) == 2
+
+
 def test_a_recording_that_computes_something_else_is_not_used(llama: Any) -> None:
     steps = StaticSteps(llama, lambda run: lambda: None, least=32)
-    assert steps.holding(10) is None
+    assert steps.holding(10, GREEDY.over(DEFAULTS)) is None
     assert Talk(llama, steps).answer(PROMPT) == Talk(llama).answer(PROMPT)
 
 
