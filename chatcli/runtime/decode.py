@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import inspect
 import time
-from collections.abc import Collection, Generator, Sequence
+from collections.abc import Collection, Generator, Hashable, Sequence
 from contextlib import nullcontext
 from functools import cache as remembered
 from itertools import zip_longest
@@ -147,7 +147,7 @@ def require_known(model: Any, ids: Sequence[int]) -> None:
 
 
 @remembered
-def _logits_of(model: type, rows: int) -> dict[str, int]:
+def _logits_of(model: Hashable, rows: int) -> dict[str, int]:
     """The argument that spares the output head all positions but the last `rows`, where a model takes it."""
     takes = "logits_to_keep" in inspect.signature(model.forward).parameters  # type: ignore[attr-defined]
     return {"logits_to_keep": rows} if takes else {}

@@ -39,8 +39,8 @@ class PromptLookup:
         for place in range(self._indexed, len(seen)):
             self._after[tuple(seen[place - _NGRAM : place])] = place
         self._indexed = max(len(seen), _NGRAM)
-        place = self._after.get(tuple(seen[-_NGRAM:]))
-        return list(seen[place : place + most]) if place else []
+        found = self._after.get(tuple(seen[-_NGRAM:]))
+        return list(seen[found : found + most]) if found else []
 
 
 class Draft:
