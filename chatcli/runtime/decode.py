@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import inspect
 import time
-from collections.abc import Collection, Generator, Hashable, Sequence
+from collections.abc import Collection, Generator, Sequence
 from contextlib import nullcontext
-from functools import cache as remembered
 from itertools import zip_longest
 from typing import Any
 
@@ -146,8 +145,12 @@ def require_known(model: Any, ids: Sequence[int]) -> None:
         )
 
 
-@remembered
-def _logits_of(model: Hashable, rows: int) -> dict[str, int]:
+_KEEPS: dict[type, bool] = {}
+"""Whether a class of models can spare the output head most positions."""
+
+
+def _logits_of(model: type, rows: int) -> dict[str, int]:
     """The argument that spares the output head all positions but the last `rows`, where a model takes it."""
-    takes = "logits_to_keep" in inspect.signature(model.forward).parameters  # type: ignore[attr-defined]
-    return {"logits_to_keep": rows} if takes else {}
+    if model not in _KEEPS:
+        _KEEPS[model] = "logits_to_keep" in inspect.signature(model.forward).parameters  # type: ignore[attr-defined]
+    return {"logits_to_keep": rows} if _KEEPS[model] else {}
