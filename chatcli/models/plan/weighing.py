@@ -187,7 +187,9 @@ def weigh(config: Mapping[str, Any], tensors: Mapping[str, Tensor], stored_bytes
             block.widest = max(block.widest, math.prod(tensor.shape[-2:]))
         else:
             block.floating += count
-    kept = _TORCH.get(floating.most_common(1)[0][0], "float32") if floating else declared(config)
+    most = floating.most_common(1)[0][0] if floating else ""
+    # Blocks of a GGUF file hold less than bfloat16 does.
+    kept = ("bfloat16" if most in QUANTISED else _TORCH.get(most, "float32")) if most else declared(config)
     return Weighed(config, stored_bytes, tuple(blocks.values()), kept)
 
 
