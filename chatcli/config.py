@@ -100,6 +100,7 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
         "devices": Kind("text", read=parse_devices),
         "max_memory": Kind("text", read=parse_max_memory),
         "lora": Kind("texts", read=parse_lora),
+        "draft": Kind("text"),
         "keep_alive": Kind("text", read=parse_duration),
         "model_folders": Kind("texts"),
     }
@@ -110,7 +111,7 @@ FROM_THE_MODEL = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty"
 """Settings that a checkpoint's own files or the adapter row may give, before our own defaults."""
 
 FIELDS = {"max_tokens": "max_new_tokens"}
-OF_LOADING = ("adapter", "dtype", "quant", "fit", "context", "device", "devices", "max_memory", "lora")
+OF_LOADING = ("adapter", "dtype", "quant", "fit", "context", "device", "devices", "max_memory", "lora", "draft")
 NOT_OF_GENERATION = ("model", "system", "history", "plain", "editing_mode", "keep_alive", "model_folders", *OF_LOADING)
 KEEP_ALIVE = "5m"
 _SWITCHES = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
@@ -181,6 +182,7 @@ class Config:
             devices=parse_devices(said.get("devices", "")),
             max_memory=parse_max_memory(said.get("max_memory", "")),
             loras=tuple(parse_lora(each) for each in said.get("lora", ())),
+            draft=said.get("draft", ""),
         )
 
 

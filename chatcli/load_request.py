@@ -42,7 +42,8 @@ class LoadRequest:
     `dtype` and `device` are torch's names, empty where the plan decides; `quantization` is None there.
     `devices` are the GPUs that may be used, by number, none meaning all. `max_memory` bounds what is taken, in bytes,
     by a GPU's number or "cpu". `context` is how many tokens of talk must have room; 0 leaves it to the plan. With
-    `fit` "strict" nothing is given up to make a model fit.
+    `fit` "strict" nothing is given up to make a model fit. `draft` is a smaller model that guesses: what a person calls
+    it, then its folder.
     """
 
     revision: str = ""
@@ -56,6 +57,7 @@ class LoadRequest:
     devices: tuple[int, ...] = ()
     max_memory: Mapping[int | str, int] = field(default_factory=dict)
     loras: tuple[Lora, ...] = ()
+    draft: str = ""
 
 
 NOTHING_SAID = LoadRequest()

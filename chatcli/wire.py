@@ -127,19 +127,22 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Spec:
-    """Which model a resident process holds: a checkpoint's name, folder and commit, and how it is run.
+    """Which model a resident process holds: a checkpoint's name, folder or file and commit, and how it is run.
 
-    `trusted` says that a person agreed to its own code; `files` is a fingerprint of all that it is made from, so
-    that a changed file is another model.
+    `trusted`, `loras` (name, folder and scale of each), `texts` and `base` are the checkpoint's. `files` is a
+    fingerprint of all that it is made from, so that a changed file is another model.
     """
 
     name: str
-    folder: str
+    path: str
     revision: str
     trusted: bool
     request: LoadRequest
     files: str
     version: str
+    loras: tuple[tuple[str, str, float], ...] = ()
+    texts: str = ""
+    base: str = ""
 
 
 _KINDS: Mapping[str, Any] = {

@@ -18,15 +18,15 @@ _chatcli_list() {
 _chatcli_command() {
     case $1 in
     'chatcli') commands='run ask batch pull replay tokens ps stop bench completion models adapters history templates config' flags='--debug --version -h --help' argument='' ;;
-    'chatcli run') commands='' flags='-p --prompt -a --attach -s --system -c --continue --id --no-history --temperature --top-p --top-k --min-p --repetition-penalty --seed --max-tokens --stop --overflow --think --no-think --reasoning-effort --plain --no-plain --adapter --dtype --quant --fit --context --device --devices --max-memory --lora --keep-alive --revision --subfolder --trust-remote-code -h --help' argument='list models' ;;
-    'chatcli ask') commands='' flags='-f --file -a --attach -t --template --truncate -o --output --json --jsonl -q --quiet --no-stream -n --answers --logprobs --schema --regex --choice --require-complete -m --model -s --system -c --continue --id --no-history --temperature --top-p --top-k --min-p --repetition-penalty --seed --max-tokens --stop --overflow --think --no-think --reasoning-effort --plain --no-plain --adapter --dtype --quant --fit --context --device --devices --max-memory --lora --keep-alive --revision --subfolder --trust-remote-code -h --help' argument='' ;;
-    'chatcli batch') commands='' flags='-o --output --overwrite -m --model -s --system --temperature --top-p --top-k --min-p --repetition-penalty --seed --max-tokens --stop --think --no-think --reasoning-effort --adapter --dtype --quant --fit --context --device --devices --max-memory --lora --revision --subfolder -h --help' argument='files' ;;
+    'chatcli run') commands='' flags='-p --prompt -a --attach -s --system -c --continue --id --no-history --temperature --top-p --top-k --min-p --repetition-penalty --seed --max-tokens --stop --overflow --think --no-think --reasoning-effort --plain --no-plain --adapter --dtype --quant --fit --context --device --devices --max-memory --lora --draft --keep-alive --revision --subfolder --trust-remote-code -h --help' argument='list models' ;;
+    'chatcli ask') commands='' flags='-f --file -a --attach -t --template --truncate -o --output --json --jsonl -q --quiet --no-stream -n --answers --logprobs --schema --regex --choice --require-complete -m --model -s --system -c --continue --id --no-history --temperature --top-p --top-k --min-p --repetition-penalty --seed --max-tokens --stop --overflow --think --no-think --reasoning-effort --plain --no-plain --adapter --dtype --quant --fit --context --device --devices --max-memory --lora --draft --keep-alive --revision --subfolder --trust-remote-code -h --help' argument='' ;;
+    'chatcli batch') commands='' flags='-o --output --overwrite -m --model -s --system --temperature --top-p --top-k --min-p --repetition-penalty --seed --max-tokens --stop --think --no-think --reasoning-effort --adapter --dtype --quant --fit --context --device --devices --max-memory --lora --draft --revision --subfolder -h --help' argument='files' ;;
     'chatcli pull') commands='' flags='--revision --source --force -h --help' argument='list models' ;;
     'chatcli replay') commands='' flags='-h --help' argument='list conversations' ;;
     'chatcli tokens') commands='' flags='-m --model --chat --ids --revision --trust-remote-code -h --help' argument='' ;;
     'chatcli ps') commands='' flags='--json -h --help' argument='' ;;
     'chatcli stop') commands='' flags='-h --help' argument='' ;;
-    'chatcli bench') commands='' flags='--prompt --tokens --rounds --json --adapter --dtype --quant --fit --context --device --devices --max-memory --lora --revision --subfolder -h --help' argument='list models' ;;
+    'chatcli bench') commands='' flags='--prompt --tokens --rounds --json --adapter --dtype --quant --fit --context --device --devices --max-memory --lora --draft --revision --subfolder -h --help' argument='list models' ;;
     'chatcli completion') commands='' flags='--install -h --help' argument='bash zsh fish powershell' ;;
     'chatcli models') commands='show plan pull rm alias' flags='--json -h --help' argument='' ;;
     'chatcli models show') commands='' flags='--json -h --help' argument='list models' ;;
@@ -52,7 +52,7 @@ _chatcli_command() {
     'chatcli config') commands='path show set' flags='-h --help' argument='' ;;
     'chatcli config path') commands='' flags='-h --help' argument='' ;;
     'chatcli config show') commands='' flags='-h --help' argument='' ;;
-    'chatcli config set') commands='' flags='-h --help' argument='model system temperature top_p top_k min_p repetition_penalty seed max_tokens stop overflow think reasoning_effort history plain editing_mode adapter dtype quant fit context device devices max_memory lora keep_alive model_folders' ;;
+    'chatcli config set') commands='' flags='-h --help' argument='model system temperature top_p top_k min_p repetition_penalty seed max_tokens stop overflow think reasoning_effort history plain editing_mode adapter dtype quant fit context device devices max_memory lora draft keep_alive model_folders' ;;
     *) return 1 ;;
     esac
 }
@@ -82,6 +82,7 @@ _chatcli_kind() {
     'chatcli run --devices') kind='any' ;;
     'chatcli run --max-memory') kind='any' ;;
     'chatcli run --lora') kind='any' ;;
+    'chatcli run --draft') kind='list models' ;;
     'chatcli run --keep-alive') kind='any' ;;
     'chatcli run --revision') kind='any' ;;
     'chatcli run --subfolder') kind='any' ;;
@@ -117,6 +118,7 @@ _chatcli_kind() {
     'chatcli ask --devices') kind='any' ;;
     'chatcli ask --max-memory') kind='any' ;;
     'chatcli ask --lora') kind='any' ;;
+    'chatcli ask --draft') kind='list models' ;;
     'chatcli ask --keep-alive') kind='any' ;;
     'chatcli ask --revision') kind='any' ;;
     'chatcli ask --subfolder') kind='any' ;;
@@ -141,6 +143,7 @@ _chatcli_kind() {
     'chatcli batch --devices') kind='any' ;;
     'chatcli batch --max-memory') kind='any' ;;
     'chatcli batch --lora') kind='any' ;;
+    'chatcli batch --draft') kind='list models' ;;
     'chatcli batch --revision') kind='any' ;;
     'chatcli batch --subfolder') kind='any' ;;
     'chatcli pull --revision') kind='any' ;;
@@ -159,6 +162,7 @@ _chatcli_kind() {
     'chatcli bench --devices') kind='any' ;;
     'chatcli bench --max-memory') kind='any' ;;
     'chatcli bench --lora') kind='any' ;;
+    'chatcli bench --draft') kind='list models' ;;
     'chatcli bench --revision') kind='any' ;;
     'chatcli bench --subfolder') kind='any' ;;
     'chatcli models plan --context') kind='any' ;;

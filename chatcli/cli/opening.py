@@ -72,7 +72,19 @@ def open_engine(
     meant = with_loras(inside(base, request.subfolder), (*loras, *map(_absolute, request.loras)))
     alone = here or processes(environment.variables) > 1 or not (config.keep_alive and sockets.available())
     opened = _open_here if alone else _open_resident
-    return DeferredEngine(lambda report: opened(meant, config, environment, report, request), name=meant)
+
+    def open_it(report: Report) -> Engine:
+        return opened(meant, config, environment, report, _with_draft_folder(request, config, environment, report))
+
+    return DeferredEngine(open_it, name=meant)
+
+
+def _with_draft_folder(request: LoadRequest, config: Config, environment: Environment, report: Report) -> LoadRequest:
+    """The request with its draft model found, and fetched where it is not here."""
+    if not request.draft:
+        return request
+    found = find_checkpoint(request.draft, config, environment, report, to_chat=False)
+    return replace(request, draft=str((found.gguf.files[0] if found.gguf else found.folder).absolute()))
 
 
 def _opened(environment: Environment, resume: str, *, keep: bool) -> tuple[Store, str]:

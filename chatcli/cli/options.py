@@ -81,6 +81,10 @@ LoraAdapter = Annotated[
     typer.Option("--lora", metavar="NAME[=SCALE]", help="LoRA adapter to put on; may be given several times."),
 ]
 
+DraftModel = Annotated[
+    str | None,
+    typer.Option("--draft", metavar="NAME", help="Smaller model of the same family that guesses ahead; same answers."),
+]
 KeepAlive = Annotated[
     str | None,
     typer.Option(metavar="TIME", help="How long the model stays in memory after its last answer: 5m, 1h, 0, forever."),
@@ -129,6 +133,7 @@ _SHARED: Mapping[str, tuple[Any, object]] = {
     "devices": (Devices, None),
     "max_memory": (MaxMemory, None),
     "lora": (LoraAdapter, None),
+    "draft": (DraftModel, None),
     "keep_alive": (KeepAlive, None),
     "revision": (Revision, ""),
     "subfolder": (Subfolder, ""),

@@ -52,7 +52,7 @@ def run(
     given = "" if environment.stdin_is_terminal or "-" in (attach or ()) else read_input(environment)
     environment = replace(environment, stdin=keys, plain=bool(config.value("plain")))
     session = open_session(environment, config, talk)
-    later = replace(config.load_request(), adapter="", loras=())  # those were said of the first model
+    later = replace(config.load_request(), adapter="", loras=(), draft="")  # those were said of the first model
     first = piped(given, prompt.strip())
     return chat(
         session,

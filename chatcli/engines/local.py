@@ -12,6 +12,7 @@ from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from copy import copy
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from chatcli.adapters.encode import Spoken, encode_text
@@ -22,7 +23,7 @@ from chatcli.conversation import Conversation, Message
 from chatcli.engines.overflow import fit
 from chatcli.engines.reply import NOTHING, Reply
 from chatcli.engines.together import Answer, answer_together
-from chatcli.errors import ChatcliError, OutOfMemory
+from chatcli.errors import ChatcliError, OutOfMemory, UsageError
 from chatcli.generation import (
     DEFAULTS,
     EngineFacts,
@@ -34,7 +35,7 @@ from chatcli.generation import (
     TokenLogprob,
 )
 from chatcli.load_request import NOTHING_SAID, LoadRequest
-from chatcli.models.checkpoint import Checkpoint, context_length
+from chatcli.models.checkpoint import Checkpoint, context_length, open_checkpoint, text_config
 from chatcli.models.quantized import require_readable
 from chatcli.models.read_ahead import read_ahead
 from chatcli.models.sight import require_no_picture
@@ -326,4 +327,23 @@ def open_local(
 
         chat = chat or chat_format(checkpoint, load_tokenizer(checkpoint), table)
         model = load(checkpoint, weights, report, request)
+        if request.draft:
+            draft = _draft(request.draft, checkpoint, chat)
+            model.draft = load(draft, read_weights(draft), report, LoadRequest(device=request.device))
     return LocalEngine(checkpoint, chat, model)
+
+
+def _draft(path: str, checkpoint: Checkpoint, chat: ChatFormat) -> Checkpoint:
+    """The model that guesses for `checkpoint`.
+
+    Raises:
+        UsageError: it has other tokens.
+    """
+    draft = open_checkpoint(Path(path))
+    size = max(int(text_config(each.config).get("vocab_size") or 0) for each in (draft, checkpoint))
+    tokenizer = read_tokenizer(draft)
+    if tokenizer is None or any(tokenizer.id_to_token(n) != chat.tokenizer.id_to_token(n) for n in range(size)):
+        raise UsageError(
+            f"{draft.name} cannot guess for {checkpoint.name}, whose tokens differ: take a smaller model of its family."
+        )
+    return draft

@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import closing, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from chatcli.conversation import Conversation
 from chatcli.errors import EngineError
 from chatcli.generation import EngineFacts, Event, Finished, GenerationSettings, Progress, Reasoning, Text
 from chatcli.load_request import LoadRequest
-from chatcli.models.checkpoint import Checkpoint
+from chatcli.models.checkpoint import Checkpoint, LoraFolder, open_checkpoint
 from chatcli.wire import (
     Ask,
     Count,
@@ -124,11 +125,37 @@ class ResidentEngine:
 
 def specify(checkpoint: Checkpoint, request: LoadRequest, config_folder: Path, variables: Mapping[str, str]) -> Spec:
     """What a process must hold to be the one that is meant."""
-    told = [_state(checkpoint.folder), _state(config_folder / "adapters.toml"), sys.executable]
-    told += [f"{name}={variables.get(name, '')}" for name in _OF_THE_PROCESS]
-    folder = str(checkpoint.folder.absolute())
-    files = sockets.name_of("\n".join(told))
-    return Spec(checkpoint.name, folder, checkpoint.revision, checkpoint.trusted, request, files, __version__)
+    path = checkpoint.gguf.files[0] if checkpoint.gguf else checkpoint.folder
+    made_of = [path, *(lora.folder for lora in checkpoint.loras), config_folder / "adapters.toml"]
+    made_of += [each for each in (checkpoint.texts, Path(request.draft) if request.draft else None) if each]
+    told = [*map(_state, made_of), sys.executable, *(f"{name}={variables.get(name, '')}" for name in _OF_THE_PROCESS)]
+    return Spec(
+        checkpoint.name,
+        str(path.absolute()),
+        checkpoint.revision,
+        checkpoint.trusted,
+        replace(request, loras=(), subfolder="", revision=""),  # the checkpoint has them
+        sockets.name_of("\n".join(told)),
+        __version__,
+        tuple((lora.name, str(lora.folder.absolute()), lora.scale) for lora in checkpoint.loras),
+        str(checkpoint.texts.absolute()) if checkpoint.texts else "",
+        checkpoint.base,
+    )
+
+
+def specified(spec: Spec) -> Checkpoint:
+    """The checkpoint that `specify` was given, from its files.
+
+    Raises:
+        ModelError: they have gone or are damaged.
+    """
+    return replace(
+        open_checkpoint(Path(spec.path), spec.name, spec.revision),
+        trusted=spec.trusted,
+        loras=tuple(LoraFolder(name, Path(folder), scale) for name, folder, scale in spec.loras),
+        texts=Path(spec.texts) if spec.texts else None,
+        base=spec.base,
+    )
 
 
 def _state(path: Path) -> str:

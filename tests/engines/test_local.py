@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import sys
 from collections.abc import Callable
@@ -17,8 +18,9 @@ import transformers
 from chatcli.adapters.table import shipped
 from chatcli.conversation import Conversation, Message
 from chatcli.engines.local import LocalEngine, open_local
-from chatcli.errors import BrokenCheckpoint, ContextOverflow, EngineError, NotAChatModel
+from chatcli.errors import BrokenCheckpoint, ContextOverflow, EngineError, NotAChatModel, UsageError
 from chatcli.generation import Event, Finished, GenerationSettings, Progress, Reasoning, Text
+from chatcli.load_request import LoadRequest
 from chatcli.models.checkpoint import open_checkpoint
 
 GREEDY = GenerationSettings(temperature=0.0, max_new_tokens=24)
@@ -83,6 +85,23 @@ def test_two_talks_over_one_model_each_keep_what_was_read(tiny_llama: Path) -> N
     ask(second, question("Two: " + text * 4))
     _, finished = ask(first, question("One: " + text * 4 + "Why?"))
     assert finished.prompt_tokens - finished.cached_tokens < 30
+
+
+def test_a_draft_model_guesses_and_the_answer_is_the_same(
+    engine: LocalEngine, tiny_llama: Path, make_checkpoint: Callable[..., Path], tmp_path: Path
+) -> None:
+    smaller = make_checkpoint(seed=3, num_hidden_layers=1)
+    guessed = open_local(open_checkpoint(tiny_llama), shipped(), lambda progress: None, LoadRequest(draft=str(smaller)))
+    assert ask(guessed, question("Hello there"))[0] == ask(engine, question("Hello there"))[0]
+    other = tmp_path / "other"
+    shutil.copytree(smaller, other)
+    told = json.loads((other / "tokenizer.json").read_text())
+    words = told["model"]["vocab"]
+    first, second = (word for word, number in words.items() if number in (300, 301))
+    words[first], words[second] = words[second], words[first]
+    (other / "tokenizer.json").write_text(json.dumps(told))
+    with pytest.raises(UsageError, match="other cannot guess for"):
+        open_local(open_checkpoint(tiny_llama), shipped(), lambda progress: None, LoadRequest(draft=str(other)))
 
 
 def test_three_turns_read_only_what_is_new_and_say_what_a_fresh_engine_says(

@@ -19,8 +19,8 @@ from chatcli import guide, sockets, wire
 from chatcli.conversation import Conversation, Message
 from chatcli.engines import resident
 from chatcli.generation import Event, GenerationSettings, Text
-from chatcli.load_request import NOTHING_SAID
-from chatcli.models.checkpoint import open_checkpoint
+from chatcli.load_request import NOTHING_SAID, LoadRequest, Lora
+from chatcli.models.checkpoint import LoraFolder, open_checkpoint
 
 pytestmark = pytest.mark.slow
 ASKED = Conversation((Message("user", "How do I undo?"),))
@@ -129,6 +129,21 @@ def test_what_is_wrong_with_a_model_is_said_by_who_asked(home: Path, tiny_llama:
     assert "lacks" in err
     assert len(err.splitlines()) == 1
     assert resident.statuses(home / "run") == []
+
+
+def test_everything_that_makes_a_model_reaches_its_process(tiny_llama: Path, tmp_path: Path) -> None:
+    """Found when GGUF files and adapters came: the process opened the folder alone."""
+    checkpoint = replace(
+        open_checkpoint(tiny_llama, "name + org/style=0.5", "commit"),
+        trusted=True,
+        loras=(LoraFolder("org/style", tmp_path, 0.5),),
+        texts=tmp_path,
+        base="name",
+    )
+    request = LoadRequest(dtype="float32", loras=(Lora("org/style", 0.5),), max_memory={0: 1, "cpu": 2})
+    spec = wire.decode(wire.encode(resident.specify(checkpoint, request, tmp_path, {})))
+    assert resident.specified(spec) == checkpoint
+    assert spec.request == LoadRequest(dtype="float32", max_memory={0: 1, "cpu": 2})
 
 
 def test_a_changed_file_is_another_model(home: Path, tiny_llama: Path) -> None:
