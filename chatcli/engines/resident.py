@@ -7,7 +7,6 @@ itself is `server.resident`.
 from __future__ import annotations
 
 import os
-import secrets
 import subprocess
 import sys
 from collections.abc import Callable, Generator, Iterator, Mapping
@@ -58,7 +57,7 @@ class ResidentEngine:
         self._spec = spec
         self._place = place
         self._keep_alive = keep_alive
-        self._talk = secrets.token_hex(8)
+        self._talk = os.urandom(8).hex()
         self.facts = facts
 
     def stream(self, conversation: Conversation, settings: GenerationSettings) -> Generator[Event]:

@@ -22,17 +22,17 @@ from chatcli.runtime.placement import input_device
 from chatcli.runtime.sampling import Sampler
 from chatcli.runtime.speculate import Guesser, Payoff
 
-CHUNK_SECONDS = 0.12
-"""How long a chunk of a prompt should take: a person who cancels must not wait for 0.2 s."""
-FIRST_CHUNK, LEAST_CHUNK, MOST_CHUNK = 64, 16, 4096
-"""Tokens of one: where nothing is known of the model's pace; enough to keep it busy; beyond it memory is wasted."""
+CHUNK_SECONDS = 0.15
+"""How long a chunk of a prompt should take where the model is fast enough: who cancels must not wait for 0.2 s."""
+LEAST_CHUNK, MOST_CHUNK = 256, 4096
+"""Tokens of one: with fewer a processor reads its weights and its cache too often; beyond, memory is wasted."""
 
 
 class Pace:
     """How many tokens of a prompt to read at once, from how long the last ones took."""
 
     def __init__(self) -> None:
-        self.chunk = FIRST_CHUNK
+        self.chunk = LEAST_CHUNK
 
     def took(self, tokens: int, seconds: float) -> None:
         """Learn from a chunk: the next is at most twice as long, for one measurement may be disturbed."""

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM
 
 from chatcli.generation import DEFAULTS, GenerationSettings, Progress
-from chatcli.runtime.decode import FIRST_CHUNK
+from chatcli.runtime.decode import LEAST_CHUNK
 from chatcli.runtime.model import CausalModel
 
 GREEDY = GenerationSettings(temperature=0.0).over(DEFAULTS)
@@ -98,10 +98,10 @@ def test_a_long_prompt_is_read_in_chunks_and_can_be_left_between_them(tiny_llama
     steps = talking.generate(prompt, GREEDY, end=(), limit=1)
     first, second = next(steps), next(steps)
     assert isinstance(first, Progress) and isinstance(second, Progress)
-    assert (first.done, second.done, first.total) == (0, FIRST_CHUNK, 1300)
+    assert (first.done, second.done, first.total) == (0, LEAST_CHUNK, 1300)
     steps.close()
     _, cached = answer(talking, prompt, 4)
-    assert cached == FIRST_CHUNK
+    assert cached == LEAST_CHUNK
 
 
 def test_an_id_that_the_model_does_not_know_is_an_error_not_a_crash(tiny_llama: Path) -> None:
