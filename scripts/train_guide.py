@@ -52,7 +52,7 @@ TEMPLATE = (
     "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>\\n' }}"
     "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
 )
-QUESTIONS = ROOT / "tests" / "golden" / "guide_questions.toml"
+QUESTIONS = tuple(ROOT / "tests" / "golden" / name for name in ("guide_questions.toml", "guide_questions_new.toml"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,12 +63,17 @@ class Batch:
     labels: torch.Tensor
 
 
+def question_sets() -> dict[str, Any]:
+    """The sets of questions, by name: known, dev, test, new."""
+    return {name: rows for path in QUESTIONS for name, rows in tomllib.loads(path.read_text(encoding="utf-8")).items()}
+
+
 def held_out() -> frozenset[str]:
-    """Normalised questions of the dev and test sets, which training must not see."""
-    sets = tomllib.loads(QUESTIONS.read_text(encoding="utf-8"))
+    """Normalised questions of all sets but `known`, which training must not see."""
+    sets = question_sets()
     return frozenset(
         corpus.normalised(entry if kind == "off" else entry[0])
-        for name in ("dev", "test")
+        for name in ("dev", "test", "new")
         for kind, entries in sets[name].items()
         for entry in entries
     )
@@ -276,8 +281,7 @@ def answers(model: Any, tokenizer: Tokenizer, questions: list[str], limit: int =
 
 def report(model: Any, tokenizer: Tokenizer, name: str, show: bool) -> None:
     """Print how many questions of the set `name` are answered with the right command."""
-    questions = tomllib.loads(QUESTIONS.read_text(encoding="utf-8"))[name]
-    for kind, entries in questions.items():
+    for kind, entries in question_sets()[name].items():
         asked = [entry if kind == "off" else entry[0] for entry in entries]
         said = answers(model, tokenizer, asked)
         unknown = tuple(corpus.load().unknown.values())
@@ -300,7 +304,7 @@ def main() -> None:
     parser.add_argument("--go-on", action="store_true", help="begin with the weights that chatcli ships, not with none")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--out", type=Path, default=folder())
-    parser.add_argument("--score", choices=("known", "dev", "test"), action="append", default=[])
+    parser.add_argument("--score", choices=("known", "dev", "test", "new"), action="append", default=[])
     parser.add_argument("--only-score", action="store_true", help="measure the model in --out, train nothing")
     options = parser.parse_args()
     logging.disable_progress_bar()
