@@ -10,6 +10,7 @@ import base64
 import json
 from collections.abc import Mapping
 from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
+from pathlib import Path
 from typing import Any
 
 from chatcli import errors
@@ -26,6 +27,7 @@ from chatcli.generation import (
     TokenLogprob,
 )
 from chatcli.load_request import LoadRequest, Lora
+from chatcli.models.checkpoint import LoraFolder
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,9 +129,9 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Spec:
-    """Which model a resident process holds: a checkpoint's name, folder and commit, and how it is run.
+    """Which model a resident process holds: a checkpoint's name, folder or GGUF file, and commit, and how it is run.
 
-    `trusted` says that a person agreed to its own code; `files` is a fingerprint of all that it is made from, so
+    `loras` are on it, and `base` is what it is known as where its name is that of an adapter. `trusted` says that a person agreed to its own code; `files` is a fingerprint of all that it is made from, so
     that a changed file is another model.
     """
 
@@ -140,14 +142,16 @@ class Spec:
     request: LoadRequest
     files: str
     version: str
+    loras: tuple[LoraFolder, ...] = ()
+    base: str = ""
 
 
 _KINDS: Mapping[str, Any] = {
     kind.__name__: kind
     for kind in (
         *(Ask, Attachment, Constraint, Conversation, Count, EngineFacts, Failure, Finished, GenerationSettings),
-        *(GetStatus, Layer, LoadRequest, Lora, Message, Open, Prepare, Progress, Ready, Reasoning, Spec, Status),
-        *(Stop, Text, TokenLogprob, Tokens),
+        *(GetStatus, Layer, LoadRequest, Lora, LoraFolder, Message, Open, Prepare, Progress, Ready, Reasoning, Spec),
+        *(Status, Stop, Text, TokenLogprob, Tokens),
     )
 }
 
@@ -179,6 +183,8 @@ def _plain(value: Any) -> Any:
         return {"is": "map", "of": [[_plain(key), _plain(each)] for key, each in value.items()]}
     if isinstance(value, bytes):
         return {"is": "bytes", "of": base64.b64encode(value).decode("ascii")}
+    if isinstance(value, Path):
+        return {"is": "path", "of": str(value)}
     return value
 
 
@@ -195,5 +201,7 @@ def _built(plain: dict[str, Any]) -> object:
             return dict(plain["of"])
         case "bytes":
             return base64.b64decode(plain["of"])
+        case "path":
+            return Path(plain["of"])
         case kind:
             return _KINDS[kind](**plain)

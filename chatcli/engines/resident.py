@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import closing, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from chatcli.conversation import Conversation
 from chatcli.errors import EngineError
 from chatcli.generation import EngineFacts, Event, Finished, GenerationSettings, Progress, Reasoning, Text
 from chatcli.load_request import LoadRequest
-from chatcli.models.checkpoint import Checkpoint
+from chatcli.models.checkpoint import Checkpoint, open_checkpoint
 from chatcli.wire import (
     Ask,
     Count,
@@ -124,11 +125,35 @@ class ResidentEngine:
 
 def specify(checkpoint: Checkpoint, request: LoadRequest, config_folder: Path, variables: Mapping[str, str]) -> Spec:
     """What a process must hold to be the one that is meant."""
-    told = [_state(checkpoint.folder), _state(config_folder / "adapters.toml"), sys.executable]
+    parts = checkpoint.gguf.files if checkpoint.gguf else (checkpoint.folder,)
+    loras = tuple(replace(each, folder=each.folder.absolute()) for each in checkpoint.loras)
+    told = [*map(_state, (*parts, *(each.folder for each in loras), config_folder / "adapters.toml")), sys.executable]
     told += [f"{name}={variables.get(name, '')}" for name in _OF_THE_PROCESS]
-    folder = str(checkpoint.folder.absolute())
-    files = sockets.name_of("\n".join(told))
-    return Spec(checkpoint.name, folder, checkpoint.revision, checkpoint.trusted, request, files, __version__)
+    return Spec(
+        checkpoint.name,
+        str(parts[0].absolute()),
+        checkpoint.revision,
+        checkpoint.trusted,
+        request,
+        sockets.name_of("\n".join(told)),
+        __version__,
+        loras,
+        checkpoint.base,
+    )
+
+
+def held_checkpoint(spec: Spec) -> Checkpoint:
+    """The checkpoint that `specify` described.
+
+    Raises:
+        ModelError: its files are no longer there, or damaged.
+    """
+    from chatcli.models.lora import with_lora
+
+    checkpoint = open_checkpoint(Path(spec.folder), spec.name, spec.revision)
+    for each in spec.loras:
+        checkpoint = with_lora(checkpoint, each)
+    return replace(checkpoint, trusted=spec.trusted, base=spec.base)
 
 
 def _state(path: Path) -> str:

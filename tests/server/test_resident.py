@@ -8,9 +8,11 @@ import stat
 import threading
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from gguf_files import write_gguf
 
 from chatcli import sockets, wire
 from chatcli.conversation import Conversation, Message
@@ -19,6 +21,8 @@ from chatcli.engines.scripted import ScriptedEngine, failing_after
 from chatcli.errors import EngineError, OutOfMemory
 from chatcli.generation import EngineFacts, Event, Finished, GenerationSettings, Progress, Text
 from chatcli.load_request import NOTHING_SAID
+from chatcli.models.checkpoint import LoraFolder, open_checkpoint
+from chatcli.models.lora import as_model
 from chatcli.server.resident import Resident
 
 SPEC = wire.Spec("scripted", "/nowhere", "", False, NOTHING_SAID, "files", "1")
@@ -339,3 +343,17 @@ def test_facts_before_the_model_is_there_wait_for_it(place: Path, hold: Hold) ->
     assert found
     assert isinstance(found.facts, EngineFacts)
     assert told
+
+
+def test_the_process_opens_the_checkpoint_that_is_meant(tiny_llama: Path, tmp_path: Path) -> None:
+    """Adapters were left out without a word, and a GGUF file was not found."""
+    for name in ("adapter_config.json", "adapter_model.safetensors"):
+        (tmp_path / name).write_text("{}")
+    plain = replace(open_checkpoint(tiny_llama, "org/plain"), trusted=True)
+    worn = as_model(plain, LoraFolder("org/adapter", tmp_path, 0.5), "main")
+    gguf = open_checkpoint(write_gguf(tmp_path / "model.gguf", tiny_llama, "llama"), "one")
+    specs = [resident.specify(each, NOTHING_SAID, tmp_path / "config", {}) for each in (plain, worn, gguf)]
+    for checkpoint, spec in zip((plain, worn, gguf), specs, strict=True):
+        assert resident.held_checkpoint(wire.decode(wire.encode(spec))) == checkpoint
+    (tmp_path / "adapter_model.safetensors").write_text("another")
+    assert resident.specify(worn, NOTHING_SAID, tmp_path / "config", {}) != specs[1]
