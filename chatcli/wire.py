@@ -131,8 +131,9 @@ class Failure:
 class Spec:
     """Which model a resident process holds: a checkpoint's name, folder or GGUF file, and commit, and how it is run.
 
-    `loras` are on it, and `base` is what it is known as where its name is that of an adapter. `trusted` says that a person agreed to its own code; `files` is a fingerprint of all that it is made from, so
-    that a changed file is another model.
+    `loras` are on it, and `base` is what it is known as where its name is that of an adapter. `trusted` says that a
+    person agreed to its own code; `files` is a fingerprint of all that it is made from, so that a changed file is
+    another model.
     """
 
     name: str
