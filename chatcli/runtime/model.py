@@ -15,7 +15,7 @@ import torch
 
 from chatcli.adapters.pictures import Pictures
 from chatcli.conversation import Attachment
-from chatcli.errors import ChatcliError, UsageError
+from chatcli.errors import ChatcliError, OutOfMemory, UsageError
 from chatcli.generation import GenerationSettings, Progress
 from chatcli.load_request import NOTHING_SAID, LoadRequest
 from chatcli.models.checkpoint import Checkpoint, context_length
@@ -201,18 +201,24 @@ class CausalModel:
         try:
             with explained_answer(self.device):
                 yield
-        except ChatcliError:
+        except ChatcliError as error:
+            if self._steps and isinstance(error, OutOfMemory):
+                self._steps.forget()
             self.forget()
             raise
 
     def forget(self) -> None:
-        """Drop the cache and give its memory back to the device."""
+        """Drop the caches, that of the draft model as well, and give their memory back to the device."""
         self._talks.clear()
+        if self.draft:
+            self.draft.forget()
         if self.device.startswith("cuda"):
             torch.cuda.empty_cache()
 
     def close(self) -> None:
-        """Drop model and cache."""
+        """Drop model and cache, and the draft model."""
+        if self.draft:
+            self.draft.close()
         release(self._model)
         self._model = self._steps = None
         self.forget()
