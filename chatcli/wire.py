@@ -10,7 +10,6 @@ import base64
 import json
 from collections.abc import Mapping
 from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
-from pathlib import Path
 from typing import Any
 
 from chatcli import errors
@@ -27,7 +26,6 @@ from chatcli.generation import (
     TokenLogprob,
 )
 from chatcli.load_request import LoadRequest, Lora
-from chatcli.models.checkpoint import LoraFolder
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +126,15 @@ class Failure:
 
 
 @dataclass(frozen=True, slots=True)
+class Worn:
+    """An adapter on a resident model: what a person calls it, its folder, and how strongly it counts."""
+
+    name: str
+    folder: str
+    scale: float
+
+
+@dataclass(frozen=True, slots=True)
 class Spec:
     """Which model a resident process holds: a checkpoint's name, folder or GGUF file, and commit, and how it is run.
 
@@ -143,7 +150,7 @@ class Spec:
     request: LoadRequest
     files: str
     version: str
-    loras: tuple[LoraFolder, ...] = ()
+    loras: tuple[Worn, ...] = ()
     base: str = ""
 
 
@@ -151,8 +158,8 @@ _KINDS: Mapping[str, Any] = {
     kind.__name__: kind
     for kind in (
         *(Ask, Attachment, Constraint, Conversation, Count, EngineFacts, Failure, Finished, GenerationSettings),
-        *(GetStatus, Layer, LoadRequest, Lora, LoraFolder, Message, Open, Prepare, Progress, Ready, Reasoning, Spec),
-        *(Status, Stop, Text, TokenLogprob, Tokens),
+        *(GetStatus, Layer, LoadRequest, Lora, Message, Open, Prepare, Progress, Ready, Reasoning, Spec),
+        *(Status, Stop, Text, TokenLogprob, Tokens, Worn),
     )
 }
 
@@ -184,8 +191,6 @@ def _plain(value: Any) -> Any:
         return {"is": "map", "of": [[_plain(key), _plain(each)] for key, each in value.items()]}
     if isinstance(value, bytes):
         return {"is": "bytes", "of": base64.b64encode(value).decode("ascii")}
-    if isinstance(value, Path):
-        return {"is": "path", "of": str(value)}
     return value
 
 
@@ -202,7 +207,5 @@ def _built(plain: dict[str, Any]) -> object:
             return dict(plain["of"])
         case "bytes":
             return base64.b64decode(plain["of"])
-        case "path":
-            return Path(plain["of"])
         case kind:
             return _KINDS[kind](**plain)

@@ -21,7 +21,7 @@ from chatcli.conversation import Conversation
 from chatcli.errors import EngineError
 from chatcli.generation import EngineFacts, Event, Finished, GenerationSettings, Progress, Reasoning, Text
 from chatcli.load_request import LoadRequest
-from chatcli.models.checkpoint import Checkpoint, open_checkpoint
+from chatcli.models.checkpoint import Checkpoint, LoraFolder, open_checkpoint
 from chatcli.wire import (
     Ask,
     Count,
@@ -34,6 +34,7 @@ from chatcli.wire import (
     Status,
     Stop,
     Tokens,
+    Worn,
     decode,
     encode,
 )
@@ -126,8 +127,10 @@ class ResidentEngine:
 def specify(checkpoint: Checkpoint, request: LoadRequest, config_folder: Path, variables: Mapping[str, str]) -> Spec:
     """What a process must hold to be the one that is meant."""
     parts = checkpoint.gguf.files if checkpoint.gguf else (checkpoint.folder,)
-    loras = tuple(replace(each, folder=each.folder.absolute()) for each in checkpoint.loras)
-    told = [*map(_state, (*parts, *(each.folder for each in loras), config_folder / "adapters.toml")), sys.executable]
+    told = [
+        *map(_state, (*parts, *(each.folder for each in checkpoint.loras), config_folder / "adapters.toml")),
+        sys.executable,
+    ]
     told += [f"{name}={variables.get(name, '')}" for name in _OF_THE_PROCESS]
     return Spec(
         checkpoint.name,
@@ -137,7 +140,7 @@ def specify(checkpoint: Checkpoint, request: LoadRequest, config_folder: Path, v
         request,
         sockets.name_of("\n".join(told)),
         __version__,
-        loras,
+        tuple(Worn(each.name, str(each.folder.absolute()), each.scale) for each in checkpoint.loras),
         checkpoint.base,
     )
 
@@ -152,7 +155,7 @@ def held_checkpoint(spec: Spec) -> Checkpoint:
 
     checkpoint = open_checkpoint(Path(spec.folder), spec.name, spec.revision)
     for each in spec.loras:
-        checkpoint = with_lora(checkpoint, each)
+        checkpoint = with_lora(checkpoint, LoraFolder(each.name, Path(each.folder), each.scale))
     return replace(checkpoint, trusted=spec.trusted, base=spec.base)
 
 

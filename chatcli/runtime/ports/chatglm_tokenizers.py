@@ -52,7 +52,7 @@ class ChatGLMTokenizer(PublishedTokenizer):
 
     def tokenize(self, text: str, pair: str | None = None, add_special_tokens: bool = False, **_: Any) -> list[str]:
         """The text's tokens, without those around it."""
-        return (self._pieces.encode(text) if self._roles else self._pieces.encode_text(text)).tokens
+        return list((self._pieces.encode(text) if self._roles else self._pieces.encode_text(text)).tokens)
 
     def build_inputs_with_special_tokens(
         self, token_ids_0: list[int], token_ids_1: list[int] | None = None
