@@ -86,6 +86,13 @@ def listen(path: Path) -> socket.socket:
     return listener
 
 
+def take_over(descriptor: int) -> socket.socket:
+    """The listening socket that another process has made; from now on `peer` tells of this one."""
+    listener = socket.socket(fileno=descriptor)
+    listener.listen(_WAITING)
+    return listener
+
+
 def sockets(place: Path) -> list[Path]:
     """Every socket there, alive or not."""
     with suppress(OSError):

@@ -149,8 +149,8 @@ _KINDS: Mapping[str, Any] = {
     kind.__name__: kind
     for kind in (
         *(Ask, Attachment, Constraint, Conversation, Count, EngineFacts, Failure, Finished, GenerationSettings),
-        *(GetStatus, Layer, LoadRequest, Lora, Message, Open, Prepare, Progress, Ready, Reasoning, Spec, Status),
-        *(Stop, Text, TokenLogprob, Tokens),
+        *(GetStatus, Layer, LoadRequest, Lora, Message, Open, Prepare, Progress, Ready, Reasoning, Spec),
+        *(Status, Stop, Text, TokenLogprob, Tokens),
     )
 }
 

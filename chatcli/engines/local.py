@@ -89,7 +89,7 @@ class LocalEngine:
 
         Raises:
             ContextOverflow: the prompt does not fit, and nothing may or can be left out.
-                UsageError: the question has a picture, and the model reads text only.
+            UsageError: the question has a picture, and the model reads text only.
             OutOfMemory, EngineError: the model failed.
         """
         begun = time.monotonic()

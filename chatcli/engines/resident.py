@@ -124,13 +124,13 @@ class ResidentEngine:
 
 def specify(checkpoint: Checkpoint, request: LoadRequest, config_folder: Path, variables: Mapping[str, str]) -> Spec:
     """What a process must hold to be the one that is meant."""
-    path = checkpoint.gguf.files[0] if checkpoint.gguf else checkpoint.folder
-    made_of = [path, *(lora.folder for lora in checkpoint.loras), config_folder / "adapters.toml"]
+    parts = checkpoint.gguf.files if checkpoint.gguf else (checkpoint.folder,)
+    made_of = [*parts, *(lora.folder for lora in checkpoint.loras), config_folder / "adapters.toml"]
     made_of += [each for each in (checkpoint.texts, Path(request.draft) if request.draft else None) if each]
     told = [*map(_state, made_of), sys.executable, *(f"{name}={variables.get(name, '')}" for name in _OF_THE_PROCESS)]
     return Spec(
         checkpoint.name,
-        str(path.absolute()),
+        str(parts[0].absolute()),
         checkpoint.revision,
         checkpoint.trusted,
         replace(request, loras=(), subfolder="", revision=""),  # the checkpoint has them

@@ -10,9 +10,9 @@ from collections.abc import Collection, Generator, Sequence
 from typing import Any
 
 import torch
-from transformers.cache_utils import DynamicCache
 
-from chatcli.runtime.kv import CACHE
+from chatcli.runtime.decode import logits_of
+from chatcli.runtime.kv import CACHE, growing_cache
 from chatcli.runtime.placement import input_device
 from chatcli.runtime.sampling import Sampler, draw_rows
 
@@ -65,7 +65,7 @@ class _Padded:
     def __init__(self, model: Any, prompts: Sequence[Sequence[int]]) -> None:
         self._model = model
         self._device = input_device(model)
-        self._cache = DynamicCache(config=model.config)
+        self._cache = growing_cache(model.config)
         self._ids = torch.empty(len(prompts), 0, dtype=torch.long, device=self._device)
         longest = max(map(len, prompts))
         self._mask = torch.tensor(
@@ -108,7 +108,7 @@ class _Padded:
                 position_ids=positions,
                 **{CACHE: self._cache},
                 use_cache=True,
-                logits_to_keep=1,
+                **logits_of(type(self._model), 1),
             )
         logits: torch.Tensor = out.logits[:, -1]
         return logits

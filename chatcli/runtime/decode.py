@@ -9,6 +9,7 @@ import inspect
 import time
 from collections.abc import Collection, Generator, Sequence
 from contextlib import nullcontext
+from functools import cache
 from itertools import zip_longest
 from typing import Any
 
@@ -125,7 +126,7 @@ def feed(model: Any, cache: PrefixCache, ids: Sequence[int], rows: int = 1) -> t
             **{CACHE: layers},
             use_cache=True,
             **told,
-            **_logits_of(type(model), rows),
+            **logits_of(type(model), rows),
         )
         logits: torch.Tensor = out.logits[0, -rows:]
         return logits
@@ -145,12 +146,11 @@ def require_known(model: Any, ids: Sequence[int]) -> None:
         )
 
 
-_KEEPS: dict[type, bool] = {}
-"""Whether a class of models can spare the output head most positions."""
-
-
-def _logits_of(model: type, rows: int) -> dict[str, int]:
+def logits_of(model: type, rows: int) -> dict[str, int]:
     """The argument that spares the output head all positions but the last `rows`, where a model takes it."""
-    if model not in _KEEPS:
-        _KEEPS[model] = "logits_to_keep" in inspect.signature(model.forward).parameters  # type: ignore[attr-defined]
-    return {"logits_to_keep": rows} if _KEEPS[model] else {}
+    return {"logits_to_keep": rows} if _keeps_logits(model) else {}
+
+
+@cache
+def _keeps_logits(model: type) -> bool:
+    return "logits_to_keep" in inspect.signature(model.forward).parameters  # type: ignore[attr-defined]

@@ -35,6 +35,8 @@ def free_bytes(device: torch.device) -> int:
     """Memory that is free now where a device computes."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
+    if device.type == "xpu":
+        return int(torch.xpu.mem_get_info(device)[0])
     return free_memory()
 
 

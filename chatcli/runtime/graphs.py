@@ -20,6 +20,7 @@ from chatcli.errors import EngineError
 from chatcli.generation import GenerationSettings
 from chatcli.runtime.decode import decode, feed
 from chatcli.runtime.kv import CACHE, PrefixCache
+from chatcli.runtime.placement import input_device
 from chatcli.runtime.sampling import NOT_NUMBERS, Sampler, draw_at, filter_logits
 
 Run: TypeAlias = Callable[[], None]
@@ -95,7 +96,7 @@ class StaticStep:
         self.room = room
         self._record = record
         self._model = model
-        device = model.get_input_embeddings().weight.device
+        device = input_device(model)
         self._cache = StaticCache(config=model.config, max_cache_len=room)
         self._layers = [FixedLayer(room) for _ in self._cache.layers]
         self._cache.layers = list[Any](self._layers)
@@ -229,6 +230,10 @@ class StaticSteps:
             except (RuntimeError, ValueError, TypeError, AttributeError, IndexError):
                 self._impossible = True  # such as a mixture of experts that asks the host which of them it needs
         return None
+
+    def forget(self) -> None:
+        """Free the fixed buffers; they are made again when a reply needs them."""
+        self._steps.clear()
 
     def decode(
         self,

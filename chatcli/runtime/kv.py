@@ -48,9 +48,9 @@ class PrefixCache:
 
     @property
     def bytes(self) -> int:
-        """What the layers hold, in bytes."""
+        """The memory that the layers take, in bytes, their room and what was cut away included."""
         tensors = (each for layer in self.layers.layers for each in vars(layer).values())
-        return sum(each.numel() * each.element_size() for each in tensors if isinstance(each, torch.Tensor))
+        return sum(each.untyped_storage().nbytes() for each in tensors if isinstance(each, torch.Tensor))
 
     def shared(self, ids: Sequence[int]) -> int:
         """How many of the first `ids` are held."""

@@ -29,6 +29,7 @@ from chatcli.runtime.lora import put_on
 from chatcli.runtime.placement import placed
 from chatcli.runtime.quantize import quantized, readable, told
 from chatcli.runtime.remote_code import code_needed
+from chatcli.runtime.upcast import upcast_prompts
 
 Report = Callable[[Progress], None]
 
@@ -74,7 +75,10 @@ def load_here(checkpoint: Checkpoint, weights: Weights, plan: LoadPlan, report: 
         place.settle(model, plan, report)
     if note := told(model, quant_method(checkpoint.config)):
         report(Progress("loading", note=note))
-    return put_on(model, checkpoint).eval() if checkpoint.loras else model.eval()
+    if checkpoint.loras:
+        model = put_on(model, checkpoint)
+    upcast_prompts(model)
+    return model.eval()
 
 
 def _model_class(checkpoint: Checkpoint, config: Any) -> Any:

@@ -15,7 +15,7 @@ import torch
 
 from chatcli.adapters.pictures import Pictures
 from chatcli.conversation import Attachment
-from chatcli.errors import ChatcliError, UsageError
+from chatcli.errors import ChatcliError, OutOfMemory, UsageError
 from chatcli.generation import GenerationSettings, Progress
 from chatcli.load_request import NOTHING_SAID, LoadRequest
 from chatcli.models.checkpoint import Checkpoint, context_length
@@ -34,7 +34,6 @@ from chatcli.runtime.quantize import precision
 from chatcli.runtime.sampling import Drawn, Sampler
 from chatcli.runtime.speculate import Draft, PromptLookup
 from chatcli.runtime.talks import Talks
-from chatcli.runtime.upcast import upcast_prompts
 from chatcli.torchrun import processes
 
 if TYPE_CHECKING:
@@ -56,11 +55,14 @@ class CausalModel:
 
     def __init__(self, model: Any) -> None:
         self._model = model
-        self._talks = Talks(model.config, free_bytes(input_device(model)) // _SHARE_OF_TALKS)
+        # The other processes of a shared model hold the cache of one talk, and hear of nothing but whole passes.
+        self._is_shared = bool(getattr(model, "is_shared", False))
+        budget = 0 if self._is_shared else free_bytes(input_device(model)) // _SHARE_OF_TALKS
+        self._talks = Talks(model.config, budget)
         self._pace = Pace()
         self.draft: CausalModel | None = None
         self._one_row = fastest_row(model)
-        self._steps = StaticSteps(model) if can_be_recorded(model) else None
+        self._steps = StaticSteps(model) if can_be_recorded(model) and not self._is_shared else None
         self.device = str(input_device(model))
         self.precision = precision(model)
         read = bytes_per_token(model)
@@ -148,7 +150,8 @@ class CausalModel:
 
         A model that minds the padding in front of a shorter prompt says so: `pads_count = True`.
         """
-        return self._talks.latest.is_plain and not getattr(self._model, "pads_count", False)
+        pads_count = getattr(self._model, "pads_count", False)
+        return self._talks.latest.is_plain and not pads_count and not self._is_shared
 
     def generate_batch(
         self,
@@ -160,13 +163,17 @@ class CausalModel:
         stopped: Collection[int],
         constraints: Sequence[TokenConstraint | None],
     ) -> Generator[tuple[int, int | None]]:
-        """The same for many prompts at once; see `decode_batch`. A single one is read without padding."""
+        """The same for many prompts at once, which leave no talk in the cache; see `decode_batch`.
+
+        A single one is read without padding.
+        """
         from chatcli.runtime.batch import decode_batch
 
         samplers = [
             Sampler(each, input_device(self._model), constraint)
             for each, constraint in zip(settings, constraints, strict=True)
         ]
+        self._talks.clear()
         with self._explained():
             yield from decode_batch(self._model, prompts, samplers, end=end, limits=limits, stopped=stopped)
 
@@ -194,18 +201,24 @@ class CausalModel:
         try:
             with explained_answer(self.device):
                 yield
-        except ChatcliError:
+        except ChatcliError as error:
+            if self._steps and isinstance(error, OutOfMemory):
+                self._steps.forget()
             self.forget()
             raise
 
     def forget(self) -> None:
-        """Drop the cache and give its memory back to the device."""
+        """Drop the caches, that of the draft model as well, and give their memory back to the device."""
         self._talks.clear()
+        if self.draft:
+            self.draft.forget()
         if self.device.startswith("cuda"):
             torch.cuda.empty_cache()
 
     def close(self) -> None:
-        """Drop model and cache."""
+        """Drop model and cache, and the draft model."""
+        if self.draft:
+            self.draft.close()
         release(self._model)
         self._model = self._steps = None
         self.forget()
@@ -254,5 +267,4 @@ def load(checkpoint: Checkpoint, weights: Weights, report: Report, request: Load
     for note in chosen.notes:
         report(Progress("loading", note=note))
     module = load_model(checkpoint, weights, chosen, report)
-    upcast_prompts(module)
     return serving(module, checkpoint)

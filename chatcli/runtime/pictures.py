@@ -18,6 +18,7 @@ from chatcli.images import decoded
 from chatcli.models.checkpoint import Checkpoint
 from chatcli.models.tokenizer import Tokenizer
 from chatcli.runtime.explain import explained
+from chatcli.runtime.placement import input_device
 
 REMEMBERED = 4
 """Pictures whose tensors are kept: a large one has a hundred megabytes."""
@@ -100,7 +101,7 @@ class ShownPictures:
     def inputs(self, images: Sequence[Attachment]) -> dict[str, torch.Tensor]:
         """Arguments of `forward` that show these pictures, in the model's precision and on its device."""
         each = [self._processed(image) for image in images]
-        found = {name: torch.cat([tensors[name] for tensors in each]).to(self._model.device) for name in each[0]}
+        found = {name: torch.cat([tensors[name] for tensors in each]).to(input_device(self._model)) for name in each[0]}
         return {
             name: tensor.to(self._model.dtype) if tensor.is_floating_point() else tensor
             for name, tensor in found.items()

@@ -18,6 +18,7 @@ from chatcli.generation import GenerationSettings, Progress
 from chatcli.runtime.decode import require_known
 from chatcli.runtime.kv import CACHE
 from chatcli.runtime.model import CausalModel
+from chatcli.runtime.placement import input_device
 from chatcli.runtime.sampling import Sampler
 
 if TYPE_CHECKING:
@@ -114,7 +115,7 @@ class Seq2SeqModel(CausalModel):
         return logits
 
     def _tensor(self, ids: Sequence[int]) -> torch.Tensor:
-        return torch.tensor([list(ids)], device=self._model.get_input_embeddings().weight.device)
+        return torch.tensor([list(ids)], device=input_device(self._model))
 
 
 def _divided(ids: Sequence[int], end: Collection[int]) -> tuple[list[int], list[int]]:

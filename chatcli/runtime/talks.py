@@ -36,7 +36,7 @@ class Talks:
         """The cache to read the prompt `ids` with; it becomes the latest."""
         held = max(reversed(self._caches), key=lambda cache: cache.shared(ids))
         chosen = held
-        if _spoils(held, ids):
+        if held.bytes <= self._budget and _spoils(held, ids):
             # A copy of what is shared takes no more than the cache that it is taken from.
             self._shrink(self._budget - held.bytes, but=held)
             if sum(cache.bytes for cache in self._caches) <= self._budget:

@@ -20,13 +20,12 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch.distributed.rendezvous import rendezvous
-from transformers.cache_utils import DynamicCache
 
 from chatcli.errors import ChatcliError, EngineError, UsageError
 from chatcli.models.checkpoint import Checkpoint, text_config
 from chatcli.models.plan import LoadPlan
 from chatcli.models.weights import Weights
-from chatcli.runtime.kv import CACHE, cut
+from chatcli.runtime.kv import CACHE, cut, growing_cache
 from chatcli.torchrun import processes
 
 PATIENCE = timedelta(days=20)
@@ -81,7 +80,7 @@ class _Leader:
             number = self._opened
             _broadcast(_Open(number, checkpoint, weights, plan))
             model = _all_loaded(load)
-        model.pads_count = True  # rows that leave a batch are not told of
+        model.is_shared = True
         self._announce(model, number)
         model.on_release = lambda: self._send(_Close(number))
         return model
@@ -188,7 +187,7 @@ class _Followed:
     def step(self, step: _Step) -> None:
         """The same forward pass, with as much of the cache as rank 0 has kept."""
         if not step.kept:
-            self._cache = DynamicCache(config=self._model.config)
+            self._cache = growing_cache(self._model.config)
         elif not cut(self._cache, self._cache.get_seq_length() - step.kept):
             raise EngineError("its cache cannot be cut as that of process 0 was.")
         with torch.inference_mode():

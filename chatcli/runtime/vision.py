@@ -22,6 +22,7 @@ from chatcli.runtime.devices import memory_bandwidth
 from chatcli.runtime.kv import CACHE, PrefixCache
 from chatcli.runtime.model import CausalModel
 from chatcli.runtime.pictures import ShownPictures
+from chatcli.runtime.placement import input_device
 from chatcli.runtime.sampling import Sampler
 
 if TYPE_CHECKING:
@@ -156,7 +157,7 @@ class VisionModel(CausalModel):
         positions, self._places.rope_deltas = self._places.get_rope_index(
             self._tensor(ids),
             mm_token_type_ids=self._tensor([int(each == self._seen.patch) for each in ids]),
-            image_grid_thw=torch.cat([self._seen.grid(each.image) for each in placed]).to(self._model.device),
+            image_grid_thw=torch.cat([self._seen.grid(each.image) for each in placed]).to(input_device(self._model)),
         )
         return positions
 
@@ -170,7 +171,7 @@ class VisionModel(CausalModel):
             return logits
 
     def _tensor(self, values: Sequence[int]) -> torch.Tensor:
-        return torch.tensor([list(values)], device=self._model.get_input_embeddings().weight.device)
+        return torch.tensor([list(values)], device=input_device(self._model))
 
 
 def _chunk_end(done: int, placed: Sequence[_Placed], length: int, chunk: int) -> int:

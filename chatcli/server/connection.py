@@ -18,7 +18,7 @@ _READING_SECONDS = 3600.0
 
 
 class Connection:
-    """A client that has connected; `received(connection, request)` is called once, in a thread of its own.
+    """A client that has connected; `received(connection, request)` is called in a thread of its own.
 
     Attributes:
         gone: set when the client has left, or when all has been said.
@@ -47,8 +47,9 @@ class Connection:
                     self._received(self, decode(line))
         except ValueError:  # not what we speak
             pass
-        self.gone.set()
-        self._out.put(None)
+        finally:
+            self.gone.set()
+            self._out.put(None)
 
     def _write(self) -> None:
         try:

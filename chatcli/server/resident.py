@@ -110,29 +110,37 @@ class Resident:
         """Answer at once what needs no model, and queue the rest."""
         match request:
             case Open():
-                self._keep_alive = request.keep_alive
+                self._keep_alive, self._used = request.keep_alive, time.monotonic()
                 self._open(client)
                 return
             case Ask():
                 self._keep_alive = request.keep_alive
                 client.send(Progress("waiting" if self._answering else "starting"))
-                self._waiting.append(client)
-                self._jobs.put((client, request))
+                self._queue(client, request)
                 return
             case Prepare():
-                self._waiting.append(client)
-                self._jobs.put((client, request))
+                self._queue(client, request)
                 return
             case Count(conversation):
                 client.send(Tokens(self._engine.count(conversation) if self._engine else 0))
             case GetStatus():
                 client.send(self._status())
             case Stop(if_idle):
-                status = self._status()
-                client.send(status)
-                if not if_idle or status.state == "idle":
-                    self.stop()
-                    return  # its end tells the client
+                with self._lock:
+                    status = self._status()
+                    client.send(status)
+                    if not if_idle or status.state == "idle":
+                        self.stop()
+                        return  # its end tells the client
+        client.finish()
+
+    def _queue(self, client: Connection, request: Ask | Prepare) -> None:
+        """Have it served in its turn; who comes too late is let go at once, and starts another process."""
+        with self._lock:
+            if not self._stopping.is_set():
+                self._waiting.append(client)
+                self._jobs.put((client, request))
+                return
         client.finish()
 
     def _open(self, client: Connection) -> None:
@@ -180,7 +188,7 @@ class Resident:
 
     def _status(self) -> Status:
         """Of a model that is loading, its name; of one that is there, what it takes and since when it rests."""
-        state = "answering" if self._answering else "idle" if self._engine else "loading"
+        state = "loading" if not self._engine else "answering" if self._waiting else "idle"
         status = Status(self._spec.name, self._spec.version, os.getpid(), state, waiting=len(self._waiting))
         if not self._engine:
             return status
@@ -189,7 +197,7 @@ class Resident:
             device=self._engine.facts.device,
             precision=self._engine.facts.precision,
             bytes=_memory(),
-            idle=0.0 if self._answering else time.monotonic() - self._used,
+            idle=0.0 if self._waiting else time.monotonic() - self._used,
             remaining=max(self._remaining(), 0.0),
         )
 
@@ -224,7 +232,7 @@ def _open(spec: Spec, path: Path, report: Report) -> LocalEngine:
 
 def main() -> None:
     """Serve the socket that was handed over until it is time to leave."""
-    path, listener = Path(sys.argv[1]), socket.socket(fileno=int(sys.argv[2]))
+    path, listener = Path(sys.argv[1]), sockets.take_over(int(sys.argv[2]))
     spec = decode(sys.stdin.buffer.readline())
     held = Resident(spec)
     signal.signal(signal.SIGTERM, lambda signum, frame: held.stop())
@@ -247,7 +255,7 @@ def _take_away(path: Path) -> None:
             return
         with closing(connection):
             other = sockets.peer(connection)
-        if other is None or other[0] in (os.getpid(), os.getppid()):
+        if other is None or other[0] == os.getpid():
             path.unlink(missing_ok=True)
             path.with_suffix(".log").unlink(missing_ok=True)
 

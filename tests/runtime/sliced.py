@@ -47,6 +47,16 @@ def together(model: CausalModel) -> list[tuple[int, int | None]]:
     return list(model.generate_batch([[5, 6, 7]], [GREEDY], end=[()], limits=[5], stopped=(), constraints=[None]))
 
 
+def in_turns(model: CausalModel) -> list[list[int]]:
+    """Two talks by turns, a batch between them; each goes on from its own beginning."""
+    talks = [[*range(5, 60), number] for number in (70, 80)]
+    for _ in range(2):
+        for talk in talks:
+            talk += [each for each in model.generate(talk, GREEDY, end=(), limit=4) if isinstance(each, int)]
+        together(model)
+    return talks
+
+
 def refused(folder: str) -> str:
     try:
         opened(folder, SLICED)
@@ -65,6 +75,7 @@ def main(llama: str, qwen: str, unplanned: str, uneven: str) -> None:
         "qwen": said(second),
         "llama again": said(first),
         "together": together(first),
+        "in turns": in_turns(first),
     }
     first.close()
     found["qwen again"] = said(second)
@@ -72,6 +83,7 @@ def main(llama: str, qwen: str, unplanned: str, uneven: str) -> None:
     found["by itself"] = load(checkpoint, weights(checkpoint), lambda progress: None)._model._tp_size
     whole, other = opened(llama, WHOLE), opened(qwen, WHOLE)
     expected = {"llama": said(whole), "qwen": said(other), "together": together(whole)}
+    expected["in turns"] = in_turns(whole)
     print(json.dumps({"found": found, "expected": expected}))
     leader.dismiss()
 

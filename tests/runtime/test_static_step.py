@@ -10,11 +10,12 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from chatcli.errors import EngineError
+from chatcli.errors import EngineError, OutOfMemory
 from chatcli.generation import DEFAULTS, GenerationSettings
 from chatcli.runtime.decode import decode, prefill
 from chatcli.runtime.graphs import Run, StaticSteps, can_be_recorded, is_static
 from chatcli.runtime.kv import PrefixCache
+from chatcli.runtime.model import CausalModel
 from chatcli.runtime.sampling import Sampler
 
 CPU = torch.device("cpu")
@@ -140,6 +141,22 @@ def test_it_says_whether_the_reply_ended(llama: Any) -> None:
 @pytest.mark.parametrize("family", NOT_STATIC)
 def test_models_with_other_layers_are_left_alone(family: str, make_checkpoint: Callable[..., Path]) -> None:
     assert not is_static(load(make_checkpoint, family, NOT_STATIC[family]))
+
+
+def test_a_full_device_gets_the_fixed_buffers_back(llama: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    shared = CausalModel(llama)
+    shared._steps = StaticSteps(llama, unrecorded, least=64)
+    settings = GREEDY.over(DEFAULTS)
+    list(shared.generate(PROMPT, settings, end=(), limit=4))
+    assert shared._steps._steps
+
+    def full(*_: Any, **__: Any) -> Any:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(llama, "forward", full)
+    with pytest.raises(OutOfMemory):
+        list(shared.generate([3, 4, 5], settings, end=(), limit=4))
+    assert not shared._steps._steps
 
 
 @pytest.mark.parametrize("error", [RuntimeError, torch.OutOfMemoryError])

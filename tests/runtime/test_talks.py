@@ -56,7 +56,7 @@ def text(seed: int, length: int) -> list[int]:
 def test_talks_in_any_order_give_what_each_gives_alone(model: Any, data: st.DataObject) -> None:
     """Turns, retries, undone turns and drafts of three talks that begin alike, in a memory for about two of them."""
     shared = CausalModel(model)
-    shared._talks._budget = data.draw(st.sampled_from([0, 60_000, 10**9]))
+    shared._talks._budget = data.draw(st.sampled_from([0, 200_000, 10**9]))
     said = {name: text(0, 40) + text(name, 10) for name in (1, 2, 3)}
     for _ in range(6):
         name = data.draw(st.sampled_from([1, 2, 3]))
@@ -110,6 +110,36 @@ def test_the_talk_used_longest_ago_goes_first(llama: Any) -> None:
     answer(shared, talks[2], 1)
     held = [cache.ids[:80] for cache in shared._talks._caches]
     assert held == [talks[1], talks[2]]
+
+
+def test_a_talk_too_large_for_two_sends_no_other_away(llama: Any) -> None:
+    """The others were dropped for a copy that then had no room all the same."""
+    shared = CausalModel(llama)
+    small, large = text(1, 80), text(2, 2000)
+    answer(shared, small, 1)
+    answer(shared, large, 1)
+    shared._talks._budget = shared._talks._caches[0].bytes
+    answer(shared, large[:1000] + text(3, 40), 1)
+    assert [cache.ids[:80] for cache in shared._talks._caches] == [small, large[:80]]
+
+
+def test_what_was_cut_away_counts_as_long_as_its_memory_is_held(llama: Any) -> None:
+    shared = CausalModel(llama)
+    shared._talks._budget = 0
+    answer(shared, text(1, 2000), 1)
+    full = shared._talks.latest.bytes
+    answer(shared, text(1, 40) + text(2, 40), 1)
+    rooms = {id(layer._room): layer._room for layer in shared._talks.latest.layers.layers}
+    assert shared._talks.latest.bytes == full == sum(each.nbytes for room in rooms.values() for each in room)
+
+
+def test_what_frees_the_cache_frees_the_draft_models_as_well(llama: Any) -> None:
+    shared = CausalModel(llama)
+    shared.draft = CausalModel(llama)
+    shared.draft.likeliest(text(1, 60), 2)
+    assert shared.draft._talks.latest.ids
+    shared.forget()
+    assert not shared.draft._talks.latest.ids
 
 
 def test_without_room_for_two_the_one_cache_is_cut(llama: Any) -> None:

@@ -74,6 +74,10 @@ def test_what_is_asked_in_batches_is_answered_too(result: dict[str, Any]) -> Non
     assert result["found"]["together"] == result["expected"]["together"]
 
 
+def test_talks_by_turns_and_batches_between_them_keep_step(result: dict[str, Any]) -> None:
+    assert result["found"]["in turns"] == result["expected"]["in turns"]
+
+
 def test_what_cannot_be_shared_is_refused_in_a_sentence_and_the_others_go_on(result: dict[str, Any]) -> None:
     unplanned, uneven = result["found"]["refused"]
     assert "no plan for its family" in unplanned

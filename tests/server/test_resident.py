@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import stat
 import threading
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from gguf_files import write_gguf
 
 from chatcli import sockets, wire
 from chatcli.conversation import Conversation, Message
@@ -19,6 +22,8 @@ from chatcli.engines.scripted import ScriptedEngine, failing_after
 from chatcli.errors import EngineError, OutOfMemory
 from chatcli.generation import EngineFacts, Event, Finished, GenerationSettings, Progress, Text
 from chatcli.load_request import NOTHING_SAID
+from chatcli.models.checkpoint import LoraFolder, open_checkpoint
+from chatcli.models.lora import as_model
 from chatcli.server.resident import Resident
 
 SPEC = wire.Spec("scripted", "/nowhere", "", False, NOTHING_SAID, "files", "1")
@@ -339,3 +344,78 @@ def test_facts_before_the_model_is_there_wait_for_it(place: Path, hold: Hold) ->
     assert found
     assert isinstance(found.facts, EngineFacts)
     assert told
+
+
+def test_the_process_opens_the_checkpoint_that_is_meant(tiny_llama: Path, tmp_path: Path) -> None:
+    """Adapters were left out without a word, and a GGUF file was not found."""
+    for name in ("adapter_config.json", "adapter_model.safetensors"):
+        (tmp_path / name).write_text("{}")
+    plain = replace(open_checkpoint(tiny_llama, "org/plain"), trusted=True)
+    worn = as_model(plain, LoraFolder("org/adapter", tmp_path, 0.5), "main")
+    gguf = open_checkpoint(write_gguf(tmp_path / "model.gguf", tiny_llama, "llama"), "one")
+    specs = [resident.specify(each, NOTHING_SAID, tmp_path / "config", {}) for each in (plain, worn, gguf)]
+    for checkpoint, spec in zip((plain, worn, gguf), specs, strict=True):
+        assert resident.specified(wire.decode(wire.encode(spec))) == checkpoint
+    (tmp_path / "adapter_model.safetensors").write_text("another")
+    assert resident.specify(worn, NOTHING_SAID, tmp_path / "config", {}) != specs[1]
+
+
+def test_who_opens_a_model_has_its_whole_time_from_then_on(place: Path, hold: Hold) -> None:
+    held = hold(Shared(["Yes."]))
+    engine_at(place, keep_alive=60)
+    held.resident._used -= 59
+    engine_at(place, keep_alive=60)
+    assert resident.statuses(place)[0][1].remaining > 55
+
+
+def test_a_model_with_a_question_in_its_queue_is_not_idle(place: Path) -> None:
+    """It was, from one question's end to the next one's beginning, and was sent away under that one."""
+    held = Resident(SPEC)
+    assert held.load(lambda report: Shared(["Yes."]))  # type: ignore[arg-type,return-value]
+    with closing(sockets.listen(resident.socket_path(place, SPEC))) as listener:
+        threading.Thread(target=held.accept, args=(listener,), daemon=True).start()
+        events = engine_at(place).stream(ASKED, GenerationSettings())
+        next(events)  # it is queued, and nobody works
+        ((path, status),) = resident.statuses(place)
+        assert status.state == "answering"
+        assert not resident.stop(path, if_idle=True)
+        threading.Thread(target=held.work, daemon=True).start()
+        assert text_of(events) == "Yes."
+        held.stop()
+
+
+def test_a_question_that_came_too_late_goes_to_the_next_process(place: Path, hold: Hold) -> None:
+    held = hold(Shared(["Old."]))
+    client = engine_at(place)
+    held.resident.stop()
+    held.thread.join(5)
+    path = resident.socket_path(place, SPEC)
+    old = sockets.connect(path)
+    assert old
+    with closing(old):
+        old.sendall(wire.encode(wire.Ask("talk", ASKED, GenerationSettings(), 60)))
+        old.settimeout(10)
+        assert b"Failure" not in b"".join(iter(lambda: old.recv(1 << 16), b""))
+    path.unlink()
+    hold(Shared(["New."]))
+    assert text_of(client.stream(ASKED, GenerationSettings())) == "New."
+
+
+def test_who_takes_over_a_socket_is_the_one_that_listens(place: Path) -> None:
+    """The process did not know its own socket once the one that had started it was gone, and left it behind."""
+    path = place / "handed.sock"
+    listener, (ready, told) = sockets.listen(path), os.pipe()
+    child = os.fork()
+    if not child:
+        sockets.take_over(listener.fileno())
+        os.write(told, b".")
+        signal.pause()
+    try:
+        assert os.read(ready, 1)
+        connection = sockets.connect(path)
+        assert connection
+        with closing(listener), closing(connection):
+            assert sockets.peer(connection) in (None, (child, os.getuid()))
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)

@@ -12,19 +12,19 @@ from pathlib import Path
 from typing import Any
 
 from tokenizers.processors import TemplateProcessing
-from transformers import BatchEncoding, PreTrainedTokenizer, PreTrainedTokenizerFast
+from transformers import BatchEncoding, PreTrainedTokenizerFast
 
 from chatcli.models import chatglm
+from chatcli.runtime.ports.published_tokenizer import PublishedTokenizer
 
 
-class ChatGLMTokenizer(PreTrainedTokenizer):
+class ChatGLMTokenizer(PublishedTokenizer):
     """The SentencePiece tokenizers of ChatGLM-6B, ChatGLM2-6B and ChatGLM3-6B, told apart by the folder's files.
 
     Special-looking text of a person stays text. `encode_special_tokens` lets the four roles of ChatGLM3 through.
     """
 
     vocab_files_names = {"vocab_file": "tokenizer.model", "ice_file": "ice_text.model"}  # noqa: RUF012
-    model_input_names = ["input_ids", "attention_mask"]  # noqa: RUF012
     padding_side = "left"
 
     def __init__(
@@ -50,40 +50,9 @@ class ChatGLMTokenizer(PreTrainedTokenizer):
             kwargs.pop(key, None)
         super().__init__(**kwargs)  # type: ignore[no-untyped-call]
 
-    @property
-    def vocab_size(self) -> int:
-        """Pieces and special tokens."""
-        return len(self._pieces)
-
-    def get_vocab(self) -> dict[str, int]:
-        """Every token with its id."""
-        return {self._convert_id_to_token(number): number for number in range(len(self._pieces))}
-
     def tokenize(self, text: str, pair: str | None = None, add_special_tokens: bool = False, **_: Any) -> list[str]:
         """The text's tokens, without those around it."""
-        return (self._pieces.encode(text) if self._roles else self._pieces.encode_text(text)).tokens
-
-    def _convert_token_to_id(self, token: str) -> int:
-        return int(self._pieces.token_to_id(token) or 0)
-
-    def _convert_id_to_token(self, index: int) -> str:
-        return self._pieces.id_to_token(index) or ""
-
-    def _decode(
-        self,
-        token_ids: int | Sequence[int],
-        skip_special_tokens: bool = False,
-        clean_up_tokenization_spaces: bool | None = None,
-        **_: Any,
-    ) -> str:
-        ids = [token_ids] if isinstance(token_ids, int) else list(token_ids)
-        if skip_special_tokens:
-            ids = [number for number in ids if number not in self.all_special_ids]
-        text = str(self._pieces.decode(ids, skip_special_tokens=skip_special_tokens))
-        clean = (
-            self.clean_up_tokenization_spaces if clean_up_tokenization_spaces is None else clean_up_tokenization_spaces
-        )
-        return str(self.clean_up_tokenization(text)) if clean else text
+        return list((self._pieces.encode(text) if self._roles else self._pieces.encode_text(text)).tokens)
 
     def build_inputs_with_special_tokens(
         self, token_ids_0: list[int], token_ids_1: list[int] | None = None
@@ -112,10 +81,6 @@ class ChatGLMTokenizer(PreTrainedTokenizer):
                 ids += self._pieces.encode_text(part).ids
         ids.append(self._convert_token_to_id("<|assistant|>"))
         return self.pad({"input_ids": [ids]}, return_tensors="pt")
-
-    def save_vocabulary(self, save_directory: str, filename_prefix: str | None = None) -> tuple[str, ...]:
-        """Nothing: the files are the published ones."""
-        return ()
 
 
 class ChatGLM4Tokenizer(PreTrainedTokenizerFast):

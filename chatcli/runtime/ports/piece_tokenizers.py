@@ -6,23 +6,20 @@ expect, batches and the tokens around a text.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from transformers import PreTrainedTokenizer
-
 from chatcli.models.sentencepiece_file import tokenizer
+from chatcli.runtime.ports.published_tokenizer import PublishedTokenizer
 
 
-class PieceTokenizerBase(PreTrainedTokenizer):
+class PieceTokenizerBase(PublishedTokenizer):
     """`tokenizer.model` and the special tokens that the folder's JSON files declare.
 
     Unlike inside chatcli, special tokens in a text are recognised, as transformers does with every tokenizer.
     """
 
     vocab_files_names = {"vocab_file": "tokenizer.model"}  # noqa: RUF012
-    model_input_names = ["input_ids", "attention_mask"]  # noqa: RUF012
 
     def __init__(self, vocab_file: str, add_bos_token: bool = True, add_eos_token: bool = False, **kwargs: Any) -> None:
         pieces: Any = tokenizer(Path(vocab_file).parent)
@@ -34,36 +31,9 @@ class PieceTokenizerBase(PreTrainedTokenizer):
         kwargs.setdefault("clean_up_tokenization_spaces", False)
         super().__init__(**kwargs)  # type: ignore[no-untyped-call]
 
-    @property
-    def vocab_size(self) -> int:
-        """Pieces and special tokens."""
-        return len(self._pieces)
-
-    def get_vocab(self) -> dict[str, int]:
-        """Every token with its id."""
-        return {token: n for n in range(len(self._pieces)) if (token := self._pieces.id_to_token(n)) is not None}
-
     def tokenize(self, text: str, pair: str | None = None, add_special_tokens: bool = False, **_: Any) -> list[str]:
         """The text's tokens, without those around it."""
         return list(self._pieces.encode(text).tokens)
-
-    def _convert_token_to_id(self, token: str) -> int:
-        return int(self._pieces.token_to_id(token) or 0)
-
-    def _convert_id_to_token(self, index: int) -> str:
-        return self._pieces.id_to_token(index) or ""
-
-    def _decode(
-        self,
-        token_ids: int | Sequence[int],
-        skip_special_tokens: bool = False,
-        clean_up_tokenization_spaces: bool | None = None,
-        **_: Any,
-    ) -> str:
-        ids = [token_ids] if isinstance(token_ids, int) else list(token_ids)
-        if skip_special_tokens:
-            ids = [number for number in ids if number not in self.all_special_ids]
-        return str(self._pieces.decode(ids, skip_special_tokens=skip_special_tokens))
 
     def build_inputs_with_special_tokens(
         self, token_ids_0: list[int], token_ids_1: list[int] | None = None
@@ -76,10 +46,6 @@ class PieceTokenizerBase(PreTrainedTokenizer):
     def num_special_tokens_to_add(self, pair: bool = False) -> int:
         """How many tokens stand around a text, or around two."""
         return len(self.build_inputs_with_special_tokens([], [] if pair else None))
-
-    def save_vocabulary(self, save_directory: str, filename_prefix: str | None = None) -> tuple[str, ...]:
-        """Nothing: the files are the published ones."""
-        return ()
 
 
 PIECE_TOKENIZERS: list[type] = [
