@@ -282,3 +282,14 @@ def test_set_below_a_file_is_explained(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match="cannot be written"):
         config.set_value(environment(tmp_path / "file"), "seed", "1")
+
+
+@pytest.mark.parametrize("text", ["0=" + "9" * 400 + "GiB", "9" * 5000 + "=1GB"])
+def test_a_limit_of_memory_beyond_all_numbers_is_refused(text: str) -> None:
+    with pytest.raises(UsageError, match="max_memory cannot be"):
+        config.check("max_memory", text)
+
+
+def test_a_gpu_beyond_all_numbers_is_refused() -> None:
+    with pytest.raises(UsageError, match="devices cannot be"):
+        config.check("devices", "9" * 5000)

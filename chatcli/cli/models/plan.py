@@ -182,7 +182,7 @@ def _facts(found: Headers, told: Survey) -> dict[str, Any]:
     """The same for programs; sizes are in bytes."""
     from dataclasses import asdict
 
-    from chatcli.models.plan import packing
+    from chatcli.models.quantized import quant_method
 
     chosen = told.choice
     return {
@@ -190,7 +190,7 @@ def _facts(found: Headers, told: Survey) -> dict[str, Any]:
         "revision": found.revision,
         "on_disk": found.on_disk,
         "parameters": told.parameters,
-        "packed": packing(found.config) or None,
+        "packed": quant_method(found.config) or None,
         "context": told.precisions[0][0].context,
         "precisions": [
             {"precision": option.precision, **asdict(option), "need_bytes": option.need_bytes, "fits_on": list(names)}
