@@ -116,7 +116,7 @@ def test_damaged_metadata_are_told() -> None:
     exif[0x112], exif[0x10F] = 6, "maker"
     Image.new("RGB", (8, 8)).save(file, "JPEG", exif=exif)
     good = file.getvalue()
-    maker, resolution = b"\x0f\x01\x02\x00", b"\x1a\x01\x02\x00"  # the tags of texts, in little-endian order
+    maker, resolution = b"\x01\x0f\x00\x02", b"\x01\x1a\x00\x02"  # a tag and its type, text, big-endian
     assert good.count(maker) == 1
     with pytest.raises(UsageError, match="damaged"):
         decoded(good.replace(maker, resolution), "x")

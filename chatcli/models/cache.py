@@ -7,6 +7,7 @@ directly costs nothing, where importing huggingface_hub costs 0.25 s. It never o
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
@@ -122,7 +123,9 @@ def needed(files: Iterable[str]) -> tuple[list[str], list[str]]:
     """
     files = list(files)
     top = [name for name in files if "/" not in name]
-    named = [n for n in files if n.startswith("additional_chat_templates/") and n.endswith(".jinja")]
+    named = [
+        n for n in files if n.startswith("additional_chat_templates/") and n.endswith(".jinja") and n.count("/") == 1
+    ]
     small = sorted(named + [n for n in top if n in _TEXTS or n.endswith(".tiktoken")])
     weights: list[str] = []
     for stem, suffix in (("model", ".safetensors"), ("pytorch_model", ".bin")):
