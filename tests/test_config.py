@@ -293,3 +293,20 @@ def test_a_limit_of_memory_beyond_all_numbers_is_refused(text: str) -> None:
 def test_a_gpu_beyond_all_numbers_is_refused() -> None:
     with pytest.raises(UsageError, match="devices cannot be"):
         config.check("devices", "9" * 5000)
+
+
+def test_aliases_are_followed_to_their_end(tmp_path: Path) -> None:
+    outside = environment(tmp_path)
+    config.path(outside).parent.mkdir(parents=True, exist_ok=True)
+    config.path(outside).write_text('[alias]\na = "b"\nb = "c"\nc = "org/m"\nself = "self"\nx = "y"\ny = "x"\n')
+    loaded = config.load(outside)
+    assert [loaded.unaliased(each) for each in ("a", "org/m", "self")] == ["org/m", "org/m", "self"]
+    with pytest.raises(ConfigError, match="leads back to itself"):
+        loaded.unaliased("x")
+
+
+@pytest.mark.parametrize("key", ["model", "alias.a"])
+def test_bytes_that_are_no_text_are_refused(tmp_path: Path, key: str) -> None:
+    """Python hands such bytes on from a command line, and they cannot be written."""
+    with pytest.raises(UsageError, match="cannot be"):
+        config.set_value(environment(tmp_path), key, "m\udcff")

@@ -112,8 +112,8 @@ def named_parts(name: str, config: Config) -> tuple[str, tuple[Lora, ...]]:
     """
     from chatcli.models.naming import without_loras
 
-    base, loras = without_loras(config.aliases.get(name, name))
-    meant, more = without_loras(config.aliases.get(base, base))
+    base, loras = without_loras(config.unaliased(name))
+    meant, more = without_loras(config.unaliased(base))
     return _absolute_path(meant), (*map(_absolute, more), *map(_absolute, loras))
 
 
@@ -262,7 +262,7 @@ def _lora_folders(
         LoraFolder(
             each.name,
             find_lora(
-                config.aliases.get(each.name, each.name),
+                config.unaliased(each.name),
                 offline=offline,
                 progress=report,
                 variables=variables,

@@ -123,9 +123,7 @@ def needed(files: Iterable[str]) -> tuple[list[str], list[str]]:
     """
     files = list(files)
     top = [name for name in files if "/" not in name]
-    named = [
-        n for n in files if n.startswith("additional_chat_templates/") and n.endswith(".jinja") and n.count("/") == 1
-    ]
+    named = [n for n in files if re.fullmatch(r"additional_chat_templates/[^/]+\.jinja", n)]
     small = sorted(named + [n for n in top if n in _TEXTS or n.endswith(".tiktoken")])
     weights: list[str] = []
     for stem, suffix in (("model", ".safetensors"), ("pytorch_model", ".bin")):

@@ -41,7 +41,7 @@ def models_pull(
 
     environment = real_environment()
     config = load(environment)
-    name = config.aliases.get(model, model).strip()
+    name = config.unaliased(model).strip()
     _require_fetchable(name, source)
     line = ProgressLine(environment)
     before = whole(places(environment.variables), name, revision)
