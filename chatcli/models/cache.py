@@ -81,16 +81,14 @@ def revision_folder(cache: Path, repository: str, revision: str = "main") -> Pat
 
 def snapshot(cache: Path, repository: str, revision: str = "main") -> Path | None:
     """The folder with all files of a revision, or None where any that is needed is not here."""
-    commit = commit_of(cache, repository, revision)
-    folder = repository_folder(cache, repository) / "snapshots" / commit
-    return folder if commit and is_complete(folder) else None
+    folder = revision_folder(cache, repository, revision)
+    return folder if folder and is_complete(folder) else None
 
 
 def begun(cache: Path, repository: str, revision: str = "main") -> Path | None:
     """The folder with a revision's small files, whether its weights are here or not; None without a config.json."""
-    commit = commit_of(cache, repository, revision)
-    folder = repository_folder(cache, repository) / "snapshots" / commit
-    return folder if commit and (folder / "config.json").is_file() else None
+    folder = revision_folder(cache, repository, revision)
+    return folder if folder and (folder / "config.json").is_file() else None
 
 
 def is_complete(folder: Path) -> bool:
