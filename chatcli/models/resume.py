@@ -48,7 +48,7 @@ def fetch_blob(url: str, blobs: Path, token: str | None, timeout: float, bar: ty
     """
     from huggingface_hub import get_hf_file_metadata
     from huggingface_hub.file_download import http_get
-    from huggingface_hub.utils import build_hf_headers
+    from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]  # no __all__
 
     found = get_hf_file_metadata(url, token=token, timeout=timeout)
     if not found.size or not _ETAG.fullmatch(found.etag or ""):
