@@ -167,6 +167,19 @@ class Config:
         said = self.value("model_folders")
         return said if isinstance(said, tuple) else ()
 
+    def unaliased(self, name: str) -> str:
+        """The model that a short name stands for at last; any other name as it is.
+
+        Raises:
+            ConfigError: it leads back to itself.
+        """
+        seen = {name}
+        while (target := self.aliases.get(name, name)) != name:
+            if target in seen:
+                raise ConfigError(f"The alias {target} leads back to itself: chatcli models alias --remove {target}.")
+            seen.add(name := target)
+        return name
+
     def load_request(self, *, revision: str = "", subfolder: str = "") -> LoadRequest:
         """What was said of how the model is run, and which of its files are meant."""
         said: dict[str, Any] = {key: found for key in OF_LOADING if (found := self.value(key)) not in (None, "auto")}
@@ -239,6 +252,8 @@ def check(key: str, value: object) -> Value:
             checked = float(value)
         elif isinstance(value, int):
             checked = value
+    if any(not _is_text(each) for each in (checked if isinstance(checked, tuple) else (checked,))):
+        checked = None
     if checked is None:
         raise UsageError(f"{key} cannot be {_shown(value)}: it must be {kind.allowed}.")
     if kind.read:
@@ -342,8 +357,13 @@ def _kind(key: str) -> Kind:
 def _check_alias(name: str, target: object) -> None:
     if not _ALIAS.fullmatch(name):
         raise UsageError(f'An alias cannot be named "{name}": use letters, digits, dots, dashes and underscores.')
-    if not isinstance(target, str) or not target.strip():
+    if not isinstance(target, str) or not target.strip() or not _is_text(target):
         raise UsageError(f"alias.{name} cannot be {_shown(target)}: it must be a model's name or folder.")
+
+
+def _is_text(value: object) -> bool:
+    """Whether a value can be written as UTF-8: bytes of another encoding on a command line cannot."""
+    return not isinstance(value, str) or not any("\ud800" <= each <= "\udfff" for each in value)
 
 
 def _in_range(kind: Kind, value: float) -> bool:
@@ -355,6 +375,7 @@ def _shown(value: object) -> str:
         text = json.dumps(value, ensure_ascii=False)
     except (TypeError, ValueError):
         text = str(value)
+    text = text.encode("utf-8", "replace").decode()
     return text if len(text) <= 60 else text[:57] + "..."
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import struct
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -115,8 +116,10 @@ def decoded(data: bytes, name: str) -> Image:
         raise UsageError(
             f"{name} has more than {MOST_PIXELS // 1_000_000} million pixels: make the picture smaller first."
         ) from error
-    except (OSError, ValueError, SyntaxError, EOFError) as error:
+    except (OSError, ValueError, SyntaxError, EOFError, TypeError, struct.error) as error:  # of Pillow's readers
         raise UsageError(f"{name} is damaged and cannot be decoded ({error}): get the picture again.") from error
+    if upright.mode.startswith("I;16"):  # whose upper half `convert` would make white
+        upright = upright.point(lambda value: value / 256).convert("L")
     if "A" in upright.getbands() or "transparency" in upright.info:
         white = Image.new("RGBA", upright.size, "white")
         return Image.alpha_composite(white, upright.convert("RGBA")).convert("RGB")

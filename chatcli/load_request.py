@@ -21,8 +21,9 @@ DTYPES = ("auto", "float32", "bfloat16", "float16")
 QUANTIZATIONS = ("auto", "none", "int8", "int4", "fp8")
 FITS = ("auto", "strict")
 
-_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(i?)b?", re.IGNORECASE)
+_SIZE = re.compile(r"(\d{1,15}(?:\.\d+)?)\s*([kmgt]?)(i?)b?", re.IGNORECASE)
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*([smh]?)", re.IGNORECASE)
+_NUMBER = re.compile(r"\d{1,4}")
 _DEVICE = re.compile(r"auto|cpu|mps|(cuda|xpu)(:\d+)?")
 
 
@@ -101,7 +102,7 @@ def parse_max_memory(text: str) -> dict[int | str, int]:
     for part in filter(None, (each.strip() for each in text.split(","))):
         place, _, size = part.partition("=")
         place = place.strip().removeprefix("cuda:").removeprefix("xpu:")
-        if not size or not (place.isdecimal() or place in ("cpu", "disk")):
+        if not size or not (_NUMBER.fullmatch(place) or place in ("cpu", "disk")):
             raise UsageError("write places and sizes, as in 0=20GiB,cpu=64GiB.")
         limits[int(place) if place.isdecimal() else place] = parse_size(size)
     return limits
@@ -114,7 +115,7 @@ def parse_devices(text: str) -> tuple[int, ...]:
         UsageError: they are no numbers.
     """
     parts = [each.strip() for each in text.split(",") if each.strip()]
-    if not all(each.isdecimal() for each in parts):
+    if not all(map(_NUMBER.fullmatch, parts)):
         raise UsageError("write the numbers of GPUs, as in 0,1.")
     return tuple(dict.fromkeys(map(int, parts)))
 

@@ -16,6 +16,8 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TypeAlias
 
+import huggingface_hub.constants  # noqa: F401  reads HF_HUB_OFFLINE when it is imported: before any test sets that
+
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 LARGE = 1 << 20
 """Bytes from which on a file is sent by the other host."""

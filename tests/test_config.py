@@ -282,3 +282,31 @@ def test_set_below_a_file_is_explained(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match="cannot be written"):
         config.set_value(environment(tmp_path / "file"), "seed", "1")
+
+
+@pytest.mark.parametrize("text", ["0=" + "9" * 400 + "GiB", "9" * 5000 + "=1GB"])
+def test_a_limit_of_memory_beyond_all_numbers_is_refused(text: str) -> None:
+    with pytest.raises(UsageError, match="max_memory cannot be"):
+        config.check("max_memory", text)
+
+
+def test_a_gpu_beyond_all_numbers_is_refused() -> None:
+    with pytest.raises(UsageError, match="devices cannot be"):
+        config.check("devices", "9" * 5000)
+
+
+def test_aliases_are_followed_to_their_end(tmp_path: Path) -> None:
+    outside = environment(tmp_path)
+    config.path(outside).parent.mkdir(parents=True, exist_ok=True)
+    config.path(outside).write_text('[alias]\na = "b"\nb = "c"\nc = "org/m"\nself = "self"\nx = "y"\ny = "x"\n')
+    loaded = config.load(outside)
+    assert [loaded.unaliased(each) for each in ("a", "org/m", "self")] == ["org/m", "org/m", "self"]
+    with pytest.raises(ConfigError, match="leads back to itself"):
+        loaded.unaliased("x")
+
+
+@pytest.mark.parametrize("key", ["model", "alias.a"])
+def test_bytes_that_are_no_text_are_refused(tmp_path: Path, key: str) -> None:
+    """Python hands such bytes on from a command line, and they cannot be written."""
+    with pytest.raises(UsageError, match="cannot be"):
+        config.set_value(environment(tmp_path), key, "m\udcff")

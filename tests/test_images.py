@@ -101,3 +101,22 @@ def test_without_pillow_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setitem(sys.modules, "PIL", None)
     with pytest.raises(UsageError, match=r'pip install "chatcli\[vision\]"'):
         image_of(data, "it.png")
+
+
+def test_sixteen_bits_keep_their_shades() -> None:
+    """Pillow makes everything above 255 of 65535 white."""
+    file = io.BytesIO()
+    Image.new("I;16", (2, 2), 0x4000).save(file, "PNG")
+    assert decoded(file.getvalue(), "x").getpixel((0, 0)) == (0x40, 0x40, 0x40)
+
+
+def test_damaged_metadata_are_told() -> None:
+    """Turning it upright writes its EXIF anew, where Pillow meets a text for a number with a TypeError."""
+    exif, file = Image.Exif(), io.BytesIO()
+    exif[0x112], exif[0x10F] = 6, "maker"
+    Image.new("RGB", (8, 8)).save(file, "JPEG", exif=exif)
+    good = file.getvalue()
+    maker, resolution = b"\x01\x0f\x00\x02", b"\x01\x1a\x00\x02"  # a tag and its type, text, big-endian
+    assert good.count(maker) == 1
+    with pytest.raises(UsageError, match="damaged"):
+        decoded(good.replace(maker, resolution), "x")

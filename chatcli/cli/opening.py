@@ -122,11 +122,21 @@ def named_parts(name: str, config: Config) -> tuple[str, tuple[Lora, ...]]:
     Raises:
         UsageError: an adapter in it is no name and scale.
     """
-    from chatcli.models.naming import without_loras
+    from chatcli.models.naming import is_ambiguous, without_loras
 
-    base, loras = without_loras(config.aliases.get(name, name))
-    meant, more = without_loras(config.aliases.get(base, base))
+    name = config.unaliased(name)
+    if is_ambiguous(name) and _is_path(name):
+        raise UsageError(f"{name} has a plus between blanks, which stands for an adapter: rename the folder.")
+    base, loras = without_loras(name)
+    meant, more = without_loras(config.unaliased(base))
     return _absolute_path(meant), (*map(_absolute, more), *map(_absolute, loras))
+
+
+def _is_path(name: str) -> bool:
+    try:
+        return Path(name).expanduser().exists()
+    except (OSError, ValueError, RuntimeError):  # too long, a null character, a home that nobody has
+        return False
 
 
 def _absolute(lora: Lora) -> Lora:
@@ -274,7 +284,7 @@ def _lora_folders(
         LoraFolder(
             each.name,
             find_lora(
-                config.aliases.get(each.name, each.name),
+                config.unaliased(each.name),
                 offline=offline,
                 progress=report,
                 variables=variables,

@@ -77,9 +77,11 @@ def _finite(values: dict[str, object]) -> dict[str, object]:
 
 
 def _row(status: Status) -> tuple[str, ...]:
-    size = f"{status.bytes / 1e9:.1f} GB" if status.bytes else ""
+    from chatcli.cli.models.listing import size
+
+    taken = size(status.bytes) if status.bytes else ""
     leaves = _time(status.remaining) if status.state == "idle" else ""
-    return status.model, status.state, size, status.device, status.precision, leaves, str(status.pid)
+    return status.model, status.state, taken, status.device, status.precision, leaves, str(status.pid)
 
 
 def _time(seconds: float) -> str:

@@ -313,7 +313,7 @@ def open_local(
     """
     table = table.saying(request.adapter)
     require_chat_format(checkpoint, table)
-    require_readable(checkpoint, request)
+    require_readable(checkpoint)
     weights = read_weights(checkpoint)
     read_ahead(weights.files)
     tokenizer = read_tokenizer(checkpoint)

@@ -7,6 +7,7 @@ directly costs nothing, where importing huggingface_hub costs 0.25 s. It never o
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
@@ -80,16 +81,14 @@ def revision_folder(cache: Path, repository: str, revision: str = "main") -> Pat
 
 def snapshot(cache: Path, repository: str, revision: str = "main") -> Path | None:
     """The folder with all files of a revision, or None where any that is needed is not here."""
-    commit = commit_of(cache, repository, revision)
-    folder = repository_folder(cache, repository) / "snapshots" / commit
-    return folder if commit and is_complete(folder) else None
+    folder = revision_folder(cache, repository, revision)
+    return folder if folder and is_complete(folder) else None
 
 
 def begun(cache: Path, repository: str, revision: str = "main") -> Path | None:
     """The folder with a revision's small files, whether its weights are here or not; None without a config.json."""
-    commit = commit_of(cache, repository, revision)
-    folder = repository_folder(cache, repository) / "snapshots" / commit
-    return folder if commit and (folder / "config.json").is_file() else None
+    folder = revision_folder(cache, repository, revision)
+    return folder if folder and (folder / "config.json").is_file() else None
 
 
 def is_complete(folder: Path) -> bool:
@@ -122,7 +121,7 @@ def needed(files: Iterable[str]) -> tuple[list[str], list[str]]:
     """
     files = list(files)
     top = [name for name in files if "/" not in name]
-    named = [n for n in files if n.startswith("additional_chat_templates/") and n.endswith(".jinja")]
+    named = [n for n in files if re.fullmatch(r"additional_chat_templates/[^/]+\.jinja", n)]
     small = sorted(named + [n for n in top if n in _TEXTS or n.endswith(".tiktoken")])
     weights: list[str] = []
     for stem, suffix in (("model", ".safetensors"), ("pytorch_model", ".bin")):

@@ -29,15 +29,9 @@ _LENGTH_KEYS = (
 )
 # Families whose first config.json files do not say it.
 _TRAINED_LENGTHS = {"RefinedWeb": 2048, "RefinedWebModel": 2048, "falcon": 2048}
-_COUNT_KEYS = (
-    "num_hidden_layers",
-    "num_layers",
-    "n_layer",
-    "hidden_size",
-    "n_embd",
-    "num_attention_heads",
-    "vocab_size",
-)
+_LAYER_KEYS = ("num_hidden_layers", "num_layers", "n_layer", "n_layers")
+_COUNT_KEYS = (*_LAYER_KEYS, "hidden_size", "n_embd", "num_attention_heads", "vocab_size")
+_MOST_LAYERS = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +163,9 @@ def _check(config: Mapping[str, Any], path: Path) -> None:
             value = part.get(key)
             if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value <= 0):
                 raise BrokenCheckpoint(f"{path} says {key} = {value!r}, which must be a whole number above 0.")
+        for key in _LAYER_KEYS:
+            if (part.get(key) or 0) > _MOST_LAYERS:
+                raise BrokenCheckpoint(f"{path} says {key} = {part[key]}, and no model has so many layers.")
 
 
 def text_config(config: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from chatcli.errors import ChatcliError, ModelError
+from chatcli.errors import BrokenCheckpoint, ChatcliError, ModelError
 from chatcli.models import transfer
 from chatcli.models.cache import pull_note, repository_folder
 from chatcli.models.checkpoint import Checkpoint, open_checkpoint
@@ -27,6 +28,7 @@ from chatcli.models.transfer import Report, Transfer
 LONGEST_WAIT = 60.0
 """Seconds that a Hub with too many requests may ask for; it is told to people when it wants more."""
 TRIES = 3
+_COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 def download(
@@ -152,6 +154,11 @@ class _Hub:
         files = {
             s.rfilename: _File(s.size or 0, s.lfs.sha256 if s.lfs else s.blob_id or "") for s in info.siblings or ()
         }
+        if not _COMMIT.fullmatch(str(info.sha)) or any(map(_leads_out, files)):
+            raise BrokenCheckpoint(
+                f"{self.title} names a commit or a file of {self.repository} that would lie outside the cache: "
+                "do not trust it."
+            )
         return str(info.sha), files
 
     def _patiently(self, ask: Callable[[], Any]) -> Any:
@@ -208,6 +215,10 @@ class _Hub:
             tqdm_class=bar,
         )
         self.transfer.arrived(name, size)  # all of it, however the file came; no file counts beyond its size
+
+
+def _leads_out(name: str) -> bool:
+    return name.startswith("/") or "\\" in name or ".." in name.split("/")
 
 
 def _code(files: Iterable[str]) -> list[str]:

@@ -14,6 +14,7 @@ from pathlib import Path
 from chatcli.errors import BrokenCheckpoint
 from chatcli.models.cache import is_complete, pull_note
 from chatcli.models.checkpoint import read_json
+from chatcli.models.gguf_file import part_names
 from chatcli.models.inventory import Found
 
 _WEIGHTS = (".safetensors", ".bin", ".gguf")
@@ -35,7 +36,9 @@ class Extent:
 def extent(found: Found) -> Extent:
     """How much of a model is here."""
     if found.is_gguf:
-        return Extent(sum(size for _, size in _parts(found.path)), True, read=str(found.path))
+        parts = _parts(found.path)
+        here = sum(size for _, size in parts)
+        return Extent(here, len(parts) == len(part_names(found.path.name)), read=str(found.path))
     files = dict(_files(found.path))
     largest = max((f for f in files if f.endswith(_WEIGHTS)), key=files.__getitem__, default="")
     taken = size_of(found.owner)
@@ -62,12 +65,13 @@ def size_of(owner: Path) -> int:
     return sum(size for _, size in _files(owner, links=False))
 
 
-def _parts(first: Path) -> Iterator[tuple[Path, int]]:
-    """The files that make up one GGUF model, with their sizes."""
-    stem, _, rest = first.name.partition("-00001-of-")
-    for part in sorted(first.parent.glob(f"{stem}-*-of-{rest}")) if rest else [first]:
+def _parts(first: Path) -> list[tuple[Path, int]]:
+    """Those files of one GGUF model that are here, with their sizes."""
+    parts = []
+    for name in part_names(first.name):
         with suppress(OSError):
-            yield part, part.stat().st_size
+            parts.append((first.with_name(name), first.with_name(name).stat().st_size))
+    return parts
 
 
 def _files(folder: Path, *, links: bool = True) -> Iterator[tuple[str, int]]:
@@ -92,7 +96,7 @@ def _noted(found: Found) -> tuple[int, int]:
     try:
         said = read_json(note)
         sizes = {str(name): int(size) for name, size in said["files"].items()}
-    except (BrokenCheckpoint, KeyError, TypeError, ValueError, AttributeError):
+    except (BrokenCheckpoint, KeyError, TypeError, ValueError, OverflowError, AttributeError):
         return 0, 0
     if said.get("commit") != found.commit:
         return 0, 0
@@ -105,7 +109,9 @@ def _noted(found: Found) -> tuple[int, int]:
 def _indexed(folder: Path) -> int:
     """The bytes that a checkpoint's index says its weights have; 0 where it says nothing."""
     for name in ("model.safetensors.index.json", "pytorch_model.bin.index.json"):
-        with suppress(BrokenCheckpoint, AttributeError):
+        with suppress(
+            BrokenCheckpoint, AttributeError, OverflowError, ValueError
+        ):  # no object; no number that is a size
             if (folder / name).is_file():
                 total = read_json(folder / name).get("metadata", {}).get("total_size")
                 return int(total) if isinstance(total, int | float) else 0

@@ -39,7 +39,8 @@ _STRING, _ARRAY = 8, 9
 _MOST_ELEMENTS = 4_000_000
 """Elements that an array of the metadata may have; the largest vocabularies have a tenth of that."""
 _MOST_DIMENSIONS = 4
-_PART = re.compile(r"(?P<stem>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})\.gguf", re.IGNORECASE)
+# At most 999 parts: a name can claim a hundred thousand.
+_PART = re.compile(r"(?P<stem>.+)-(?P<number>\d{5})-of-(?P<count>00\d{3})\.gguf", re.IGNORECASE | re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +78,8 @@ def part_names(name: str) -> tuple[str, ...]:
     if not found:
         return (name,)
     count, stem = int(found["count"]), found["stem"]
+    if not 1 <= int(found["number"]) <= count:
+        return (name,)
     return tuple(f"{stem}-{number:05d}-of-{count:05d}.gguf" for number in range(1, count + 1))
 
 

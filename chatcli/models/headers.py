@@ -5,7 +5,7 @@ From the Hub by ranges: some kilobytes of each weight file. huggingface_hub make
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,12 +16,11 @@ from chatcli.generation import Progress
 from chatcli.models.cache import needed
 from chatcli.models.checkpoint import Checkpoint, open_checkpoint
 from chatcli.models.refusals import explained, nothing_to_run
+from chatcli.models.transfer import Report
 from chatcli.models.weights import Tensor, weights
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
-
-Report = Callable[[Progress], None]
 
 ANSWER_SECONDS = 10.0
 """How long the Hub may take to answer each question."""

@@ -21,8 +21,7 @@ from chatcli.models.checkpoint import Checkpoint, LoraFolder, open_checkpoint, r
 from chatcli.models.naming import HubName, hub_name
 from chatcli.models.places import Places, begun, names, places, whole
 from chatcli.models.remote_code import code_files
-
-Report = Callable[[Progress], None]
+from chatcli.models.transfer import Report
 
 
 def resolve(
@@ -37,6 +36,7 @@ def resolve(
     folders: Collection[str] = (),
     known: Collection[str] = (),
     check: Callable[[Checkpoint], None] = require_chat_model,
+    for_adapter: str = "",
 ) -> Checkpoint:
     """The checkpoint that a person means by `name`.
 
@@ -44,8 +44,8 @@ def resolve(
     and in the person's `folders`, and downloaded from the Hub where its files are not all there. `variables` (default:
     the process's own) say where the caches and the Hub are; `known` are further ids to offer when a name is mistyped.
     `check` may refuse a model by its small files, before gigabytes of weights are fetched. Where the name means an
-    adapter, its base model is found, with the adapter on it. With `renew` the Hub is asked in any case, for it may have
-    a newer one.
+    adapter, its base model is found, with the adapter on it; `for_adapter` is the one that this is the base of. With
+    `renew` the Hub is asked in any case, for it may have a newer one.
 
     Raises:
         ModelNotFound: nothing has that name; nearest ones are offered.
@@ -63,6 +63,10 @@ def resolve(
         path, called, at = _gguf_within(path, search.progress), _folder_name(path), ""
     if not (path.is_dir() and lora.is_lora(path)):
         return open_checkpoint(path, name=called, revision=at)
+    if for_adapter:  # each may be made for the other
+        raise BrokenCheckpoint(
+            f"{for_adapter} is made for {called}, which is an adapter, too: name the model, and both with --lora."
+        )
     adapter = LoraFolder(called, path)
     wanted = lora.required_base(path, called)
     try:
@@ -76,6 +80,7 @@ def resolve(
             folders=folders,
             known=known,
             check=lambda checkpoint: check(lora.as_model(checkpoint, adapter, at)),
+            for_adapter=called,
         )
     except ModelNotFound as error:
         raise ModelNotFound(
@@ -161,7 +166,9 @@ def _gguf_within(path: Path, report: Report) -> Path:
     return found
 
 
-def on_disk(name: str, variables: Mapping[str, str], folders: Collection[str] = ()) -> Checkpoint | None:
+def on_disk(
+    name: str, variables: Mapping[str, str], folders: Collection[str] = (), *, for_adapter: bool = False
+) -> Checkpoint | None:
     """What is here of the model that a name or a folder means, if only its config.json; nobody is asked for more.
 
     Raises:
@@ -173,8 +180,8 @@ def on_disk(name: str, variables: Mapping[str, str], folders: Collection[str] = 
         return None
     if path is None or not path.is_dir() or not lora.is_lora(path):
         return open_checkpoint(path, name, _revision(path)) if path else None
-    base = lora.base_of(path)
-    found = on_disk(base, variables, folders) if base and base != name else None
+    base = "" if for_adapter else lora.base_of(path)
+    found = on_disk(base, variables, folders, for_adapter=True) if base and base != name else None
     return lora.as_model(found, LoraFolder(name, path), _revision(path)) if found and lora.is_whole(path) else None
 
 

@@ -10,7 +10,7 @@ files, others read. A `stamp` tells whether anything changed since they did.
 from __future__ import annotations
 
 import os
-import re
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -18,15 +18,12 @@ from pathlib import Path
 from typing import Literal, TypeAlias
 
 from chatcli.errors import BrokenCheckpoint
-from chatcli.models import modelscope
+from chatcli.models import gguf_choice, modelscope
 from chatcli.models.cache import pull_note
 from chatcli.models.checkpoint import read_json
 from chatcli.models.places import DEEP, Places, children
 
 Source: TypeAlias = Literal["hub", "modelscope", "folder"]
-
-_QUANTISED = re.compile(r"(?:^|[-._])((?:UD-)?I?Q\d\w*|MXFP4\w*|BF16|F16|F32)(?=$|[-.])", re.IGNORECASE)
-_LATER_PART = re.compile(r"-(?!00001)\d{5}-of-\d{5}\.gguf$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +51,7 @@ class Found:
     @property
     def precision(self) -> str:
         """What the name of a GGUF file says of its precision, such as Q4_K_M."""
-        found = _QUANTISED.search(re.sub(r"-\d{5}-of-\d{5}$", "", self.path.stem)) if self.is_gguf else None
-        return found[1].upper() if found else ""
+        return gguf_choice.quantisation(self.path.name) if self.is_gguf else ""
 
 
 def inventory(places: Places, warn: Callable[[str], None]) -> list[Found]:
@@ -100,12 +96,14 @@ def _repository(folder: str, name: str) -> Iterator[Found]:
     path = f"{folder}/snapshots/{commit}"
     files = os.listdir(path)
     stamp = (_changed(path), _changed(f"{folder}/blobs"))
-    quantised = sorted(each for each in files if each.endswith(".gguf") and not _LATER_PART.search(each))
+    quantised = gguf_choice.models(files)
     if not quantised or any(each.endswith((".safetensors", ".bin")) for each in files):
         yield Found(name, "hub", Path(path), Path(folder), stamp, commit, label)
+    kinds = Counter(map(gguf_choice.quantisation, quantised))
     for file in quantised:
-        found = Found(name, "hub", Path(path, file), Path(folder), stamp, commit, label)
-        yield replace(found, name=f"{name}:{found.precision or file}")
+        kind = gguf_choice.quantisation(file)
+        called = f"{name}:{kind if kind and kinds[kind] == 1 else file}"
+        yield Found(called, "hub", Path(path, file), Path(folder), stamp, commit, label)
 
 
 def _just_begun(folder: Path, name: str) -> Iterator[Found]:
@@ -157,9 +155,9 @@ def _of_folders(folders: tuple[Path, ...], warn: Callable[[str], None]) -> Itera
 
 
 def _in_folder(folder: Path, top: Path, deep: int) -> Iterator[Found]:
-    for file in sorted(folder.glob("*.gguf")):
-        if not _LATER_PART.search(file.name):
-            yield Found(str(file), "folder", file, file, (_changed(file),))
+    for name in gguf_choice.models(each.name for each in folder.glob("*.gguf")):
+        file = folder / name
+        yield Found(str(file), "folder", file, file, (_changed(file),))
     for child in children(folder) if deep else ():
         if (child / "config.json").is_file():
             yield _own(child.relative_to(top).as_posix(), child)

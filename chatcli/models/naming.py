@@ -70,5 +70,10 @@ def without_loras(name: str) -> tuple[str, tuple[Lora, ...]]:
     return base.strip(), tuple(parse_lora(each) for each in loras)
 
 
+def is_ambiguous(path: str) -> bool:
+    """Whether a path would be read as a model and adapters."""
+    return _PLUS in path
+
+
 def _written(lora: Lora) -> str:
     return lora.name if lora.scale == 1 and "=" not in lora.name else f"{lora.name}={lora.scale:g}"

@@ -11,8 +11,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any
 
-from chatcli.errors import ModelError, UsageError
-from chatcli.load_request import LoadRequest
+from chatcli.errors import ModelError
 from chatcli.models.checkpoint import Checkpoint, text_config
 
 
@@ -66,12 +65,11 @@ def quant_method(config: Mapping[str, Any]) -> str:
     return str(found.get("quant_method") or "bitsandbytes").lower() if found else ""
 
 
-def require_readable(checkpoint: Checkpoint, request: LoadRequest) -> None:
+def require_readable(checkpoint: Checkpoint) -> None:
     """Pass over a checkpoint that is not quantised, or in a format that can be read here.
 
     Raises:
         ModelError: the format is unknown, or its package is not installed.
-        UsageError: `request` would quantise it again.
     """
     method = quant_method(checkpoint.config)
     if not method:
@@ -81,11 +79,6 @@ def require_readable(checkpoint: Checkpoint, request: LoadRequest) -> None:
         raise ModelError(
             f"{checkpoint.name} is quantised in the format {method!r}, which nothing here reads: use the original "
             "checkpoint, with --quant int4 if it is too large."
-        )
-    if request.quantization not in (None, "none"):
-        raise UsageError(
-            f"{checkpoint.name} is quantised already ({form.title}), so --quant {request.quantization} would lose "
-            "twice: leave it out, or use the original checkpoint."
         )
     if form.module and not find_spec(form.module):
         raise ModelError(

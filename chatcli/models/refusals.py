@@ -10,6 +10,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from chatcli.errors import ChatcliError, ModelError, ModelGated, ModelNotFound, ModelUnreachable
+from chatcli.models import gguf_choice
 from chatcli.models.purposes import PURPOSES
 
 _FULL = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
@@ -19,6 +20,8 @@ def nothing_to_run(repository: str, files: Collection[str]) -> str:
     """Why a repository without weights of ours cannot be run."""
     if "model_index.json" in files:
         return f"{repository} is {PURPOSES['image generator']}; it does not chat: try Qwen/Qwen3-0.6B, for one."
+    if gguf_choice.models(files):
+        return f"{repository} holds GGUF files alone, which are read once they are here: `chatcli pull {repository}`."
     return f"{repository} holds no model in Hugging Face format (config.json with safetensors or .bin weights)."
 
 

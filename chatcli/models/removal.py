@@ -66,6 +66,8 @@ def _of_the_hub(cache: Path, name: str, revision: str) -> list[Removal]:
         if len(commits) != 1:
             return []
         plan = info.delete_revisions(*commits)
+        # A link may lead to a store that others share, or anywhere: the link goes, and not what it leads to.
+        plan = replace(plan, blobs=frozenset(each for each in plan.blobs if each.parent == folder.resolve() / "blobs"))
         return [Removal(folder / "snapshots" / commits[0], plan.expected_freed_size, plan.execute)]
     if not scanned or not scanned.revisions:
         return [Removal(folder, size_of(folder), lambda: _remove(cache, folder))]
@@ -95,8 +97,6 @@ def _of_modelscope(cache: Path, name: str, revision: str) -> list[Removal]:
 
 
 def _require_inside(cache: Path, folder: Path) -> None:
-    """Refuse what only a link puts into the cache. Raises ModelError."""
-    if not folder.resolve().is_relative_to(cache.resolve()):
-        raise ModelError(
-            f"{folder} leads to {folder.resolve()}, outside the cache: remove it yourself, if you mean it."
-        )
+    """Refuse what is reached by a link within the cache. Raises ModelError."""
+    if folder.resolve() != cache.resolve() / folder.relative_to(cache):
+        raise ModelError(f"{folder} is a link, which leads to {folder.resolve()}: remove it yourself, if you mean it.")

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -47,19 +48,19 @@ def fetch_blob(url: str, blobs: Path, token: str | None, timeout: float, bar: ty
     """
     from huggingface_hub import get_hf_file_metadata
     from huggingface_hub.file_download import http_get
-    from huggingface_hub.utils import WeakFileLock, build_hf_headers  # type: ignore[attr-defined]  # no __all__
+    from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]  # no __all__
 
     found = get_hf_file_metadata(url, token=token, timeout=timeout)
     if not found.size or not _ETAG.fullmatch(found.etag or ""):
         return
     blob, part = blobs / str(found.etag), partial(blobs, str(found.etag))
     headers = build_hf_headers(token=token)
-    if urlsplit(found.location).netloc != urlsplit(url).netloc:
+    if urlsplit(found.location)[:2] != urlsplit(url)[:2]:
         headers.pop("authorization", None)  # it is for the Hub, not for where the Hub sends us
     blobs.mkdir(parents=True, exist_ok=True)
     locks = blobs.parent.parent / ".locks" / blobs.parent.name
     locks.mkdir(parents=True, exist_ok=True)
-    with WeakFileLock(locks / f"{found.etag}.lock"):
+    with _patient(locks / f"{found.etag}.lock", bar):
         if blob.exists():
             return
         with part.open("ab") as file:
@@ -79,6 +80,24 @@ def fetch_blob(url: str, blobs: Path, token: str | None, timeout: float, bar: ty
             part.unlink()
             raise OSError(f"{url.rpartition('/')[2]} arrived damaged and begins anew")
         part.replace(blob)
+
+
+@contextmanager
+def _patient(lock: Path, bar: type[Any]) -> Generator[None]:
+    """Hold a lock that another process may have for hours, with a sign of life to `bar` while it has."""
+    from filelock import Timeout
+    from huggingface_hub.utils import WeakFileLock  # type: ignore[attr-defined]  # no __all__
+
+    waiting = bar()
+    with ExitStack() as held:
+        while True:
+            waiting.update(0)
+            try:
+                held.enter_context(WeakFileLock(lock, timeout=1))
+            except Timeout:
+                continue
+            break
+        yield
 
 
 def _is(file: Path, etag: str) -> bool:

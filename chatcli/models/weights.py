@@ -131,7 +131,7 @@ def read_header(path: Path) -> dict[str, Tensor]:
     try:
         header = json.loads(raw)
         entries = {name: _tensor(entry) for name, entry in header.items() if name != "__metadata__"}
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError) as error:
         raise BrokenCheckpoint(f"{path} has a damaged header: download it again.") from error
     need = 8 + length + max((end for _, end in entries.values()), default=0)
     if need != size:

@@ -48,6 +48,8 @@ class ReadAhead:
 
     def _read(self, text: Callable[[], str], outdated: threading.Event) -> None:
         with self._reading:
+            if outdated.is_set():  # between the pause and the lock
+                return
             draft = text().strip("\n").rstrip()
             # A command is not for the model, and a file that is named in it would stand before it.
             if len(draft) < WORTH_READING or draft.startswith("/") or next(mentioned(draft), None):

@@ -131,3 +131,10 @@ def test_wrong_names_end_in_a_sentence(tiny_llama: Path, arguments: tuple[str, .
     assert ran.exit_code == 3
     assert says in ran.stderr
     assert ran.stderr.count("\n") == 1
+
+
+def test_a_folder_that_reads_like_a_model_and_an_adapter(tmp_path: Path) -> None:
+    (tmp_path / "C + D").mkdir()
+    shown = chatcli("models", "show", str(tmp_path / "C + D"))
+    assert shown.exit_code == 2
+    assert "stands for an adapter: rename the folder" in shown.stderr

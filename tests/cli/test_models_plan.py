@@ -230,3 +230,22 @@ def test_what_does_not_fit_exits_with_4_below_its_numbers(plan: Plan, folder: Pa
     ran = plan(str(folder), "--max-memory", "cpu=20MB", "--device", "cpu", "--json")
     assert (ran.returncode, facts(ran)["choice"]) == (4, None)
     assert "20 MB free" in facts(ran)["refusal"]
+
+
+def test_a_gguf_file_by_its_path_its_folder_and_its_name_in_the_cache(plan: Plan, tmp_path: Path, tiny_llama) -> None:
+    from cache_files import put
+    from gguf_files import write_gguf
+
+    (tmp_path / "quantised").mkdir()
+    file = write_gguf(tmp_path / "quantised" / "m-Q8_0.gguf", tiny_llama, "llama", "Q8_0")
+    put(tmp_path / "hf" / "hub", "org/chat-GGUF", {file.name: file.read_bytes()})
+    told = [facts(plan(str(each), "--json")) for each in (file, file.parent)]
+    told.append(facts(plan("org/chat-GGUF:Q8_0", "--json", HF_HOME=str(tmp_path / "hf"))))
+    assert len({each["parameters"] for each in told}) == 1
+    assert all(each["parameters"] and each["choice"] and each["on_disk"] for each in told)
+
+
+def test_a_gguf_file_that_is_not_here_is_a_sentence(plan: Plan) -> None:
+    ran = plan("org/chat-GGUF:Q8_0")
+    assert (ran.returncode, ran.stderr.count("\n")) == (3, 1)
+    assert "`chatcli pull org/chat-GGUF:Q8_0` fetches it" in ran.stderr

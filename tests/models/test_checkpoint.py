@@ -98,3 +98,11 @@ def test_a_config_cannot_choose_the_attention_kernel(tmp_path) -> None:
 )
 def test_context_length(config: dict, length: int) -> None:
     assert context_length(config) == length
+
+
+@pytest.mark.parametrize("key", ["num_hidden_layers", "num_layers", "n_layer", "n_layers"])
+def test_a_claim_of_countless_layers_is_refused(tmp_path, key: str) -> None:
+    """A plan counts what each layer keeps, so such a file would have taken all memory."""
+    write(tmp_path, {"model_type": "llama", key: 10**12})
+    with pytest.raises(BrokenCheckpoint, match="no model has so many layers"):
+        open_checkpoint(tmp_path)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import threading
 from pathlib import Path
 
 import pytest
 from hub_server import COMMIT, safetensors
 
-from chatcli.errors import ModelError, ModelGated, ModelUnreachable
+from chatcli.errors import BrokenCheckpoint, ModelError, ModelGated, ModelUnreachable
 from chatcli.generation import Progress
 from chatcli.models import transfer
 from chatcli.models.cache import is_complete, pull_note
@@ -161,3 +163,33 @@ def test_a_new_commit_is_fetched_beside_the_old_one(local_hub, variables) -> Non
     assert second.revision == "f" * 40
     assert "GET /cdn" not in "".join(local_hub.requests), "weights that did not change are not fetched again"
     assert first.folder.exists()
+
+
+@pytest.mark.parametrize("name", ["additional_chat_templates/../../../../x.jinja", "../x.py", "/x.py", "a\\..\\x.py"])
+def test_a_file_that_would_lie_outside_is_refused_before_anything_comes(local_hub, variables, tmp_path, name) -> None:
+    local_hub.models["org/chat"][name] = b"evil"
+    with pytest.raises(BrokenCheckpoint, match="outside the cache"):
+        resolve("org/chat", variables=variables)
+    assert local_hub.fetched() == set()
+
+
+def test_a_commit_that_is_a_path_is_refused(local_hub, variables, tmp_path) -> None:
+    """A mirror names the folder that the files go to."""
+    local_hub.commit = "../../../../outside"
+    with pytest.raises(BrokenCheckpoint, match="outside the cache"):
+        resolve("org/chat", variables=variables)
+    assert not list(tmp_path.rglob("outside"))
+
+
+def test_a_download_waits_for_another_that_has_the_same_file(local_hub, variables, repository, monkeypatch) -> None:
+    """While another process fetched it, ours gave the Hub up as silent."""
+    from filelock import FileLock
+
+    digest = hashlib.sha256(local_hub.models["org/chat"]["model.safetensors"]).hexdigest()
+    locks = repository.parent / ".locks" / repository.name
+    locks.mkdir(parents=True)
+    monkeypatch.setattr(transfer, "STALL_SECONDS", 2.0)
+    other = FileLock(locks / f"{digest}.lock", thread_local=False)
+    other.acquire()
+    threading.Timer(3.5, other.release).start()
+    assert is_complete(resolve("org/chat", variables=variables).folder)

@@ -4,6 +4,7 @@ import pytest
 
 from chatcli.errors import ModelNotFound
 from chatcli.models.gguf_choice import choose, in_folder, models, quantisation
+from chatcli.models.gguf_file import part_names
 
 FILES = [f"Qwen3-0.6B-{kind}.gguf" for kind in ("Q2_K", "Q4_K_M", "UD-Q4_K_XL", "Q8_0", "BF16", "IQ4_XS")]
 
@@ -79,3 +80,10 @@ def test_a_split_model_without_a_part_is_not_there(tmp_path: Path) -> None:
     assert in_folder(tmp_path) is None
     (tmp_path / "m-Q4_0-00002-of-00002.gguf").touch()
     assert in_folder(tmp_path) == tmp_path / "m-Q4_0-00001-of-00002.gguf"
+
+
+@pytest.mark.parametrize("name", ["m-00001-of-00000.gguf", "m-00005-of-00002.gguf", "m-00001-of-99999.gguf"])
+def test_a_name_that_claims_impossible_parts_is_one_file(name: str) -> None:
+    """Such a name in a repository's listing ended in an IndexError, or in a hundred thousand names for each."""
+    assert part_names(name) == (name,)
+    assert models([name]) == [name]

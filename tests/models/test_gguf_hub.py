@@ -152,3 +152,14 @@ def test_what_is_no_adapter(local_hub, variables, tmp_path, model) -> None:
         look("org/nothing")
     with pytest.raises(BrokenCheckpoint, match=r"an adapter of llama\.cpp's"):
         look(str(tmp_path / "model.gguf"))
+
+
+def test_adapters_that_are_made_for_each_other_end(tmp_path: Path, variables) -> None:
+    """Each was looked for in the other, without end."""
+    for name, base in (("a", "b"), ("b", "a")):
+        (tmp_path / name).mkdir()
+        said = {"base_model_name_or_path": str(tmp_path / base)}
+        (tmp_path / name / "adapter_config.json").write_text(json.dumps(said))
+    with pytest.raises(BrokenCheckpoint, match="which is an adapter, too"):
+        resolve(str(tmp_path / "a"), variables=variables)
+    assert on_disk(str(tmp_path / "a"), variables) is None

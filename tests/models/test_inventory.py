@@ -10,6 +10,7 @@ import pytest
 from cache_files import SMALL, put
 from hub_server import safetensors
 
+from chatcli.models import gguf_choice
 from chatcli.models.cache import pull_note
 from chatcli.models.extent import extent, last_used, size_of
 from chatcli.models.inventory import Found, inventory
@@ -187,3 +188,26 @@ def test_a_stamp_changes_with_the_files(here: Places) -> None:
     before = listed(here)["org/chat"].stamp
     (snapshot / "model.safetensors").resolve().unlink()
     assert listed(here)["org/chat"].stamp != before
+
+
+@pytest.mark.parametrize("size", ["Infinity", "NaN"])
+def test_an_index_without_a_true_size_is_no_trouble(here: Places, size: str) -> None:
+    index = b'{"metadata": {"total_size": %s}, "weight_map": {"a": "model-1.safetensors"}}' % size.encode()
+    put(here.hub, "org/chat", {"config.json": b"{}", "model.safetensors.index.json": index})
+    assert extent(listed(here)["org/chat"]).wanted == 0
+
+
+def test_every_name_of_a_gguf_file_leads_to_it(here: Places) -> None:
+    """What the list calls a file, `run` takes: another reading of its quantisation did not, nor did one of two."""
+    files = {f"m-{kind}.gguf": kind.encode() for kind in ("UD-Q4_K_XL", "Q8_0", "i1-Q6_K", "Q6_K", "mmproj-F16")}
+    files["mmproj-F16.gguf"] = files.pop("m-mmproj-F16.gguf")
+    put(here.hub, "org/chat-GGUF", files)
+    found = listed(here)
+    assert len(found) == 4
+    for name, each in found.items():
+        assert gguf_choice.in_folder(each.path.parent, name.partition(":")[2]) == each.path
+
+
+def test_a_split_file_that_lacks_a_part_is_not_whole(here: Places) -> None:
+    put(here.hub, "org/chat-GGUF", {"m-Q8_0-00001-of-00002.gguf": b"1"})
+    assert not extent(listed(here)["org/chat-GGUF:Q8_0"]).whole

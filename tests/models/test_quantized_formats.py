@@ -9,17 +9,16 @@ from typing import Any
 
 import pytest
 
-from chatcli.errors import ModelError, UsageError
-from chatcli.load_request import LoadRequest
+from chatcli.errors import ModelError
 from chatcli.models.checkpoint import open_checkpoint
 from chatcli.models.quantized import FORMATS, quant_method, require_readable
 
 MISSING = [method for method, form in FORMATS.items() if form.module and not find_spec(form.module)]
 
 
-def read(folder: Path, said: Any, request: LoadRequest | None = None, key: str = "quantization_config") -> None:
+def read(folder: Path, said: Any, key: str = "quantization_config") -> None:
     (folder / "config.json").write_text(json.dumps({"model_type": "llama", key: said}))
-    require_readable(open_checkpoint(folder, "org/model"), request or LoadRequest())
+    require_readable(open_checkpoint(folder, "org/model"))
 
 
 @pytest.mark.parametrize("method", MISSING)
@@ -50,12 +49,6 @@ def test_an_unknown_format_is_named(tmp_path: Path) -> None:
         read(tmp_path, {"quant_method": "of-tomorrow"})
 
 
-def test_it_is_not_quantised_twice(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"quantised already \(GPTQ\), so --quant int8 would lose twice: leave it out"):
-        read(tmp_path, {"quant_method": "gptq"}, LoadRequest(quantization="int8"))
-    read(tmp_path, {"quant_method": "gptq"}, LoadRequest(quantization="none"))
-
-
 def test_old_bitsandbytes_files_tell_no_method() -> None:
     assert quant_method({"quantization_config": {"load_in_4bit": True}}) == "bitsandbytes"
 
@@ -66,7 +59,7 @@ def test_the_language_part_of_a_model_that_sees_tells_it_too() -> None:
 
 def test_a_checkpoint_that_is_not_quantised_passes(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"model_type": "llama"}')
-    require_readable(open_checkpoint(tmp_path), LoadRequest(quantization="int4"))
+    require_readable(open_checkpoint(tmp_path))
 
 
 def test_every_extra_that_is_named_exists() -> None:

@@ -103,7 +103,7 @@ def test_what_a_link_puts_into_the_cache_is_not_touched(here: Places, tmp_path: 
     elsewhere = put(tmp_path / "elsewhere", "org/chat").parent.parent
     here.hub.mkdir()
     (here.hub / elsewhere.name).symlink_to(os.path.relpath(elsewhere, here.hub))
-    with pytest.raises(ModelError, match="outside the cache"):
+    with pytest.raises(ModelError, match="is a link"):
         removals(here, "org/chat")
     assert disk(elsewhere) > len(WEIGHTS)
 
@@ -114,3 +114,23 @@ def test_a_name_of_nothing(here: Places, name: str) -> None:
     with pytest.raises((ModelNotFound, UsageError)):
         removals(here, name)
     assert (snapshot / "config.json").is_file()
+
+
+def test_a_revisions_link_out_of_the_cache_goes_without_what_it_leads_to(here: Places, tmp_path: Path) -> None:
+    """huggingface_hub removes whatever file the links of a revision lead to, wherever that is."""
+    own = tmp_path / "own.safetensors"
+    own.write_bytes(b"mine")
+    put(here.hub, "org/chat")
+    old = put(here.hub, "org/chat", {"config.json": b"{}"}, commit=OTHER, ref="v1")
+    (old / "model.safetensors").symlink_to(own)
+    take_away(here, "org/chat", "v1")
+    assert not old.exists()
+    assert own.read_bytes() == b"mine"
+
+
+def test_a_link_to_another_model_of_the_cache_takes_nothing_of_that(here: Places) -> None:
+    kept = put(here.hub, "org/chat")
+    (here.hub / "models--org--link").symlink_to(kept.parent.parent, target_is_directory=True)
+    with pytest.raises(ModelError, match="is a link"):
+        removals(here, "org/link")
+    assert (kept / "model.safetensors").read_bytes() == WEIGHTS

@@ -117,3 +117,12 @@ def test_an_index_cannot_point_elsewhere(tmp_path, name: str) -> None:
     path.write_text(json.dumps({"weight_map": {"w": name}}))
     with pytest.raises(BrokenCheckpoint, match="do not trust"):
         shards(path)
+
+
+@pytest.mark.parametrize("entry", [{"shape": [1], "data_offsets": [0, float("inf")]}, {"shape": [float("inf")]}])
+def test_infinite_sizes_are_damage(tmp_path: Path, entry: dict[str, object]) -> None:
+    """JSON as Python reads it has an Infinity, which no integer can be made of."""
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(file({"a": {"dtype": "F32", "data_offsets": [0, 4], **entry}}, b"1234"))
+    with pytest.raises(BrokenCheckpoint, match="damaged header"):
+        read_header(path)

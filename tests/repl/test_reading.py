@@ -118,3 +118,12 @@ def test_an_engine_that_cannot_read_it_says_nothing(environment: Environment) ->
     ahead.typed(lambda: LONG)
     assert engine.tried.wait(10)
     ahead.stop()
+
+
+def test_a_pause_that_ends_as_the_message_is_sent_reads_nothing(talk: Talk) -> None:
+    """Its thread waits behind `stop`, and would then take a step with a model that is somebody else's."""
+    asked: list[str] = []
+    outdated = threading.Event()
+    outdated.set()
+    talk.ahead._read(lambda: asked.append("text") or LONG, outdated)
+    assert asked == talk.read == []

@@ -10,7 +10,7 @@ import json
 import math
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -114,36 +114,30 @@ def _no_chat(checkpoint: Checkpoint, table: Table) -> str:
 
 def _precision(checkpoint: Checkpoint, stored: Weights | None) -> str:
     """How checkpoints quantised by a method are called, else the type that most bytes are stored in."""
-    said = _quantisation(checkpoint)
+    from chatcli.models.plan.weighing import declared
+    from chatcli.models.quantized import quantization_config
+
+    said = quantization_config(checkpoint.config)
     if method := said.get("quant_method"):
         bits = said.get("bits") or (4 if said.get("load_in_4bit") else 8 if said.get("load_in_8bit") else "")
         return f"{str(method).removeprefix('compressed-')} {f'{bits} bit' if bits else ''}".rstrip()
     count: Counter[str] = Counter()
     for tensor in stored.tensors.values() if stored else ():
         count[tensor.dtype] += tensor.bytes
-    return count.most_common(1)[0][0] if count else _NAMES.get(_declared(checkpoint), "")
-
-
-def _declared(checkpoint: Checkpoint) -> str:
-    from chatcli.models.checkpoint import text_config
-
-    parts = (checkpoint.config, text_config(checkpoint.config))
-    return next((str(p[key]) for p in parts for key in ("dtype", "torch_dtype") if p.get(key)), "")
-
-
-def _quantisation(checkpoint: Checkpoint) -> Mapping[str, Any]:
-    said = checkpoint.config.get("quantization_config")
-    return said if isinstance(said, Mapping) else {}
+    return count.most_common(1)[0][0] if count else _NAMES.get(declared(checkpoint.config), "")
 
 
 def _parameters(checkpoint: Checkpoint, stored: Weights | None) -> int | None:
     """How many numbers the model has: of packed integers as many as the bits of one hold."""
+    from chatcli.models.plan.weighing import declared
+    from chatcli.models.quantized import quantization_config
+
     if stored is None:
         return None
     if not stored.tensors:  # a `.bin` file tells its size alone
-        bits = _BITS.get(_declared(checkpoint))
-        return stored.bytes * 8 // bits if bits and not _quantisation(checkpoint) else None
-    said = _quantisation(checkpoint)
+        bits = _BITS.get(declared(checkpoint.config))
+        return stored.bytes * 8 // bits if bits and not quantization_config(checkpoint.config) else None
+    said = quantization_config(checkpoint.config)
     bits = said.get("bits") or (4 if said.get("load_in_4bit") or said.get("quant_method") == "mxfp4" else 0)
     packed = {"I32": 32 // bits, "U8": 8 // bits} if isinstance(bits, int) and 0 < bits <= 8 else {}
     return sum(math.prod(tensor.shape) * packed.get(tensor.dtype, 1) for tensor in stored.tensors.values())

@@ -15,7 +15,7 @@ import typer
 
 from chatcli.cli import options
 from chatcli.environment import Environment, real_environment
-from chatcli.errors import BrokenCheckpoint, OutOfMemory
+from chatcli.errors import BrokenCheckpoint, ModelNotFound, OutOfMemory
 
 if TYPE_CHECKING:
     from chatcli.config import Config
@@ -68,24 +68,33 @@ def models_plan(
 
 def _headers(name: str, config: Config, environment: Environment, request: LoadRequest) -> Headers:
     """What the plan needs to know of the model, from the disk if its weights are there, else from the Hub."""
-    from chatcli.cli.opening import full_name
+    from chatcli.cli.opening import named_parts
     from chatcli.models.cache import is_complete
     from chatcli.models.headers import headers_on_disk, headers_on_hub
     from chatcli.models.hub import asking_for
+    from chatcli.models.naming import hub_name
     from chatcli.render.progress import ProgressLine
 
-    meant, variables = full_name(name, config), environment.variables
+    meant, variables = named_parts(name, config)[0], environment.variables
     if checkpoint := _on_disk(name, config, environment, request):
         try:
             return headers_on_disk(checkpoint)
         except BrokenCheckpoint:
             if not checkpoint.revision or is_complete(checkpoint.folder):
                 raise
+    wanted = hub_name(meant)
+    if wanted and wanted.file:
+        raise ModelNotFound(
+            f"{meant} is not on this machine, and of a GGUF file that is not here nothing is read: "
+            f"`chatcli pull {meant}` fetches it."
+        )
+    repository = wanted.repository if wanted else meant
+    subfolder = request.subfolder or (wanted.subfolder if wanted else "")
     line = ProgressLine(environment)
     try:
-        with asking_for(meant, variables, offline=environment.offline, known=tuple(config.aliases)) as cache:
+        with asking_for(repository, variables, offline=environment.offline, known=tuple(config.aliases)) as cache:
             revision = request.revision or "main"
-            return headers_on_hub(meant, revision, cache, variables, line.show, subfolder=request.subfolder)
+            return headers_on_hub(repository, revision, cache, variables, line.show, subfolder=subfolder)
     finally:
         line.clear()
 
@@ -182,7 +191,7 @@ def _facts(found: Headers, told: Survey) -> dict[str, Any]:
     """The same for programs; sizes are in bytes."""
     from dataclasses import asdict
 
-    from chatcli.models.plan import packing
+    from chatcli.models.quantized import quant_method
 
     chosen = told.choice
     return {
@@ -190,7 +199,7 @@ def _facts(found: Headers, told: Survey) -> dict[str, Any]:
         "revision": found.revision,
         "on_disk": found.on_disk,
         "parameters": told.parameters,
-        "packed": packing(found.config) or None,
+        "packed": quant_method(found.config) or None,
         "context": told.precisions[0][0].context,
         "precisions": [
             {"precision": option.precision, **asdict(option), "need_bytes": option.need_bytes, "fits_on": list(names)}

@@ -34,6 +34,7 @@ def models_pull(
 
     Only what a chat needs is fetched: safetensors before .bin, no other framework's weights, no Python code.
     """
+    from chatcli.cli.models.listing import size
     from chatcli.config import load
     from chatcli.models.extent import size_of
     from chatcli.models.places import places, whole
@@ -41,7 +42,7 @@ def models_pull(
 
     environment = real_environment()
     config = load(environment)
-    name = config.aliases.get(model, model).strip()
+    name = config.unaliased(model).strip()
     _require_fetchable(name, source)
     line = ProgressLine(environment)
     before = whole(places(environment.variables), name, revision)
@@ -60,7 +61,7 @@ def models_pull(
     else:
         line.clear()
         taken = size_of(folder.parent.parent if folder.parent.name == "snapshots" else folder)
-        news = "is up to date" if folder == before else f"is here, {taken / 1e9:.1f} GB"
+        news = "is up to date" if folder == before else f"is here, {size(taken)}"
         environment.note(f"{name} {news}: chatcli run {model}")
     print(folder)
     return 0

@@ -131,9 +131,9 @@ def _weights(checkpoint: Checkpoint) -> dict[str, Any] | str:
 
 def _words(value: object) -> str:
     if isinstance(value, dict) and "bytes" in value:
-        size = value["bytes"]
-        shown = f"{size / 1e9:.1f} GB" if size >= 1e8 else f"{size / 1e6:.1f} MB"
-        return ", ".join([shown, value["format"], *([value["precision"]] if value["precision"] else [])])
+        from chatcli.cli.models.listing import size
+
+        return ", ".join([size(value["bytes"]), value["format"], *([value["precision"]] if value["precision"] else [])])
     if isinstance(value, dict):
         return ", ".join(f"{key} {text}".rstrip() for key, text in value.items()) or "none"
     if isinstance(value, list):

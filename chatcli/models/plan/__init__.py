@@ -7,7 +7,7 @@ Pure functions of config.json, the tensors' headers and the free memory. They as
 from chatcli.models.plan.choose import Survey, plan, survey
 from chatcli.models.plan.talk import cache_bytes, kv_bytes_per_token, work_bytes
 from chatcli.models.plan.values import Device, LoadPlan, Option, amount
-from chatcli.models.plan.weighing import packing, weigh
+from chatcli.models.plan.weighing import weigh
 
 __all__ = [
     "Device",
@@ -17,7 +17,6 @@ __all__ = [
     "amount",
     "cache_bytes",
     "kv_bytes_per_token",
-    "packing",
     "plan",
     "survey",
     "weigh",

@@ -19,7 +19,8 @@ from chatcli.models.plan.places import listed, usable
 from chatcli.models.plan.precisions import Subject
 from chatcli.models.plan.spread import over, over_disk, over_main_memory
 from chatcli.models.plan.values import Device, LoadPlan, Option, amount
-from chatcli.models.plan.weighing import packing, weigh
+from chatcli.models.plan.weighing import weigh
+from chatcli.models.quantized import FORMATS, quant_method
 from chatcli.models.weights import Tensor
 
 _LADDER: tuple[Quantization, ...] = ("none", "int8", "int4", "fp8")
@@ -84,11 +85,12 @@ def survey(
 def _subject(
     config: Mapping[str, Any], tensors: Mapping[str, Tensor], stored_bytes: int, request: LoadRequest
 ) -> Subject:
-    method = packing(config)
+    method = quant_method(config)
     if method and request.quantization not in (None, "none"):
+        title = FORMATS[method].title if method in FORMATS else method
         raise UsageError(
-            f"The model's weights are packed already ({method}), so they cannot be made {request.quantization}: "
-            "leave --quant out."
+            f"The model is quantised already ({title}), so --quant {request.quantization} would lose twice: "
+            "leave it out, or use the original checkpoint."
         )
     return Subject(weigh(config, tensors, stored_bytes), request)
 
@@ -99,7 +101,7 @@ def _precisions(subject: Subject, places: Sequence[Device]) -> tuple[tuple[Optio
     found: dict[tuple[Quantization, str], tuple[Option, list[str]]] = {}
     for device in places:
         own = subject.dtypes(device)[-1]
-        full = (own,) if packing(subject.config) else dict.fromkeys(("float32", own))
+        full = (own,) if quant_method(subject.config) else dict.fromkeys(("float32", own))
         every = [subject.option(device, dtype) for dtype in full]
         for option in (*every, *subject.options(device, "int8"), *subject.options(device, "int4")):
             # On the next kind of device it needs a little more or less; the numbers shown are the first one's.

@@ -13,7 +13,8 @@ from chatcli.load_request import LoadRequest, Quantization
 from chatcli.models.checkpoint import context_length
 from chatcli.models.plan.talk import cache_bytes, kv_bytes_per_token, work_bytes
 from chatcli.models.plan.values import Device, Option
-from chatcli.models.plan.weighing import BYTES, Weighed, packing, unpacks
+from chatcli.models.plan.weighing import BYTES, Weighed, unpacks
+from chatcli.models.quantized import quant_method
 
 TALK = 4096
 """Tokens of talk that must have room where nobody says how many."""
@@ -56,7 +57,7 @@ class Subject:
             work_bytes(self.config, self.context, element, device.kind)
             + self.model.unpacked_for_a_moment(quantization, dtype),
             self.model.largest(dtype, quantization, unpack=unpack),
-            "" if unpack else packing(self.config),
+            "" if unpack else quant_method(self.config),
         )
 
     def dtypes(self, device: Device) -> tuple[str, ...]:
@@ -75,7 +76,7 @@ class Subject:
         """What the runtime may make of its weights on a kind of device, the least loss first."""
         if self.request.quantization:
             return (self.request.quantization,)
-        if self.request.fit == "strict" or kind == "mps" or packing(self.config):
+        if self.request.fit == "strict" or kind == "mps" or quant_method(self.config):
             return ("none",)
         return ("none", "int8", "int4")
 
@@ -91,4 +92,6 @@ class Subject:
     @property
     def may_be_moved(self) -> bool:
         """Whether parts of it may wait elsewhere than where they are computed: packed weights cannot."""
-        return self.request.fit == "auto" and self.request.quantization in (None, "none") and not packing(self.config)
+        return (
+            self.request.fit == "auto" and self.request.quantization in (None, "none") and not quant_method(self.config)
+        )

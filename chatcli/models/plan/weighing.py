@@ -21,6 +21,7 @@ from chatcli.models.checkpoint import text_config
 from chatcli.models.gguf_file import QUANTISED
 from chatcli.models.plan.talk import number
 from chatcli.models.plan.values import Device
+from chatcli.models.quantized import quant_method, quantization_config
 from chatcli.models.weights import Tensor
 
 BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
@@ -50,18 +51,9 @@ _TAKEN_OVER = frozenset({"gptq", "awq"})
 """Packings whose weights become our own int4 or int8 layers."""
 
 
-def packing(config: Mapping[str, Any]) -> str:
-    """How the files hold the weights packed, such as "gptq" or "fp8"; empty where they do not."""
-    for part in (config, text_config(config)):
-        said = part.get("quantization_config") or part.get("compression_config")
-        if isinstance(said, Mapping):
-            return str(said.get("quant_method") or "bitsandbytes").lower()
-    return ""
-
-
 def unpacks(config: Mapping[str, Any], device: Device) -> bool:
     """Whether weights that are packed in the files are not any more on a device."""
-    return packing(config) in _WITH_KERNELS and not (device.kernels and device.kind in ("cuda", "xpu"))
+    return quant_method(config) in _WITH_KERNELS and not (device.kernels and device.kind in ("cuda", "xpu"))
 
 
 def is_packed(config: Mapping[str, Any], name: str, tensor: Tensor) -> bool:
@@ -149,7 +141,7 @@ class Weighed:
 
     def unpacked_for_a_moment(self, quantization: Quantization, dtype: str) -> int:
         """What a product with packed weights takes where no kernel reads them: the largest matrix in the dtype."""
-        if quantization == "none" and packing(self.config) not in _TAKEN_OVER:
+        if quantization == "none" and quant_method(self.config) not in _TAKEN_OVER:
             return 0
         return max((each.widest for each in self.blocks), default=0) * BYTES[dtype]
 
@@ -164,7 +156,7 @@ class Weighed:
 def weigh(config: Mapping[str, Any], tensors: Mapping[str, Tensor], stored_bytes: int = 0) -> Weighed:
     """Look at each tensor once."""
     blocks: dict[str, Block] = {}
-    method, bits = packing(config), _bits(config)
+    method, bits = quant_method(config), _bits(config)
     floating: Counter[str] = Counter()
     for name, tensor in loaded(config, tensors).items():
         found = _BLOCK.match(name)
@@ -220,16 +212,17 @@ def _in_one(method: str, name: str, tensor: Tensor, bits: int) -> int:
 
 def _bits(config: Mapping[str, Any]) -> int:
     """Bits of a packed weight; 4 where config.json does not say."""
-    said = config.get("quantization_config") or text_config(config).get("quantization_config") or {}
-    groups = said.get("config_groups") or {}
-    inner = [g.get("weights") or {} for g in groups.values()] if isinstance(groups, Mapping) else []
-    return next((bits for part in (said, *inner) if (bits := number(part, "bits", "w_bit", "num_bits"))), 4)
+    said = quantization_config(config)
+    groups = said.get("config_groups")
+    inner = [g.get("weights") for g in groups.values() if isinstance(g, Mapping)] if isinstance(groups, Mapping) else []
+    parts = (said, *(each for each in inner if isinstance(each, Mapping)))
+    return next((bits for part in parts if (bits := number(part, "bits", "w_bit", "num_bits"))), 4)
 
 
 def declared(config: Mapping[str, Any]) -> str:
     """The same from config.json, for `.bin` files, whose tensors are unknown; empty where it does not say."""
     for part in (config, text_config(config)):
         for key in ("dtype", "torch_dtype"):
-            if part.get(key) in BYTES:
-                return str(part[key])
+            if isinstance(said := part.get(key), str) and said in BYTES:
+                return said
     return ""

@@ -222,7 +222,7 @@ def test_the_precision_that_is_asked_for() -> None:
     assert list(chosen(cuda(16), cpu(64), quantization="none").max_memory) == [0, "cpu"]
     with pytest.raises(OutOfMemory):  # packed weights cannot wait elsewhere
         chosen(cuda(5), cpu(5), quantization="int4")
-    with pytest.raises(UsageError, match=r"packed already \(gptq\), so they cannot be made int4"):
+    with pytest.raises(UsageError, match=r"quantised already \(GPTQ\), so --quant int4 would lose twice: leave it out"):
         chosen(cuda(24), model="Qwen2.5-7B-GPTQ-Int4", quantization="int4")
 
 

@@ -85,3 +85,11 @@ def test_the_largest_part_is_a_layer_or_an_embedding() -> None:
     assert weigh(*MODELS["Llama-3.1-8B"]).largest("bfloat16") == 2 * 128256 * 4096
     layer = 2 * (4096 * (4096 + 1024 + 1024 + 4096 + 3 * 14336) + 2 * 4096)
     assert weigh(LLAMA_8B, in_16_bits(LLAMA_8B | {"vocab_size": 32000})).largest("bfloat16") == layer
+
+
+@pytest.mark.parametrize(
+    "said",
+    [{"quantization_config": "gptq"}, {"dtype": {}}, {"quantization_config": {"config_groups": {"a": 1}}}],
+)
+def test_a_config_of_odd_types_is_read_without_a_crash(said: dict[str, object]) -> None:
+    assert weigh({"model_type": "llama", **said}, {}).parameters == 0
