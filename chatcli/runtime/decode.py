@@ -25,8 +25,8 @@ from chatcli.runtime.speculate import Guesser, Payoff
 
 CHUNK_SECONDS = 0.15
 """How long a chunk of a prompt should take where the model is fast enough: who cancels must not wait for 0.2 s."""
-LEAST_CHUNK, MOST_CHUNK = 256, 4096
-"""Tokens of one: with fewer a processor reads its weights and its cache too often; beyond, memory is wasted."""
+LEAST_CHUNK, MOST_CHUNK = 256, 512
+"""Tokens of one: with fewer a processor reads its weights and its cache too often; the most has its room in the plan."""
 
 
 class Pace:

@@ -13,7 +13,7 @@ from typing import Any
 from chatcli.models.checkpoint import text_config
 
 CHUNK = 512
-"""Tokens of a prompt that are read in one forward pass; the same as the runtime's `PREFILL_CHUNK`."""
+"""Tokens of a prompt that are read in one forward pass; at most; the same as the runtime's `MOST_CHUNK`."""
 _CUBLAS = 32 * 2**20
 """Of a Hopper; earlier GPUs have a quarter of it (PyTorch's notes on CUDA, cuBLAS workspaces)."""
 

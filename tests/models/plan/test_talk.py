@@ -66,6 +66,6 @@ def test_a_pass_grows_with_the_talk_and_the_model() -> None:
 
 
 def test_a_chunk_is_what_the_runtime_reads_at_once() -> None:
-    from chatcli.runtime.decode import PREFILL_CHUNK
+    from chatcli.runtime.decode import MOST_CHUNK
 
-    assert CHUNK == PREFILL_CHUNK
+    assert CHUNK == MOST_CHUNK
