@@ -127,19 +127,22 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Spec:
-    """Which model a resident process holds: a checkpoint's name, folder and commit, and how it is run.
+    """Which model a resident process holds: a checkpoint's name, path and commit, and how it is run.
 
-    `trusted` says that a person agreed to its own code; `files` is a fingerprint of all that it is made from, so
-    that a changed file is another model.
+    `path` is a folder or a GGUF file; `trusted` says that a person agreed to its own code; `files` is a fingerprint of
+    all that it is made from, so that a changed file is another model. `loras` are the adapters on it: what each is
+    called, its folder, its scale; `base` is the model's name where a person named an adapter of it.
     """
 
     name: str
-    folder: str
+    path: str
     revision: str
     trusted: bool
     request: LoadRequest
     files: str
     version: str
+    loras: tuple[tuple[str, str, float], ...] = ()
+    base: str = ""
 
 
 _KINDS: Mapping[str, Any] = {

@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import closing, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,8 @@ from chatcli.conversation import Conversation
 from chatcli.errors import EngineError
 from chatcli.generation import EngineFacts, Event, Finished, GenerationSettings, Progress, Reasoning, Text
 from chatcli.load_request import LoadRequest
-from chatcli.models.checkpoint import Checkpoint
+from chatcli.models.checkpoint import Checkpoint, LoraFolder, open_checkpoint
+from chatcli.models.lora import with_lora
 from chatcli.wire import (
     Ask,
     Count,
@@ -123,12 +125,30 @@ class ResidentEngine:
 
 
 def specify(checkpoint: Checkpoint, request: LoadRequest, config_folder: Path, variables: Mapping[str, str]) -> Spec:
-    """What a process must hold to be the one that is meant."""
-    told = [_state(checkpoint.folder), _state(config_folder / "adapters.toml"), sys.executable]
+    """What a process must hold to be the one that is meant; `specified` is the way back to the checkpoint."""
+    parts = checkpoint.gguf.files if checkpoint.gguf else (checkpoint.folder,)
+    made_of = (*parts, *(each.folder for each in checkpoint.loras), config_folder / "adapters.toml")
+    told = [*map(_state, made_of), sys.executable]
     told += [f"{name}={variables.get(name, '')}" for name in _OF_THE_PROCESS]
-    folder = str(checkpoint.folder.absolute())
-    files = sockets.name_of("\n".join(told))
-    return Spec(checkpoint.name, folder, checkpoint.revision, checkpoint.trusted, request, files, __version__)
+    return Spec(
+        checkpoint.name,
+        str(parts[0].absolute()),
+        checkpoint.revision,
+        checkpoint.trusted,
+        replace(request, revision="", subfolder="", loras=()),  # which are in the checkpoint
+        sockets.name_of("\n".join(told)),
+        __version__,
+        tuple((each.name, str(each.folder.absolute()), each.scale) for each in checkpoint.loras),
+        checkpoint.base,
+    )
+
+
+def specified(spec: Spec) -> Checkpoint:
+    """The checkpoint that a process must hold. Raises as `open_checkpoint` and `with_lora` do."""
+    checkpoint = open_checkpoint(Path(spec.path), spec.name, spec.revision)
+    for name, folder, scale in spec.loras:
+        checkpoint = with_lora(checkpoint, LoraFolder(name, Path(folder), scale))
+    return replace(checkpoint, trusted=spec.trusted, base=spec.base)
 
 
 def _state(path: Path) -> str:

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from chatcli import sockets
-from chatcli.engines.resident import make_room
+from chatcli.engines.resident import make_room, specified
 from chatcli.errors import ChatcliError, EngineError
 from chatcli.generation import Engine, Progress
 from chatcli.server.connection import Connection
@@ -215,10 +215,9 @@ def _open(spec: Spec, path: Path, report: Report) -> LocalEngine:
     from chatcli.adapters.table import load_table
     from chatcli.engines.local import fits, open_local
     from chatcli.environment import real_environment
-    from chatcli.models.checkpoint import open_checkpoint
 
     table = load_table(real_environment().config_folder)
-    checkpoint = replace(open_checkpoint(Path(spec.folder), spec.name, spec.revision), trusted=spec.trusted)
+    checkpoint = specified(spec)
     make_room(path.parent, lambda: fits(checkpoint, spec.request), spec.name, but=path)
     return open_local(checkpoint, table, report, spec.request)
 

@@ -8,9 +8,11 @@ import stat
 import threading
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from gguf_files import write_gguf
 
 from chatcli import sockets, wire
 from chatcli.conversation import Conversation, Message
@@ -18,7 +20,9 @@ from chatcli.engines import resident
 from chatcli.engines.scripted import ScriptedEngine, failing_after
 from chatcli.errors import EngineError, OutOfMemory
 from chatcli.generation import EngineFacts, Event, Finished, GenerationSettings, Progress, Text
-from chatcli.load_request import NOTHING_SAID
+from chatcli.load_request import NOTHING_SAID, LoadRequest, Lora
+from chatcli.models.checkpoint import LoraFolder, open_checkpoint
+from chatcli.models.lora import as_model, with_lora
 from chatcli.server.resident import Resident
 
 SPEC = wire.Spec("scripted", "/nowhere", "", False, NOTHING_SAID, "files", "1")
@@ -339,3 +343,22 @@ def test_facts_before_the_model_is_there_wait_for_it(place: Path, hold: Hold) ->
     assert found
     assert isinstance(found.facts, EngineFacts)
     assert told
+
+
+def test_the_process_opens_what_was_meant_a_gguf_file_and_adapters_too(tiny_llama: Path, tmp_path: Path) -> None:
+    file = write_gguf(tmp_path / "tiny-Q8_0.gguf", tiny_llama, "llama", "Q8_0")
+    adapter = LoraFolder("org/style", tmp_path / "style", 0.5)
+    adapter.folder.mkdir()
+    (adapter.folder / "adapter_config.json").write_text("{}")
+    (adapter.folder / "adapter_model.safetensors").write_bytes(b"")
+    folder = open_checkpoint(tiny_llama, "org/chat")
+    paths = set()
+    for meant in (open_checkpoint(file), folder, with_lora(folder, adapter), as_model(folder, adapter, "c0ffee")):
+        spec = resident.specify(replace(meant, trusted=True), NOTHING_SAID, tmp_path, {})
+        assert resident.specified(wire.decode(wire.encode(spec))) == replace(meant, trusted=True)
+        paths.add(resident.socket_path(tmp_path, spec))
+    assert len(paths) == 4
+    asked = LoadRequest(revision="main", loras=(Lora("./style", 0.5),))
+    assert resident.specify(with_lora(folder, adapter), asked, tmp_path, {}) == resident.specify(
+        with_lora(folder, adapter), NOTHING_SAID, tmp_path, {}
+    )
