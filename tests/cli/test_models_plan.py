@@ -186,6 +186,8 @@ def test_an_alias_a_revision_and_a_folder_of_the_repository(plan: Plan, tmp_path
     ran = plan("mine", "--json", "--revision", "v2", "--subfolder", "small", **variables)
     assert ran.returncode == 0, ran.stderr
     assert (facts(ran)["model"], facts(ran)["parameters"]) == ("org/nested", PARAMETERS)
+    ran = plan("org/nested/small", "--json", **variables)
+    assert facts(ran)["parameters"] == PARAMETERS
     ran = plan("mine", **variables)
     assert (ran.returncode, ran.stdout) == (3, "")
     assert "org/nested holds no model" in ran.stderr
@@ -195,6 +197,9 @@ def test_an_alias_a_revision_and_a_folder_of_the_repository(plan: Plan, tmp_path
     ("arguments", "code", "said"),
     [
         (("org/modle",), 3, "The Hub has no model org/modle"),
+        (("org/quants",), 3, "tiny-Q4_0.gguf of org/quants (0.0 MB) is a GGUF file"),
+        (("org/quants:Q8_0",), 3, "chatcli pull org/quants:Q8_0"),
+        (("org/quants:Q5_0",), 3, "there are Q4_0, Q8_0"),
         (("org/model", "--revision", "v9"), 3, "org/model has no revision v9."),
         (("org/gated",), 3, "org/gated is gated"),
         (("./nowhere",), 3, "There is no folder ./nowhere"),
@@ -208,6 +213,7 @@ def test_an_alias_a_revision_and_a_folder_of_the_repository(plan: Plan, tmp_path
 def test_what_goes_wrong_is_a_sentence(
     plan: Plan, ranges_hub: RangesHub, arguments: tuple[str, ...], code: int, said: str
 ) -> None:
+    ranges_hub.models["org/quants"] = {"tiny-Q4_0.gguf": b"GGUF", "tiny-Q8_0.gguf": b"GGUF"}
     ran = plan(*arguments, HF_ENDPOINT=ranges_hub.url, HF_HUB_OFFLINE="")
     assert (ran.returncode, ran.stdout) == (code, "")
     assert said in ran.stderr

@@ -68,13 +68,14 @@ def models_plan(
 
 def _headers(name: str, config: Config, environment: Environment, request: LoadRequest) -> Headers:
     """What the plan needs to know of the model, from the disk if its weights are there, else from the Hub."""
-    from chatcli.cli.opening import full_name
+    from chatcli.cli.opening import named_parts
     from chatcli.models.cache import is_complete
     from chatcli.models.headers import headers_on_disk, headers_on_hub
-    from chatcli.models.hub import asking_for
+    from chatcli.models.hub import asking_for, required_hub_name
+    from chatcli.models.naming import inside
     from chatcli.render.progress import ProgressLine
 
-    meant, variables = full_name(name, config), environment.variables
+    variables = environment.variables
     if checkpoint := _on_disk(name, config, environment, request):
         try:
             return headers_on_disk(checkpoint)
@@ -82,10 +83,12 @@ def _headers(name: str, config: Config, environment: Environment, request: LoadR
             if not checkpoint.revision or is_complete(checkpoint.folder):
                 raise
     line = ProgressLine(environment)
+    meant, _ = named_parts(name, config)
     try:
         with asking_for(meant, variables, offline=environment.offline, known=tuple(config.aliases)) as cache:
             revision = request.revision or "main"
-            return headers_on_hub(meant, revision, cache, variables, line.show, subfolder=request.subfolder)
+            wanted = required_hub_name(inside(meant, request.subfolder))
+            return headers_on_hub(wanted, revision, cache, variables, line.show)
     finally:
         line.clear()
 
