@@ -160,6 +160,8 @@ class Resident:
         except ChatcliError as error:
             client.send(Failure.of(error))
         client.finish()
+        if self._stopping.is_set():
+            client.gone.wait(_TICK)  # the process ends, and with it what was not sent yet
 
     def _talk(self, name: str) -> Engine:
         """The talk's own engine over the one model; the oldest are forgotten."""
