@@ -155,6 +155,10 @@ def test_a_folder(plan: Plan, folder: Path) -> None:
     assert lines[-1] == "Choice: bfloat16 on cpu. It fits there as it was asked for."
 
 
+def test_a_tiny_model_is_counted_in_thousands(plan: Plan, tiny_llama: Path) -> None:
+    assert re.search(r": [1-9]\d+\.\d thousand parameters\.\n", plan(str(tiny_llama)).stdout)
+
+
 def test_json_has_every_number(plan: Plan, folder: Path) -> None:
     found = facts(plan(str(folder), "--json", "--context", "2000"))
     assert (found["parameters"], found["context"], found["on_disk"]) == (PARAMETERS, 2000, True)

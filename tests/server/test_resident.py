@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import socket
 import stat
+import sys
 import threading
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
+import pexpect
 import pytest
 from gguf_files import write_gguf
 
@@ -221,6 +223,22 @@ def test_status_tells_what_is_under_way(place: Path, hold: Hold) -> None:
     assert not resident.stop(path, if_idle=True)
     assert isinstance(next(events), Event.__args__)  # type: ignore[attr-defined]
     events.close()
+
+
+@pytest.mark.parametrize("columns", [80, 40, 20])
+def test_the_list_of_models_keeps_within_the_window(place: Path, hold: Hold, columns: int) -> None:
+    hold(Shared(["One."]))
+    shell = pexpect.spawn(
+        sys.executable,
+        ["-m", "chatcli", "ps"],
+        env={**os.environ, "CHATCLI_HOME": str(place.parent)},
+        dimensions=(24, columns),
+        timeout=30,
+        encoding="utf-8",
+    )
+    lines = shell.read().splitlines()
+    assert all(len(line) <= columns for line in lines)
+    assert "scripted" in lines[-1] and "idle" in lines[-1]
 
 
 def test_stopping_ends_the_answer_under_way_with_a_sentence(place: Path, hold: Hold) -> None:

@@ -169,7 +169,10 @@ def _wrapped(text: str, width: int) -> list[str]:
 
 
 def _count(parameters: int) -> str:
-    return f"{parameters / 1e9:.1f} billion" if parameters >= 1e9 else f"{parameters / 1e6:.1f} million"
+    size, unit = next(
+        (step for step in ((1e9, "billion"), (1e6, "million")) if parameters >= step[0]), (1e3, "thousand")
+    )
+    return f"{parameters / size:.1f} {unit}"
 
 
 def _place(chosen: LoadPlan) -> str:
