@@ -131,6 +131,23 @@ def test_an_error_of_the_engine_comes_as_itself_behind_what_was_said(place: Path
     assert text_of(client.stream(ASKED, GenerationSettings())) == "Fine."
 
 
+class Defective(Shared):
+    """An engine with a defect."""
+
+    def stream(self, conversation: Conversation, settings: GenerationSettings) -> Generator[Event]:
+        yield from super().stream(conversation, settings)
+        raise AssertionError("no such layer")
+
+
+def test_a_defect_is_told_once_and_its_process_leaves(place: Path, hold: Hold) -> None:
+    engine = Defective([[Progress("reading")]])
+    held = hold(engine)
+    with pytest.raises(EngineError, match=r"unexpected AssertionError: no such layer\. .* --keep-alive 0 --debug"):
+        list(engine_at(place).stream(ASKED, GenerationSettings()))
+    held.thread.join(10)
+    assert not held.thread.is_alive() and engine.asked == [ASKED]
+
+
 def test_requests_are_served_in_the_order_in_which_they_came(place: Path, hold: Hold) -> None:
     hold(Shared(["first first first", "second", "third"], seconds_per_piece=0.1))
     ended: list[str] = []
