@@ -236,7 +236,7 @@ def test_what_does_not_fit_exits_with_4_below_its_numbers(plan: Plan, folder: Pa
     assert ran.returncode == 4
     assert "fits on" in ran.stdout
     assert "Choice" not in ran.stdout
-    assert "but cpu has 20 MB free" in ran.stderr
+    assert "but cpu has 20 MB free: raise --max-memory or choose" in ran.stderr
     ran = plan(str(folder), "--max-memory", "cpu=20MB", "--device", "cpu", "--json")
     assert (ran.returncode, facts(ran)["choice"]) == (4, None)
     assert "20 MB free" in facts(ran)["refusal"]
