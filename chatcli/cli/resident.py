@@ -17,19 +17,26 @@ if TYPE_CHECKING:
     from chatcli.wire import Status
 
 
+_HEADER = ("MODEL", "STATE", "SIZE", "DEVICE", "PRECISION", "LEAVES IN", "PID")
+_LEAST_WANTED = (6, 4, 3, 2, 5, 1)
+"""Which columns are left out first where there is no room for all."""
+
+
 def ps(as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")] = False) -> int:
     """List the models that stay in memory, and for how long they will."""
-    from chatcli.render.columns import columns
+    from chatcli.render.columns import columns, fitted
 
+    environment = real_environment()
     found = [status for _, status in _statuses()]
     if as_json:
         print(json.dumps([_finite(asdict(each)) for each in found], ensure_ascii=False, indent=2))
         return 0
     if not found:
-        real_environment().note("No model is in memory.")
+        environment.note("No model is in memory.")
         return 0
-    head = ("MODEL", "STATE", "SIZE", "DEVICE", "PRECISION", "LEAVES IN", "PID")
-    for line in columns([head, *map(_row, found)]):
+    rows = [_HEADER, *map(_row, found)]
+    terminal = environment.stdout_is_terminal
+    for line in fitted(rows, environment.terminal_size().columns, _LEAST_WANTED) if terminal else columns(rows):
         print(line)
     return 0
 

@@ -11,10 +11,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from chatcli.errors import BrokenCheckpoint
+from chatcli.errors import BrokenCheckpoint, ModelUnreachable
 from chatcli.generation import Progress
+from chatcli.models import gguf_choice
 from chatcli.models.cache import needed
 from chatcli.models.checkpoint import Checkpoint, open_checkpoint
+from chatcli.models.naming import HubName
+from chatcli.models.plan.values import amount
 from chatcli.models.refusals import explained, nothing_to_run
 from chatcli.models.transfer import Report
 from chatcli.models.weights import Tensor, weights
@@ -50,7 +53,7 @@ def headers_on_disk(checkpoint: Checkpoint) -> Headers:
 
 
 def headers_on_hub(
-    repository: str, revision: str, cache: Path, variables: Mapping[str, str], report: Report, *, subfolder: str = ""
+    wanted: HubName, revision: str, cache: Path, variables: Mapping[str, str], report: Report
 ) -> Headers:
     """The headers of a model that is not downloaded; its config.json goes to the cache. `report` hears of each file.
 
@@ -65,20 +68,27 @@ def headers_on_hub(
     endpoint = (variables.get("HF_ENDPOINT") or "https://huggingface.co").rstrip("/")
     try:
         hub = HfApi(endpoint, token=variables.get("HF_TOKEN") or None)
-        return _asked(hub, repository, revision, cache, report, subfolder)
+        return _asked(hub, wanted, revision, cache, report)
     except Exception as error:
-        raise explained(error, repository, revision, endpoint, cache) from error
+        raise explained(error, wanted.repository, revision, endpoint, cache) from error
 
 
-def _asked(hub: HfApi, repository: str, revision: str, cache: Path, report: Report, subfolder: str) -> Headers:
+def _asked(hub: HfApi, wanted: HubName, revision: str, cache: Path, report: Report) -> Headers:
+    repository = wanted.repository
     info = hub.model_info(repository, revision=revision, timeout=ANSWER_SECONDS, files_metadata=True)
-    commit, prefix = str(info.sha), f"{subfolder.strip('/')}/" if subfolder else ""
+    commit, prefix = str(info.sha), f"{wanted.subfolder}/" if wanted.subfolder else ""
     sizes = {
         s.rfilename.removeprefix(prefix): s.size or 0 for s in info.siblings or () if s.rfilename.startswith(prefix)
     }
     small, files = needed(sizes)
+    if wanted.file or (not files and gguf_choice.models(sizes)):
+        chosen = gguf_choice.choose(str(wanted), sizes, wanted.file)
+        raise ModelUnreachable(
+            f"{chosen} of {wanted.repository} ({amount(sizes[chosen])}) is a GGUF file, which can be weighed once it "
+            f"is here: chatcli pull {wanted}."
+        )
     if not files or "config.json" not in small:
-        raise BrokenCheckpoint(nothing_to_run(repository, sizes))
+        raise BrokenCheckpoint(nothing_to_run(str(wanted), sizes))
     path = hub.hf_hub_download(
         repository, f"{prefix}config.json", revision=commit, cache_dir=cache, etag_timeout=ANSWER_SECONDS
     )

@@ -26,7 +26,7 @@ from chatcli.runtime.speculate import Guesser, Payoff
 CHUNK_SECONDS = 0.15
 """How long a chunk of a prompt should take where the model is fast enough: who cancels must not wait for 0.2 s."""
 LEAST_CHUNK, MOST_CHUNK = 256, 512
-"""Tokens of one: with fewer a processor reads its weights and its cache too often; the most has its room in the plan."""
+"""Tokens of one: with fewer a processor reads its weights and its cache too often; the plan counts the most."""
 
 
 class Pace:

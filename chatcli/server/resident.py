@@ -13,6 +13,7 @@ import socket
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable
 from contextlib import closing, suppress
 from dataclasses import replace
@@ -24,6 +25,7 @@ from chatcli.engines.resident import make_room, specified
 from chatcli.errors import ChatcliError, EngineError
 from chatcli.generation import Engine, Progress
 from chatcli.server.connection import Connection
+from chatcli.streaming.sanitize import sanitize
 from chatcli.wire import Ask, Count, Failure, GetStatus, Open, Prepare, Ready, Spec, Status, Stop, Tokens, decode
 
 if TYPE_CHECKING:
@@ -67,6 +69,9 @@ class Resident:
         except ChatcliError as error:
             self._tell_waiting(Failure.of(error))
             return False
+        except Exception as error:
+            self._tell_waiting(Failure.of(_defect(error)))
+            return False
         with self._lock:
             self._engine = engine
             for client in self._opening:
@@ -88,7 +93,8 @@ class Resident:
             if job:
                 if not job[0].gone.is_set():
                     self._answering = True
-                    self._answer(*job)
+                    if not self._answer(*job):
+                        return
                     self._used = time.monotonic()
                     self._answering = False
                 self._waiting.remove(job[0])
@@ -151,7 +157,9 @@ class Resident:
             else:
                 self._opening.append(client)
 
-    def _answer(self, client: Connection, request: Ask | Prepare) -> None:
+    def _answer(self, client: Connection, request: Ask | Prepare) -> bool:
+        """Serve one request; False where the engine can no more be relied on."""
+        sound = True
         engine = self._talk(request.talk)
         ahead = isinstance(request, Prepare)
         call = engine.prepare if ahead else engine.stream
@@ -167,7 +175,13 @@ class Resident:
                 client.send(Ready())
         except ChatcliError as error:
             client.send(Failure.of(error))
+        except Exception as error:
+            client.send(Failure.of(_defect(error)))
+            sound = False
         client.finish()
+        if self._stopping.is_set() or not sound:
+            client.gone.wait(_TICK)  # the process ends, and with it what was not sent yet
+        return sound
 
     def _talk(self, name: str) -> Engine:
         """The talk's own engine over the one model; the oldest are forgotten."""
@@ -200,6 +214,15 @@ class Resident:
             idle=0.0 if self._waiting else time.monotonic() - self._used,
             remaining=max(self._remaining(), 0.0),
         )
+
+
+def _defect(error: Exception) -> EngineError:
+    """The sentence for an error that nobody foresaw; where it was goes to the log."""
+    traceback.print_exception(error)
+    return EngineError(
+        f"unexpected {type(error).__name__}: {sanitize(str(error), single_line=True)}. This is a defect of chatcli; "
+        "--keep-alive 0 --debug shows where."
+    )
 
 
 def _memory() -> int:

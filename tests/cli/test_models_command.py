@@ -78,6 +78,13 @@ def test_the_list_says_of_each_what_a_person_wants_to_know(hub: Path, chatcli: C
     assert (listed["org/part"]["complete"], listed["org/part"]["path"]) == (False, str(part))
 
 
+def test_an_adapter_is_listed_as_what_it_is(hub: Path, chatcli: Chatcli) -> None:
+    put(hub, "org/style", {"adapter_config.json": b"{}", "adapter_model.safetensors": safetensors("w")})
+    row = chatcli("models").stdout.splitlines()[1]
+    assert row.split("  ")[0] == "org/style"
+    assert "LoRA adapter" in row and row.endswith("yes")
+
+
 def test_to_list_a_model_is_not_to_use_it(hub: Path, chatcli: Chatcli) -> None:
     snapshot = put(hub, "org/chat")
     used(snapshot, 1000)

@@ -155,6 +155,10 @@ def test_a_folder(plan: Plan, folder: Path) -> None:
     assert lines[-1] == "Choice: bfloat16 on cpu. It fits there as it was asked for."
 
 
+def test_a_tiny_model_is_counted_in_thousands(plan: Plan, tiny_llama: Path) -> None:
+    assert re.search(r": [1-9]\d+\.\d thousand parameters\.\n", plan(str(tiny_llama)).stdout)
+
+
 def test_json_has_every_number(plan: Plan, folder: Path) -> None:
     found = facts(plan(str(folder), "--json", "--context", "2000"))
     assert (found["parameters"], found["context"], found["on_disk"]) == (PARAMETERS, 2000, True)
@@ -186,6 +190,8 @@ def test_an_alias_a_revision_and_a_folder_of_the_repository(plan: Plan, tmp_path
     ran = plan("mine", "--json", "--revision", "v2", "--subfolder", "small", **variables)
     assert ran.returncode == 0, ran.stderr
     assert (facts(ran)["model"], facts(ran)["parameters"]) == ("org/nested", PARAMETERS)
+    ran = plan("org/nested/small", "--json", **variables)
+    assert facts(ran)["parameters"] == PARAMETERS
     ran = plan("mine", **variables)
     assert (ran.returncode, ran.stdout) == (3, "")
     assert "org/nested holds no model" in ran.stderr
@@ -195,6 +201,9 @@ def test_an_alias_a_revision_and_a_folder_of_the_repository(plan: Plan, tmp_path
     ("arguments", "code", "said"),
     [
         (("org/modle",), 3, "The Hub has no model org/modle"),
+        (("org/quants",), 3, "tiny-Q4_0.gguf of org/quants (0.0 MB) is a GGUF file"),
+        (("org/quants:Q8_0",), 3, "chatcli pull org/quants:Q8_0"),
+        (("org/quants:Q5_0",), 3, "there are Q4_0, Q8_0"),
         (("org/model", "--revision", "v9"), 3, "org/model has no revision v9."),
         (("org/gated",), 3, "org/gated is gated"),
         (("./nowhere",), 3, "There is no folder ./nowhere"),
@@ -208,6 +217,7 @@ def test_an_alias_a_revision_and_a_folder_of_the_repository(plan: Plan, tmp_path
 def test_what_goes_wrong_is_a_sentence(
     plan: Plan, ranges_hub: RangesHub, arguments: tuple[str, ...], code: int, said: str
 ) -> None:
+    ranges_hub.models["org/quants"] = {"tiny-Q4_0.gguf": b"GGUF", "tiny-Q8_0.gguf": b"GGUF"}
     ran = plan(*arguments, HF_ENDPOINT=ranges_hub.url, HF_HUB_OFFLINE="")
     assert (ran.returncode, ran.stdout) == (code, "")
     assert said in ran.stderr
@@ -226,7 +236,7 @@ def test_what_does_not_fit_exits_with_4_below_its_numbers(plan: Plan, folder: Pa
     assert ran.returncode == 4
     assert "fits on" in ran.stdout
     assert "Choice" not in ran.stdout
-    assert "but cpu has 20 MB free" in ran.stderr
+    assert "but cpu has 20 MB free: raise --max-memory or choose" in ran.stderr
     ran = plan(str(folder), "--max-memory", "cpu=20MB", "--device", "cpu", "--json")
     assert (ran.returncode, facts(ran)["choice"]) == (4, None)
     assert "20 MB free" in facts(ran)["refusal"]

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import pexpect
 import pytest
 from hub_server import CHAT_MODEL, COMMIT, LocalHub, safetensors
 from modelscope_server import LocalModelScope, serving
@@ -76,6 +77,18 @@ def test_what_cannot_chat_is_fetched_only_by_force(chatcli: Chatcli, local_hub: 
     forced = chatcli("pull", "org/encoder", "--force")
     assert forced.exit_code == 0 and "encoder" in forced.stderr
     assert "model.safetensors" in local_hub.fetched()
+
+
+def test_the_progress_goes_before_an_error_is_told(variables: dict[str, str], local_hub: LocalHub) -> None:
+    encoder = b'{"model_type": "bert", "architectures": ["BertForMaskedLM"]}'
+    local_hub.models["org/encoder"] = {**CHAT_MODEL, "config.json": encoder}
+    local_hub.faults["GET /org/encoder/resolve"] = "slow"
+    shown = pexpect.run(
+        f"{sys.executable} -m chatcli pull org/encoder", env={**variables, "TERM": "xterm"}, encoding="utf-8"
+    )
+    before, said, _ = shown.partition("chatcli: org/encoder is an encoder")
+    assert "downloading" in before and said
+    assert before.endswith(("\x1b[J", "\x1b[2K"))
 
 
 def test_ctrl_c_keeps_what_is_here_and_the_next_pull_goes_on(

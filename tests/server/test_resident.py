@@ -6,12 +6,14 @@ import os
 import signal
 import socket
 import stat
+import sys
 import threading
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
+import pexpect
 import pytest
 from gguf_files import write_gguf
 
@@ -130,6 +132,23 @@ def test_an_error_of_the_engine_comes_as_itself_behind_what_was_said(place: Path
     assert text_of(client.stream(ASKED, GenerationSettings())) == "Fine."
 
 
+class Defective(Shared):
+    """An engine with a defect."""
+
+    def stream(self, conversation: Conversation, settings: GenerationSettings) -> Generator[Event]:
+        yield from super().stream(conversation, settings)
+        raise AssertionError("no such layer")
+
+
+def test_a_defect_is_told_once_and_its_process_leaves(place: Path, hold: Hold) -> None:
+    engine = Defective([[Progress("reading")]])
+    held = hold(engine)
+    with pytest.raises(EngineError, match=r"unexpected AssertionError: no such layer\. .* --keep-alive 0 --debug"):
+        list(engine_at(place).stream(ASKED, GenerationSettings()))
+    held.thread.join(10)
+    assert not held.thread.is_alive() and engine.asked == [ASKED]
+
+
 def test_requests_are_served_in_the_order_in_which_they_came(place: Path, hold: Hold) -> None:
     hold(Shared(["first first first", "second", "third"], seconds_per_piece=0.1))
     ended: list[str] = []
@@ -222,6 +241,22 @@ def test_status_tells_what_is_under_way(place: Path, hold: Hold) -> None:
     assert not resident.stop(path, if_idle=True)
     assert isinstance(next(events), Event.__args__)  # type: ignore[attr-defined]
     events.close()
+
+
+@pytest.mark.parametrize("columns", [80, 40, 20])
+def test_the_list_of_models_keeps_within_the_window(place: Path, hold: Hold, columns: int) -> None:
+    hold(Shared(["One."]))
+    shell = pexpect.spawn(
+        sys.executable,
+        ["-m", "chatcli", "ps"],
+        env={**os.environ, "CHATCLI_HOME": str(place.parent)},
+        dimensions=(24, columns),
+        timeout=30,
+        encoding="utf-8",
+    )
+    lines = shell.read().splitlines()
+    assert all(len(line) <= columns for line in lines)
+    assert "scripted" in lines[-1] and "idle" in lines[-1]
 
 
 def test_stopping_ends_the_answer_under_way_with_a_sentence(place: Path, hold: Hold) -> None:

@@ -18,6 +18,7 @@ import pytest
 from chatcli import guide, sockets, wire
 from chatcli.conversation import Conversation, Message
 from chatcli.engines import resident
+from chatcli.errors import EngineError
 from chatcli.generation import Event, GenerationSettings, Text
 from chatcli.load_request import NOTHING_SAID, LoadRequest, Lora
 from chatcli.models.checkpoint import LoraFolder, open_checkpoint
@@ -114,6 +115,16 @@ def test_another_version_of_chatcli_replaces_the_process_of_the_old(home: Path, 
     ((_, new),) = resident.statuses(home / "run")
     assert (new.version, new.pid != old.pid) == (spec.version, True)
     assert not alive(old.pid)
+
+
+def test_an_answer_that_is_stopped_says_so(home: Path, tiny_llama: Path) -> None:
+    spec = resident.specify(open_checkpoint(tiny_llama), NOTHING_SAID, home / "config", os.environ)
+    events = opened(spec, home).stream(ASKED, GenerationSettings(temperature=1, seed=1, max_new_tokens=400))
+    assert any(isinstance(event, Text) for event in events)
+    ((_, status),) = resident.statuses(home / "run")
+    os.kill(status.pid, signal.SIGTERM)
+    with pytest.raises(EngineError, match="was stopped in the middle of its answer"):
+        list(events)
 
 
 def test_what_is_wrong_with_a_model_is_said_by_who_asked(home: Path, tiny_llama: Path, tmp_path: Path) -> None:

@@ -77,9 +77,12 @@ def _found_out(found: Found, table: Table) -> Model:
 
 
 def _facts(found: Found, size: Extent, table: Table) -> Facts:
+    from chatcli.models import lora
     from chatcli.models.checkpoint import open_checkpoint
     from chatcli.models.weights import weights
 
+    if found.path.is_dir() and lora.is_whole(found.path):  # it chats where its base is
+        return Facts("LoRA adapter")
     try:
         checkpoint = open_checkpoint(found.path, found.name, found.commit)
         match = table.match(checkpoint.known_as, checkpoint.family)

@@ -15,7 +15,7 @@ import typer
 
 from chatcli.cli import options
 from chatcli.environment import Environment, real_environment
-from chatcli.errors import BrokenCheckpoint, ModelNotFound, OutOfMemory
+from chatcli.errors import BrokenCheckpoint, OutOfMemory
 
 if TYPE_CHECKING:
     from chatcli.config import Config
@@ -71,30 +71,23 @@ def _headers(name: str, config: Config, environment: Environment, request: LoadR
     from chatcli.cli.opening import named_parts
     from chatcli.models.cache import is_complete
     from chatcli.models.headers import headers_on_disk, headers_on_hub
-    from chatcli.models.hub import asking_for
-    from chatcli.models.naming import hub_name
+    from chatcli.models.hub import asking_for, required_hub_name
+    from chatcli.models.naming import inside
     from chatcli.render.progress import ProgressLine
 
-    meant, variables = named_parts(name, config)[0], environment.variables
+    variables = environment.variables
     if checkpoint := _on_disk(name, config, environment, request):
         try:
             return headers_on_disk(checkpoint)
         except BrokenCheckpoint:
             if not checkpoint.revision or is_complete(checkpoint.folder):
                 raise
-    wanted = hub_name(meant)
-    if wanted and wanted.file:
-        raise ModelNotFound(
-            f"{meant} is not on this machine, and of a GGUF file that is not here nothing is read: "
-            f"`chatcli pull {meant}` fetches it."
-        )
-    repository = wanted.repository if wanted else meant
-    subfolder = request.subfolder or (wanted.subfolder if wanted else "")
     line = ProgressLine(environment)
+    meant, _ = named_parts(name, config)
     try:
-        with asking_for(repository, variables, offline=environment.offline, known=tuple(config.aliases)) as cache:
-            revision = request.revision or "main"
-            return headers_on_hub(repository, revision, cache, variables, line.show, subfolder=subfolder)
+        with asking_for(meant, variables, offline=environment.offline, known=tuple(config.aliases)) as cache:
+            wanted = required_hub_name(inside(meant, request.subfolder))
+            return headers_on_hub(wanted, request.revision or "main", cache, variables, line.show)
     finally:
         line.clear()
 
@@ -175,7 +168,10 @@ def _wrapped(text: str, width: int) -> list[str]:
 
 
 def _count(parameters: int) -> str:
-    return f"{parameters / 1e9:.1f} billion" if parameters >= 1e9 else f"{parameters / 1e6:.1f} million"
+    size, unit = next(
+        (step for step in ((1e9, "billion"), (1e6, "million")) if parameters >= step[0]), (1e3, "thousand")
+    )
+    return f"{parameters / size:.1f} {unit}"
 
 
 def _place(chosen: LoadPlan) -> str:

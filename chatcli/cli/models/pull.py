@@ -38,28 +38,23 @@ def models_pull(
     from chatcli.config import load
     from chatcli.models.extent import size_of
     from chatcli.models.places import places, whole
-    from chatcli.render.progress import ProgressLine
 
     environment = real_environment()
     config = load(environment)
     name = config.unaliased(model).strip()
     _require_fetchable(name, source)
-    line = ProgressLine(environment)
     before = whole(places(environment.variables), name, revision)
     try:
-        folder = _fetched(name, revision, source, config, environment, force, line.show)
+        folder = _fetched(name, revision, source, config, environment, force)
     except KeyboardInterrupt:
-        line.clear()
         environment.note(f"What is here of {name} is kept; the same command goes on.")
         raise
     except ModelUnreachable as error:
-        line.clear()
         if not before:
             raise
         environment.warn(f"chatcli: {name} is on this machine; whether there is a newer one is not known: {error}")
         folder = before
     else:
-        line.clear()
         taken = size_of(folder.parent.parent if folder.parent.name == "snapshots" else folder)
         news = "is up to date" if folder == before else f"is here, {size(taken)}"
         environment.note(f"{name} {news}: chatcli run {model}")
@@ -82,10 +77,21 @@ def _require_fetchable(name: str, source: str) -> None:
         raise UsageError(f"{name} is a folder on this machine, there is nothing to fetch: chatcli run {name}.")
 
 
-def _fetched(
+def _fetched(name: str, revision: str, source: str, config: Config, environment: Environment, force: bool) -> Path:
+    """The folder of the model, whole and as new as its source has it."""
+    from chatcli.render.progress import ProgressLine
+
+    line = ProgressLine(environment)
+    try:
+        return _sought(name, revision, source, config, environment, force, line.show)
+    finally:
+        line.clear()
+
+
+def _sought(
     name: str, revision: str, source: str, config: Config, environment: Environment, force: bool, report: Report
 ) -> Path:
-    """The folder of the model, whole and as new as its source has it."""
+    """The same, telling `report` how far it is."""
     from chatcli.adapters.table import load_table
     from chatcli.models import modelscope_download
     from chatcli.models.hub import required_hub_name, resolve

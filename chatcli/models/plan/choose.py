@@ -245,4 +245,5 @@ def _refusal(model: Subject, places: Sequence[Device]) -> str:
         if loose:
             instead = f"{loose.precision} on {loose.device}"
             return f"The model needs {needs}, but {free}: --fit auto would run it in {instead}."
-    return f"The model needs {needs}, but {free}: close other programs or choose a smaller model."
+    what = "raise --max-memory" if model.request.max_memory else "close other programs"
+    return f"The model needs {needs}, but {free}: {what} or choose a smaller model."
