@@ -6,10 +6,10 @@ clock; what is printed is the command's.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from statistics import median
+from time import perf_counter
 from typing import Any
 
 import torch
@@ -111,10 +111,10 @@ def bandwidth(module: Any) -> float:
         best = 0.0
         for _ in range(4):
             _finish(device)
-            begun = time.perf_counter()
+            begun = perf_counter()
             work()
             _finish(device)
-            best = max(best, moved / (time.perf_counter() - begun))
+            best = max(best, moved / (perf_counter() - begun))
         return best
 
     with torch.inference_mode():
@@ -131,9 +131,9 @@ def _finish(device: torch.device) -> None:
 def ours_once(model: CausalModel, ids: Sequence[int], tokens: int) -> Speed:
     """One prompt read with an empty cache, and `tokens` more."""
     model.forget()
-    begun = time.perf_counter()
+    begun = perf_counter()
     made = model.generate(ids, GREEDY, end=(), limit=tokens)
-    times = [time.perf_counter() for each in made if not isinstance(each, Progress)]
+    times = [perf_counter() for each in made if not isinstance(each, Progress)]
     return _speed(begun, times, len(ids))
 
 
@@ -145,7 +145,7 @@ class _Clock:
 
     def put(self, value: object) -> None:
         """A token has come."""
-        self.times.append(time.perf_counter())
+        self.times.append(perf_counter())
 
     def end(self) -> None:
         """Nothing more comes."""
@@ -155,7 +155,7 @@ def plain_once(module: Any, ids: Sequence[int], tokens: int) -> Speed | None:
     """The same by transformers' own `generate` with a streamer; None where the model cannot be run with it."""
     clock = _Clock()
     prompt = torch.tensor([list(ids)], device=module.device)
-    begun = time.perf_counter()
+    begun = perf_counter()
     try:
         module.generate(
             prompt,

@@ -253,9 +253,3 @@ def test_a_gguf_file_by_its_path_its_folder_and_its_name_in_the_cache(plan: Plan
     told.append(facts(plan("org/chat-GGUF:Q8_0", "--json", HF_HOME=str(tmp_path / "hf"))))
     assert len({each["parameters"] for each in told}) == 1
     assert all(each["parameters"] and each["choice"] and each["on_disk"] for each in told)
-
-
-def test_a_gguf_file_that_is_not_here_is_a_sentence(plan: Plan) -> None:
-    ran = plan("org/chat-GGUF:Q8_0")
-    assert (ran.returncode, ran.stderr.count("\n")) == (3, 1)
-    assert "`chatcli pull org/chat-GGUF:Q8_0` fetches it" in ran.stderr

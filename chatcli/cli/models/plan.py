@@ -82,8 +82,8 @@ def _headers(name: str, config: Config, environment: Environment, request: LoadR
         except BrokenCheckpoint:
             if not checkpoint.revision or is_complete(checkpoint.folder):
                 raise
-    line = ProgressLine(environment)
     meant, _ = named_parts(name, config)
+    line = ProgressLine(environment)
     try:
         with asking_for(meant, variables, offline=environment.offline, known=tuple(config.aliases)) as cache:
             wanted = required_hub_name(inside(meant, request.subfolder))
