@@ -25,7 +25,7 @@ from chatcli.models.checkpoint import open_checkpoint
 from chatcli.models.plan import LoadPlan
 from chatcli.models.read_ahead import read_ahead
 from chatcli.models.weights import weights
-from chatcli.runtime import without_garbage_collection
+from chatcli.runtime import loading
 
 ASK = "import chatcli.engines.local as local; {switch}; from chatcli.cli.main import run_program; run_program()"
 READING = {"without": "local.read_ahead = lambda files: None", "with": "None"}
@@ -88,7 +88,7 @@ def ours(folder: Path, device: str) -> Iterable[object]:
     checkpoint = open_checkpoint(folder)
     found = weights(checkpoint)
     read_ahead(found.files)
-    with without_garbage_collection():
+    with loading():
         model = load_model(
             checkpoint, found, LoadPlan("bfloat16", device, "single", found.bytes, 0), lambda progress: None
         )
