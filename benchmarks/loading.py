@@ -144,7 +144,7 @@ def compare_asking(folder: Path, rounds: int) -> None:
                 begun = time.perf_counter()
                 ran = subprocess.run(
                     [sys.executable, "-c", ASK.format(switch=switch), *arguments],
-                    env={**os.environ, "CHATCLI_HOME": home},
+                    env={**os.environ, "CHATCLI_HOME": home, "CHATCLI_KEEP_ALIVE": "0"},
                     stdin=subprocess.DEVNULL,
                     capture_output=True,
                     check=True,

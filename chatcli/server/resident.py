@@ -43,8 +43,9 @@ _SHORT_OF_MEMORY = 0.03
 class Resident:
     """One model, its queue of requests, and its clock."""
 
-    def __init__(self, spec: Spec) -> None:
+    def __init__(self, spec: Spec, path: Path) -> None:
         self._spec = spec
+        self._path = path
         self._engine: LocalEngine | None = None
         self._talks: dict[str, Engine] = {}
         self._jobs: queue.SimpleQueue[tuple[Connection, Ask | Prepare] | None] = queue.SimpleQueue()
@@ -87,7 +88,7 @@ class Resident:
             try:
                 job = self._jobs.get(timeout=_TICK)
             except queue.Empty:
-                if self._remaining() <= 0 or _memory_is_short():
+                if self._remaining() <= 0 or _memory_is_short() or not self._path.exists():  # nobody could ask
                     return
                 continue
             if job:
@@ -257,7 +258,7 @@ def main() -> None:
     """Serve the socket that was handed over until it is time to leave."""
     path, listener = Path(sys.argv[1]), sockets.take_over(int(sys.argv[2]))
     spec = decode(sys.stdin.buffer.readline())
-    held = Resident(spec)
+    held = Resident(spec, path)
     signal.signal(signal.SIGTERM, lambda signum, frame: held.stop())
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
@@ -272,6 +273,8 @@ def main() -> None:
 
 def _take_away(path: Path) -> None:
     """Remove the socket, so that who comes now starts another process; not one that another has put there since."""
+    if not path.exists():
+        return
     with sockets.alone(path.parent):
         connection = sockets.connect(path)
         if connection is None:

@@ -46,7 +46,7 @@ class Held:
     """A resident model in threads of this process, behind a socket in `place`."""
 
     def __init__(self, place: Path, engine: Shared, *, loading: threading.Event | None = None) -> None:
-        self.resident = Resident(SPEC)
+        self.resident = Resident(SPEC, resident.socket_path(place, SPEC))
         self.engine = engine
         self.listener = sockets.listen(resident.socket_path(place, SPEC))
         threading.Thread(target=self.resident.accept, args=(self.listener,), daemon=True).start()
@@ -276,8 +276,16 @@ def test_a_model_that_nobody_asks_leaves_in_time(place: Path, hold: Hold) -> Non
     assert not held.thread.is_alive()
 
 
+def test_a_model_whose_socket_is_gone_leaves_for_nobody_can_ask(place: Path, hold: Hold) -> None:
+    held = hold(Shared(["Yes."]))
+    engine_at(place, keep_alive=600)
+    resident.socket_path(place, SPEC).unlink()
+    held.thread.join(10)
+    assert not held.thread.is_alive()
+
+
 def test_loading_is_told_to_who_waits_and_its_error_too(place: Path) -> None:
-    held = Resident(SPEC)
+    held = Resident(SPEC, resident.socket_path(place, SPEC))
     listener = sockets.listen(resident.socket_path(place, SPEC))
     threading.Thread(target=held.accept, args=(listener,), daemon=True).start()
     told: list[Progress] = []
@@ -405,7 +413,7 @@ def test_who_opens_a_model_has_its_whole_time_from_then_on(place: Path, hold: Ho
 
 def test_a_model_with_a_question_in_its_queue_is_not_idle(place: Path) -> None:
     """It was, from one question's end to the next one's beginning, and was sent away under that one."""
-    held = Resident(SPEC)
+    held = Resident(SPEC, resident.socket_path(place, SPEC))
     assert held.load(lambda report: Shared(["Yes."]))  # type: ignore[arg-type,return-value]
     with closing(sockets.listen(resident.socket_path(place, SPEC))) as listener:
         threading.Thread(target=held.accept, args=(listener,), daemon=True).start()
