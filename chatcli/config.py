@@ -8,16 +8,14 @@ from __future__ import annotations
 import difflib
 import json
 import math
-import os
 import re
 import sys
-import tempfile
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from chatcli.environment import Environment
 from chatcli.errors import ConfigError, UsageError
@@ -33,9 +31,6 @@ from chatcli.load_request import (
     parse_lora,
     parse_max_memory,
 )
-
-if TYPE_CHECKING:
-    from tomlkit import TOMLDocument
 
 Value = str | float | int | bool | tuple[str, ...]
 
@@ -215,7 +210,7 @@ def load(environment: Environment, flags: Mapping[str, object] = MappingProxyTyp
 
     """
     values = {key: Setting(None, "default") for key in KINDS}
-    stored, aliases = _read(path(environment))
+    stored, aliases = read(path(environment))
     for key, value in stored.items():
         values[key] = Setting(value, "config.toml")
     for key in KINDS:
@@ -292,60 +287,6 @@ def parse(key: str, text: str) -> Value:
     return check(key, value)
 
 
-def set_value(environment: Environment, key: str, text: str) -> None:
-    """Write a setting, or `alias.NAME`, to config.toml; the rest of the file stays as it is.
-
-    Raises:
-        ConfigError: the file is wrong already, or cannot be written.
-        UsageError: there is no such setting, or it cannot have this value.
-
-    """
-    file = path(environment)
-    _read(file)
-    document = _document(file)
-    _put(document, key, text)
-    _replace(file, document.as_string())
-
-
-def remove_alias(environment: Environment, name: str) -> None:
-    """Take a short name out of config.toml; the rest of the file stays as it is.
-
-    Raises:
-        ConfigError: the file is wrong already, or cannot be written.
-        UsageError: it has no such alias.
-
-    """
-    file = path(environment)
-    if name not in _read(file)[1]:
-        raise UsageError(f"There is no alias {name}: `chatcli models alias` lists them.")
-    document = _document(file)
-    aliases: Any = document["alias"]
-    del aliases[name]
-    _replace(file, document.as_string())
-
-
-def _document(file: Path) -> TOMLDocument:
-    """A config.toml as a person wrote it, with comments and line ends."""
-    import tomlkit
-    from tomlkit.exceptions import ParseError
-
-    try:
-        # Bytes: reading as text would turn the \r\n of an editor into \n.
-        return tomlkit.parse(file.read_bytes() if file.exists() else b"")
-    except (OSError, ParseError) as error:
-        raise ConfigError(f"{file} cannot be read: {error}; correct it by hand.") from error
-
-
-def _put(document: TOMLDocument, key: str, text: str) -> None:
-    if key.startswith("alias."):
-        name = key[len("alias.") :]
-        _check_alias(name, text)
-        document.setdefault("alias", {})[name] = text
-    else:
-        value = parse(key, text)
-        document[key] = list(value) if isinstance(value, tuple) else value
-
-
 def _kind(key: str) -> Kind:
     if key in KINDS:
         return KINDS[key]
@@ -354,7 +295,12 @@ def _kind(key: str) -> Kind:
     raise UsageError(f'There is no setting "{key}"; {hint}')
 
 
-def _check_alias(name: str, target: object) -> None:
+def check_alias(name: str, target: object) -> None:
+    """Pass over a short name and what it stands for.
+
+    Raises:
+        UsageError: one of them cannot be.
+    """
     if not _ALIAS.fullmatch(name):
         raise UsageError(f'An alias cannot be named "{name}": use letters, digits, dots, dashes and underscores.')
     if not isinstance(target, str) or not target.strip() or not _is_text(target):
@@ -379,8 +325,12 @@ def _shown(value: object) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
-def _read(file: Path) -> tuple[dict[str, Value], dict[str, str]]:
-    """The settings and aliases of a config.toml; a missing file has none."""
+def read(file: Path) -> tuple[dict[str, Value], dict[str, str]]:
+    """The settings and aliases of a config.toml; a missing file has none.
+
+    Raises:
+        ConfigError: the file cannot be read, or says what cannot be.
+    """
     if sys.version_info >= (3, 11):
         import tomllib
     else:
@@ -400,7 +350,7 @@ def _read(file: Path) -> tuple[dict[str, Value], dict[str, str]]:
     if not isinstance(aliases, dict):
         raise ConfigError(f'{file}: alias must be a table, [alias], of lines such as name = "owner/model".')
     for name, target in aliases.items():
-        _found_in(str(file), name, _check_alias, target)
+        _found_in(str(file), name, check_alias, target)
     return {key: _found_in(str(file), key, check, value) for key, value in table.items()}, aliases
 
 
@@ -410,24 +360,3 @@ def _found_in(place: str, key: str, judge: Any, value: object) -> Any:
         return judge(key, value)
     except UsageError as error:
         raise ConfigError(f"{place}: {error}") from error
-
-
-def _replace(file: Path, text: str) -> None:
-    """Write the file in one step, so that a crash leaves the old or the new one; its mode is kept."""
-    target = file.resolve()  # a symbolic link to a person's dotfiles stays one
-    try:
-        target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=target.parent, prefix=".config-")
-        try:
-            with os.fdopen(handle, "wb") as temporary:
-                temporary.write(text.encode())
-                temporary.flush()
-                os.fsync(temporary.fileno())
-            if target.exists():
-                Path(name).chmod(target.stat().st_mode & 0o7777)
-            Path(name).replace(target)
-        except BaseException:
-            Path(name).unlink(missing_ok=True)
-            raise
-    except OSError as error:
-        raise ConfigError(f"{file} cannot be written ({error.strerror}); see that its folder is yours.") from error

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chatcli import config
+from chatcli import config, config_file
 from chatcli.config import KINDS, Setting
 from chatcli.environment import Environment
 from chatcli.errors import ChatcliError, ConfigError, UsageError
@@ -169,7 +169,7 @@ def test_a_wrong_file_is_explained(tmp_path: Path, text: str, words: list[str]) 
     for word in words:
         assert word in str(raised.value)
     with pytest.raises(ConfigError):
-        config.set_value(environment(tmp_path), "seed", "1")
+        config_file.set_value(environment(tmp_path), "seed", "1")
     assert (tmp_path / "config.toml").read_text() == text
 
 
@@ -211,7 +211,7 @@ def test_any_text_is_a_value_or_a_sentence(key: str, text: str) -> None:
 
 def test_set_begins_a_file_that_nobody_else_reads(tmp_path: Path) -> None:
     outside = environment(tmp_path / "new" / "config")
-    config.set_value(outside, "model", "Qwen/Qwen3-0.6B")
+    config_file.set_value(outside, "model", "Qwen/Qwen3-0.6B")
     file = config.path(outside)
     assert file.read_text() == 'model = "Qwen/Qwen3-0.6B"\n'
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
@@ -221,10 +221,10 @@ def test_set_keeps_comments_order_and_mode(tmp_path: Path) -> None:
     file = write(tmp_path, "# mine\ntemperature = 0.5  # warm\n\n[alias]\n# short\na = 'b'\n")
     file.chmod(0o640)
     outside = environment(tmp_path)
-    config.set_value(outside, "temperature", "1")
-    config.set_value(outside, "seed", "3")
-    config.set_value(outside, "stop", '["x\\n"]')
-    config.set_value(outside, "alias.glm", "THUDM/chatglm-6b")
+    config_file.set_value(outside, "temperature", "1")
+    config_file.set_value(outside, "seed", "3")
+    config_file.set_value(outside, "stop", '["x\\n"]')
+    config_file.set_value(outside, "alias.glm", "THUDM/chatglm-6b")
     text = file.read_text()
     assert "# mine\ntemperature = 1.0  # warm\n" in text
     assert "[alias]\n# short\na = 'b'\n" in text
@@ -237,9 +237,9 @@ def test_set_keeps_comments_order_and_mode(tmp_path: Path) -> None:
 
 def test_set_begins_the_alias_table(tmp_path: Path) -> None:
     outside = environment(tmp_path)
-    config.set_value(outside, "alias.glm", "THUDM/chatglm-6b")
-    config.set_value(outside, "model", "glm")
-    config.set_value(outside, "alias.q", "Qwen/Qwen3-0.6B")
+    config_file.set_value(outside, "alias.glm", "THUDM/chatglm-6b")
+    config_file.set_value(outside, "model", "glm")
+    config_file.set_value(outside, "alias.q", "Qwen/Qwen3-0.6B")
     assert config.path(outside).read_text() == (
         'model = "glm"\n\n[alias]\nglm = "THUDM/chatglm-6b"\nq = "Qwen/Qwen3-0.6B"\n'
     )
@@ -248,7 +248,7 @@ def test_set_begins_the_alias_table(tmp_path: Path) -> None:
 def test_set_keeps_the_line_ends_of_an_editor(tmp_path: Path) -> None:
     file = tmp_path / "config.toml"
     file.write_bytes(b"# mine\r\nseed = 1\r\n")
-    config.set_value(environment(tmp_path), "seed", "2")
+    config_file.set_value(environment(tmp_path), "seed", "2")
     assert file.read_bytes() == b"# mine\r\nseed = 2\r\n"
 
 
@@ -256,7 +256,7 @@ def test_set_follows_a_symbolic_link(tmp_path: Path) -> None:
     (tmp_path / "dotfiles").mkdir()
     file = write(tmp_path / "dotfiles", "seed = 1\n")
     (tmp_path / "config.toml").symlink_to(file)
-    config.set_value(environment(tmp_path), "seed", "2")
+    config_file.set_value(environment(tmp_path), "seed", "2")
     assert (tmp_path / "config.toml").is_symlink()
     assert file.read_text() == "seed = 2\n"
 
@@ -274,14 +274,14 @@ def test_set_follows_a_symbolic_link(tmp_path: Path) -> None:
 )
 def test_set_refuses_and_writes_nothing(tmp_path: Path, key: str, text: str, words: str) -> None:
     with pytest.raises(UsageError, match=words):
-        config.set_value(environment(tmp_path), key, text)
+        config_file.set_value(environment(tmp_path), key, text)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_set_below_a_file_is_explained(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match="cannot be written"):
-        config.set_value(environment(tmp_path / "file"), "seed", "1")
+        config_file.set_value(environment(tmp_path / "file"), "seed", "1")
 
 
 @pytest.mark.parametrize("text", ["0=" + "9" * 400 + "GiB", "9" * 5000 + "=1GB"])
@@ -309,4 +309,4 @@ def test_aliases_are_followed_to_their_end(tmp_path: Path) -> None:
 def test_bytes_that_are_no_text_are_refused(tmp_path: Path, key: str) -> None:
     """Python hands such bytes on from a command line, and they cannot be written."""
     with pytest.raises(UsageError, match="cannot be"):
-        config.set_value(environment(tmp_path), key, "m\udcff")
+        config_file.set_value(environment(tmp_path), key, "m\udcff")

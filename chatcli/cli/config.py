@@ -56,9 +56,9 @@ def config_set(
     value: Annotated[str, typer.Argument(help="Its value.")],
 ) -> int:
     """Write a setting to config.toml."""
-    from chatcli import config
+    from chatcli import config, config_file
 
     environment = real_environment()
-    config.set_value(environment, key, value)
+    config_file.set_value(environment, key, value)
     environment.note(f"{key} is set in {config.path(environment)}")
     return 0

@@ -17,7 +17,7 @@ def models_alias(
     remove: Annotated[bool, typer.Option("--remove", help="Take the alias away; the model stays.")] = False,
 ) -> int:
     """Give a model a short name: `alias small Qwen/Qwen3-0.6B`; without names, list what there is."""
-    from chatcli import config
+    from chatcli import config, config_file
     from chatcli.cli.opening import full_name
     from chatcli.render.columns import columns
     from chatcli.streaming.sanitize import sanitize
@@ -26,7 +26,7 @@ def models_alias(
     if remove:
         if not alias or target:
             raise UsageError("Say which alias to take away: chatcli models alias --remove ALIAS.")
-        config.remove_alias(environment, alias)
+        config_file.remove_alias(environment, alias)
         environment.note(f"{alias} stands for nothing any more.")
         return 0
     loaded = config.load(environment)
@@ -35,7 +35,7 @@ def models_alias(
         if alias == guide.NAME:
             raise UsageError(f"{guide.NAME} is the built-in model: choose another short name.")
         lasting = full_name(target, loaded)  # another alias is followed, a relative path made whole
-        config.set_value(environment, f"alias.{alias}", lasting)
+        config_file.set_value(environment, f"alias.{alias}", lasting)
         environment.note(f"{alias} stands for {lasting}: chatcli run {alias}")
     elif alias:
         if alias not in aliases:
