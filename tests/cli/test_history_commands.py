@@ -167,7 +167,7 @@ def open_history(environment: Environment) -> Store:
 
 
 def opened(environment: Environment, flags: Mapping[str, object], resume: str = "") -> Session:
-    return open_session(environment, load(environment, flags), Talk(flags, resume))
+    return open_session(environment, load(environment, {**flags, "keep_alive": "0"}), Talk(flags, resume))
 
 
 def test_a_talk_goes_on_with_its_model_or_another(environment: Environment) -> None:
