@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import select
 import stat
 import threading
 import time
@@ -224,13 +225,15 @@ def test_a_reply_that_is_not_whole_says_so(type_keys: Type, script: list[Event],
 
 @pytest.mark.parametrize(("error", "code"), [(ModelNotFound("There is no such model."), 3), (ValueError("odd"), 5)])
 def test_a_failed_load_ends_the_chat_and_keeps_what_was_typed(
-    type_keys: Type, environment: Environment, error: Exception, code: int
+    type_keys: Type, keyboard: PipeInput, environment: Environment, error: Exception, code: int
 ) -> None:
     def fail(report: Report) -> Engine:
-        time.sleep(0.5)
+        while select.select([keyboard.fileno()], [], [], 0)[0]:  # until the prompt has taken the keys
+            time.sleep(0.01)
         raise error
 
-    talk = type_keys("half a thought", engine=DeferredEngine(fail, name="m"), end="")
+    keyboard.send_text("half a thought")
+    talk = type_keys("", engine=DeferredEngine(fail, name="m"), end="")
     assert (talk.code, talk.questions) == (code, [])
     assert str(error) in talk.err
     assert "half a thought" in (environment.state_folder / "input_history").read_text()
