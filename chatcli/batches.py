@@ -14,10 +14,10 @@ import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import IO, Any, get_args
+from typing import IO, Any
 
 from chatcli import config
-from chatcli.conversation import Conversation, Message, Role
+from chatcli.conversation import Conversation, Message
 from chatcli.errors import UsageError
 from chatcli.generation import GenerationSettings
 
@@ -94,7 +94,11 @@ def _messages(said: Mapping[str, Any]) -> Conversation:
     listed = said.get("messages", [{"role": "user", "content": said.get("prompt")}])
     messages = []
     for each in listed if isinstance(listed, list) else [None]:
-        if not (isinstance(each, dict) and isinstance(each.get("content"), str) and each.get("role") in get_args(Role)):
+        if not (
+            isinstance(each, dict)
+            and isinstance(each.get("content"), str)
+            and each.get("role") in ("system", "user", "assistant")
+        ):
             raise UsageError("Each message needs a role (system, user or assistant) and a text as its content.")
         messages.append(Message(each["role"], each["content"]))
     if not messages or messages[-1].role != "user" or not messages[-1].text.strip():

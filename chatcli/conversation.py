@@ -9,7 +9,7 @@ import re
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-Role = Literal["system", "user", "assistant"]
+Role = Literal["system", "user", "assistant", "tool"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,13 +37,36 @@ class Attachment:
 
 
 @dataclass(frozen=True, slots=True)
+class Tool:
+    """A function that a model may ask for; `parameters` is the JSON schema of its arguments, as text."""
+
+    name: str
+    description: str = ""
+    parameters: str = "{}"
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """A model's wish to have a function called; `arguments` is a JSON object, as text."""
+
+    id: str
+    name: str
+    arguments: str = "{}"
+
+
+@dataclass(frozen=True, slots=True)
 class Message:
-    """One thing said by one side; `reasoning` is what a model thought aloud before its `text`."""
+    """One thing said by one side; `reasoning` is what a model thought aloud before its `text`.
+
+    An assistant's message may ask for `calls`; a tool's message answers the one whose id is `call`.
+    """
 
     role: Role
     text: str
     reasoning: str = ""
     attachments: tuple[Attachment, ...] = ()
+    calls: tuple[ToolCall, ...] = ()
+    call: str = ""
 
     @property
     def spelled_out(self) -> Message:
@@ -67,13 +90,19 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Conversation:
-    """Messages in order: at most one system message, first; then user and assistant in turn."""
+    """Messages in order: at most one system message, first; then user and assistant in turn.
+
+    Where the model may use `tools`, an answer may ask for some, and what these said comes before the next.
+    `tool_choice` is "auto", "none", "required" or the name of the one that must be asked for.
+    """
 
     messages: tuple[Message, ...] = ()
+    tools: tuple[Tool, ...] = ()
+    tool_choice: str = "auto"
 
     def add(self, message: Message) -> Conversation:
         """The conversation with one more message at its end."""
-        return Conversation((*self.messages, message))
+        return replace(self, messages=(*self.messages, message))
 
     @property
     def system(self) -> str:
@@ -83,7 +112,7 @@ class Conversation:
     def with_system(self, text: str) -> Conversation:
         """The conversation under another system message; an empty text removes it."""
         head = (Message("system", text),) if text else ()
-        return Conversation(head + self.spoken)
+        return replace(self, messages=head + self.spoken)
 
     @property
     def spoken(self) -> tuple[Message, ...]:
@@ -98,7 +127,7 @@ class Conversation:
     @property
     def spelled_out(self) -> Conversation:
         """The conversation as a model reads it, with the attached files in the text."""
-        return Conversation(tuple(message.spelled_out for message in self.messages))
+        return replace(self, messages=tuple(message.spelled_out for message in self.messages))
 
     @property
     def images(self) -> tuple[Attachment, ...]:
@@ -108,7 +137,7 @@ class Conversation:
     @property
     def without_images(self) -> Conversation:
         """The conversation for a model that reads text only."""
-        return Conversation(tuple(message.without_images for message in self.messages))
+        return replace(self, messages=tuple(message.without_images for message in self.messages))
 
     @property
     def exchanges(self) -> int:
@@ -117,13 +146,13 @@ class Conversation:
 
     def without_last_message(self) -> Conversation:
         """The conversation before its last message."""
-        return Conversation(self.messages[:-1])
+        return replace(self, messages=self.messages[:-1])
 
     def without_last_exchange(self) -> Conversation:
         """Cut from the last user message on; unchanged where nobody has asked anything."""
         for index in range(len(self.messages) - 1, -1, -1):
             if self.messages[index].role == "user":
-                return Conversation(self.messages[:index])
+                return replace(self, messages=self.messages[:index])
         return self
 
     def without_first_exchange(self) -> Conversation:

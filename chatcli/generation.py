@@ -10,10 +10,10 @@ from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Literal, Protocol, TypeAlias
 
-from chatcli.conversation import Conversation
+from chatcli.conversation import Conversation, ToolCall
 
 Overflow = Literal["drop-oldest", "stop"]
-FinishReason = Literal["stop", "length", "cancelled", "error"]
+FinishReason = Literal["stop", "length", "tool_calls", "cancelled", "error"]
 Effort = Literal["low", "medium", "high"]
 
 
@@ -160,6 +160,13 @@ class Reasoning:
 
 
 @dataclass(frozen=True, slots=True)
+class ToolCalled:
+    """The model asks for a function to be called, all of it at once; whoever asked calls it, or not."""
+
+    call: ToolCall
+
+
+@dataclass(frozen=True, slots=True)
 class Finished:
     """The last event of every stream that was read to its end.
 
@@ -181,7 +188,7 @@ class Finished:
         return (self.completion_tokens - 1) / self.seconds if self.completion_tokens > 1 and self.seconds > 0 else 0.0
 
 
-Event: TypeAlias = Progress | Text | Reasoning | Finished
+Event: TypeAlias = Progress | Text | Reasoning | ToolCalled | Finished
 
 
 @dataclass(frozen=True, slots=True)

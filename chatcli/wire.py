@@ -13,7 +13,7 @@ from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
 from typing import Any
 
 from chatcli import errors
-from chatcli.conversation import Attachment, Conversation, Message
+from chatcli.conversation import Attachment, Conversation, Message, Tool, ToolCall
 from chatcli.generation import (
     Constraint,
     EngineFacts,
@@ -24,6 +24,7 @@ from chatcli.generation import (
     Reasoning,
     Text,
     TokenLogprob,
+    ToolCalled,
 )
 from chatcli.load_request import LoadRequest, Lora
 
@@ -150,7 +151,7 @@ _KINDS: Mapping[str, Any] = {
     for kind in (
         *(Ask, Attachment, Constraint, Conversation, Count, EngineFacts, Failure, Finished, GenerationSettings),
         *(GetStatus, Layer, LoadRequest, Lora, Message, Open, Prepare, Progress, Ready, Reasoning, Spec),
-        *(Status, Stop, Text, TokenLogprob, Tokens),
+        *(Status, Stop, Text, TokenLogprob, Tokens, Tool, ToolCall, ToolCalled),
     )
 }
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from typing import Literal, Protocol
 
 from chatcli.environment import Environment
-from chatcli.generation import Event, Finished, Progress, Reasoning, Text
+from chatcli.generation import Event, Finished, Progress, Reasoning, Text, ToolCalled
 from chatcli.render.progress import ProgressLine
 from chatcli.render.reasoning import PlainThoughts, Thoughts
 from chatcli.render.rows import DIM, Span, encoded
@@ -127,7 +127,7 @@ class _Show:
         self._notes: list[Progress] = []
         self._next_frame = 0.0
 
-    def event(self, event: Progress | Reasoning | Text) -> None:
+    def event(self, event: Progress | Reasoning | Text | ToolCalled) -> None:
         """Show an event, or keep it until a frame is due."""
         match event:
             case Progress() if not self._answer and not self._thoughts:

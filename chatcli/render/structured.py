@@ -19,6 +19,7 @@ from chatcli.generation import (
     Reasoning,
     Text,
     TokenLogprob,
+    ToolCalled,
 )
 
 
@@ -31,6 +32,8 @@ def event_object(event: Event) -> dict[str, Any]:
             return {"type": "reasoning", "text": text}
         case Progress():
             return {"type": "progress", **{key: value for key, value in asdict(event).items() if value}}
+        case ToolCalled(call):
+            return {"type": "tool_call", **asdict(call)}
         case Finished():
             return {"type": "finished", **ending_object(event)}
 
