@@ -23,7 +23,7 @@ from chatcli.models.plan import LoadPlan, plan
 from chatcli.models.tokenizer import Tokenizer
 from chatcli.models.weights import Weights
 from chatcli.runtime.classes import serving
-from chatcli.runtime.cpu import fastest_row
+from chatcli.runtime.cpu import attend_in_groups, fastest_row
 from chatcli.runtime.decode import Pace, decode, feed, prefill
 from chatcli.runtime.devices import devices, free_bytes, memory_bandwidth
 from chatcli.runtime.explain import explained_answer
@@ -62,6 +62,8 @@ class CausalModel:
         self._pace = Pace()
         self.draft: CausalModel | None = None
         self._one_row = fastest_row(model)
+        if model.device.type == "cpu":
+            attend_in_groups()
         self._steps = StaticSteps(model) if can_be_recorded(model) and not self._is_shared else None
         self.device = str(input_device(model))
         self.precision = precision(model)
