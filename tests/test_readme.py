@@ -101,6 +101,7 @@ def test_the_tree_of_the_readme_is_the_tree() -> None:
     assert drawn == there - {"py.typed"}
 
 
-def test_the_generated_page_of_commands_is_fresh() -> None:
-    ran = subprocess.run([sys.executable, "scripts/make_docs.py", "--check"], cwd=ROOT, check=False)
-    assert ran.returncode == 0, "run scripts/make_docs.py"
+@pytest.mark.parametrize("script", ["make_docs.py", "draw_chart.py"])
+def test_what_is_generated_is_fresh(script: str) -> None:
+    ran = subprocess.run([sys.executable, f"scripts/{script}", "--check"], cwd=ROOT, check=False)
+    assert ran.returncode == 0, f"run scripts/{script}"
