@@ -1,8 +1,8 @@
 """Serving one checkpoint: chatcli, FastChat's worker and API server, `transformers serve`, one after the other.
 
 pip install "chatcli[serve]" openai "transformers[serving]"
-python -m venv /tmp/fschat && /tmp/fschat/bin/pip install "fschat[model_worker]" "transformers<4.47" "pydantic<2" "fastapi<0.112"
-python benchmarks/serving.py [--fschat /tmp/fschat/bin/python] [--rounds 2] [--tokens 48] [--only chatcli]
+python -m venv old && old/bin/pip install "fschat[model_worker]" "transformers<4.47" "pydantic<2" "fastapi<0.112"
+python benchmarks/serving.py [--fschat old/bin/python] [--rounds 2] [--tokens 48] [--only chatcli]
 
 FastChat wants older packages, so it has an environment of its own. The checkpoint is a random Llama of 43
 million parameters in float32, whose answers never end by themselves: all sides make the same number of tokens. For each
