@@ -90,7 +90,7 @@ def serve(
 
         def draining() -> None:
             if running := app.state.service.admission.running:
-                environment.warn(f"chatcli: {running} answers are being finished; Ctrl-C again ends them.")
+                environment.warn(f"chatcli: {running} answers are being finished; Ctrl-C again ends at once.")
 
         listen(app, bound, started, draining)
     return 0
