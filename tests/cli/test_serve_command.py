@@ -38,7 +38,7 @@ def server(home: Path, *arguments: str, **more: str) -> Iterator[tuple[subproces
     assert process.stdout
     try:
         said = process.stdout.readline()
-        found = re.fullmatch(r"guide at (\S+)/v1\n", said)
+        found = re.fullmatch(r"Serving guide at (\S+)/v1; Ctrl-C ends it.\n", said)
         yield process, found[1] if found else said
     finally:
         process.kill()
@@ -173,7 +173,7 @@ def test_a_signal_drains(tmp_path: Path) -> None:
 def test_a_second_signal_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with server(tmp_path, *example("--socket")) as (process, said):
-        assert said == "guide at the socket api.sock\n"
+        assert said == "Serving guide at the socket api.sock; Ctrl-C ends it.\n"
         client = httpx.Client(transport=httpx.HTTPTransport(uds="api.sock"), timeout=60)
         endless = {**LONG, "response_format": {"type": "json_object"}, "temperature": 2}
         with client.stream("POST", "http://localhost/v1/chat/completions", json=endless) as answer:

@@ -95,7 +95,7 @@ class Answering(Response):
                 if isinstance(event, Finished):
                     ends[number] = event
                 chunks.append(self._answer.chunk(number, event))
-            await out.write(b"".join(map(event_data, filter(None, chunks))) if come else b": alive\n\n")
+            await out.write(b"".join(map(event_data, filter(None, chunks))))
         if last := self._answer.last([end for _, end in sorted(ends.items())]):
             await out.write(event_data(last))
 
@@ -130,11 +130,15 @@ class EventStream:
     def __init__(self, send: Send) -> None:
         self.started = False
         self._send = send
+        self._last = time.monotonic()
 
     async def write(self, data: bytes) -> None:
-        """Send what is not empty."""
+        """Send it; where it is empty, and nothing was sent for a while, a comment that clients pass over."""
         if not data:
-            return
+            if time.monotonic() - self._last < KEEP_ALIVE:
+                return
+            data = b": alive\n\n"
+        self._last = time.monotonic()
         if not self.started:
             self.started = True
             headers = [
@@ -168,7 +172,7 @@ def _json(value: object) -> bytes:
 
 
 async def _until_the_end(carried: Carried, going: int) -> AsyncGenerator[list[tuple[int, Event]]]:
-    """The events of `going` generators as they come; an empty list where for some time there is none."""
+    """The events of `going` generators as they come; an empty list where for some time there are none."""
     while going:
         come: list[tuple[int, Event | Exception | None]] = []
         with anyio.move_on_after(KEEP_ALIVE):

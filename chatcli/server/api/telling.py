@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -36,6 +37,8 @@ class Told:
 
         try:
             await self._app(scope, receive, noting)
+        except ClientDisconnect:  # in the middle of its request
+            pass
         except Exception as error:
             failure = error if isinstance(error, ApiError) else _unforeseen(error)
             if not status:
