@@ -9,8 +9,8 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from chatcli.openai.errors import ApiError
-from chatcli.server.api.answering import JsonResponse
 from chatcli.server.api.defects import tell_of
+from chatcli.server.api.sending import JsonResponse
 from chatcli.server.api.service import Service
 
 

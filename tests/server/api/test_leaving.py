@@ -119,7 +119,8 @@ def test_an_answer_that_takes_too_long_is_ended() -> None:
 
 @pytest.mark.parametrize("says", [True, False], ids=["progress", "nothing"])
 def test_a_long_silence_is_kept_alive(monkeypatch: pytest.MonkeyPatch, says: bool) -> None:
-    monkeypatch.setattr("chatcli.server.api.answering.KEEP_ALIVE", 0.05)
+    monkeypatch.setattr("chatcli.server.api.answering.LOOK_SECONDS", 0.02)
+    monkeypatch.setattr("chatcli.server.api.sending.KEEP_ALIVE", 0.05)
 
     class Slow(ScriptedEngine):
         def stream(self, conversation: Conversation, settings: GenerationSettings) -> Generator[Event]:
