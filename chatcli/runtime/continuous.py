@@ -79,11 +79,11 @@ class _Row:
     request: Request
     number: int
     seen: list[int]
-    sampler: Sampler
     left: int
     takes_turns: bool
     passed: int = 0
     made: int = 0
+    sampler: Sampler | None = None
     steps: Generator[None] | None = None
     cache: PrefixCache | None = None
 
@@ -116,8 +116,7 @@ class Continuous:
         """The rows of the batch may take `budget` bytes; by default a part of what is free now."""
         self._model = model
         model.pace = self._pace = Pace(CHUNK_SECONDS, LEAST_CHUNK)
-        self._device = input_device(model.module)
-        self._budget = free_bytes(self._device) // _SHARE_OF_ROWS if budget is None else budget
+        self._budget = free_bytes(input_device(model.module)) // _SHARE_OF_ROWS if budget is None else budget
         self._columns = Columns(model.module)
         self._most = ROWS
         self._numbers = count()
@@ -138,11 +137,8 @@ class Continuous:
 
     def add(self, request: Request) -> None:
         """Let a request wait until there is room for it."""
-        sampler = Sampler(request.settings, self._device, request.constraint)
-        request.logprobs = sampler.logprobs
         turns = bool(request.images) or not self._model.batches
-        row = _Row(request, next(self._numbers), list(request.ids), sampler, len(request.ids), turns)
-        self._waiting.append(row)
+        self._waiting.append(_Row(request, next(self._numbers), list(request.ids), len(request.ids), turns))
 
     def advance(self) -> bool:
         """A step of every row and a chunk of one prompt; False where there is nothing to do."""
@@ -150,8 +146,8 @@ class Continuous:
         self._make_room()
         if self._rows:
             self._step()
-        for row in list(self._turns):
-            self._go_on(row)
+        for turn in list(self._turns):
+            self._go_on(turn)
         if row := self._next_to_read():
             before = row.left
             self._go_on(row)
@@ -186,19 +182,27 @@ class Continuous:
             with explained_answer(self._model.device):
                 with one_row():
                     logits = self._columns.feed([row.seen[-1] for row in self._rows])
-                drawn = draw_rows(logits, [row.sampler for row in self._rows], [row.seen for row in self._rows])
+                drawn = self._drawn(logits, self._rows)
         except OutOfMemory as error:
             self._run_short(error)
             return
         except ChatcliError as error:
             self._model.forget()
-            drawn = [error] * len(self._rows)
+            drawn = [error for _ in self._rows]
         for place in range(len(self._rows) - 1, -1, -1):
             if self._rows[place].take(drawn[place]):
                 self._leave(place, keep=not isinstance(drawn[place], ChatcliError))
         if any(isinstance(each, ChatcliError) for each in drawn):
             # What is no number would reach others from the room that it leaves.
             self._put_back_all()
+
+    def _drawn(self, logits: torch.Tensor, rows: Sequence[_Row]) -> list[int | ChatcliError]:
+        """The next token of each of `rows`, whose `logits` are (rows, vocabulary)."""
+        for row in rows:
+            row.sampler = row.sampler or Sampler(row.request.settings, logits.device, row.request.constraint)
+            row.request.logprobs = row.sampler.logprobs
+        samplers = [row.sampler for row in rows if row.sampler]
+        return list(draw_rows(logits, samplers, [row.seen for row in rows]))
 
     def _leave(self, place: int, *, keep: bool = True) -> None:
         """Take a row out of the batch; what was computed for it is kept for the next turn of its talk."""
@@ -312,7 +316,7 @@ class Continuous:
                 if row.left:
                     yield
             cache.asked, row.cache = len(ids), cache
-        if not row.take(draw_rows(logits[None], [row.sampler], [ids])[0]):
+        if not row.take(self._drawn(logits[None], [row])[0]):
             self._columns.join(cache)
             self._rows.append(row)
 

@@ -30,7 +30,7 @@ LEAST_CHUNK, MOST_CHUNK = 256, 512
 
 
 class Pace:
-    """How many tokens of a prompt to read at once, from how long the last ones took: `seconds`, but at least `least`."""
+    """How many tokens of a prompt to read at once: `least`, or more where the last ones took less than `seconds`."""
 
     def __init__(self, seconds: float = CHUNK_SECONDS, least: int = LEAST_CHUNK) -> None:
         self.chunk = self._least = least

@@ -93,28 +93,27 @@ class CausalModel:
             OutOfMemory: the device ran full; the cache has been freed.
             EngineError: the model failed.
         """
-        with self._explained():
-            with self._talks.lent(ids) as cache:
-                logits = yield from prefill(self._model, cache, ids, self.pace)
-                cache.asked = len(ids)
-                sampler = Sampler(settings, logits.device, constraint)
-                self.logprobs = sampler.logprobs
-                if self._steps and sampler.plain:
-                    return (yield from self._steps.decode(cache, ids, logits, sampler, end=end, limit=limit))
-                guesser = Draft(self.draft.likeliest) if self.draft else PromptLookup()
-                return (
-                    yield from decode(
-                        self._model,
-                        cache,
-                        ids,
-                        logits,
-                        sampler,
-                        end=end,
-                        limit=limit,
-                        one_row=self.one_row,
-                        guesser=guesser,
-                    )
+        with self._explained(), self._talks.lent(ids) as cache:
+            logits = yield from prefill(self._model, cache, ids, self.pace)
+            cache.asked = len(ids)
+            sampler = Sampler(settings, logits.device, constraint)
+            self.logprobs = sampler.logprobs
+            if self._steps and sampler.plain:
+                return (yield from self._steps.decode(cache, ids, logits, sampler, end=end, limit=limit))
+            guesser = Draft(self.draft.likeliest) if self.draft else PromptLookup()
+            return (
+                yield from decode(
+                    self._model,
+                    cache,
+                    ids,
+                    logits,
+                    sampler,
+                    end=end,
+                    limit=limit,
+                    one_row=self.one_row,
+                    guesser=guesser,
                 )
+            )
 
     def likeliest(self, ids: Sequence[int], count: int) -> list[int]:
         """The `count` likeliest ids after `ids`, one after the other; none where the context has no room for them."""
@@ -141,6 +140,11 @@ class CausalModel:
     def module(self) -> Any:
         """The model as transformers has it, for those who feed or measure it themselves."""
         return self._model
+
+    @property
+    def tokens(self) -> int:
+        """How many tokens it knows."""
+        return int(self._model.get_input_embeddings().num_embeddings)
 
     @property
     def talks(self) -> Talks:
