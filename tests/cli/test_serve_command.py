@@ -117,17 +117,18 @@ def guide(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]
     """The guide, served to the page's examples: an address and a folder with the socket api.sock."""
     from chatcli import guide
     from chatcli.adapters.table import shipped
+    from chatcli.engines.concurrent import ConcurrentEngine
     from chatcli.engines.local import open_local
-    from chatcli.engines.one_at_a_time import OneAtATime
     from chatcli.models.checkpoint import open_checkpoint
     from chatcli.server.api.guard import Guard
     from chatcli.server.api.listening import bind_unix
 
     place = tmp_path_factory.mktemp("page")
-    served = OneAtATime(open_local(open_checkpoint(guide.folder(), guide.NAME), shipped(), lambda _: None))
+    served = ConcurrentEngine(open_local(open_checkpoint(guide.folder(), guide.NAME), shipped(), lambda _: None))
     over_socket = serving({guide.NAME: served}, Guard((), None), listener=bind_unix(place / "api.sock"))
     with serving({guide.NAME: served}) as address, over_socket:
         yield address, place
+    served.close()
 
 
 @pytest.mark.parametrize("line", [line for line in LINES if line.startswith("curl")])

@@ -17,8 +17,8 @@ from api_server import serving
 from chatcli import sockets
 from chatcli.adapters.table import shipped
 from chatcli.conversation import ToolCall
+from chatcli.engines.concurrent import ConcurrentEngine
 from chatcli.engines.local import open_local
-from chatcli.engines.one_at_a_time import OneAtATime
 from chatcli.engines.scripted import ScriptedEngine
 from chatcli.generation import Finished, Progress, Reasoning, Text, TokenLogprob, ToolCalled
 from chatcli.models.checkpoint import open_checkpoint
@@ -56,7 +56,7 @@ class Door:
 
 @pytest.fixture(scope="module", params=["tcp", "unix"])
 def door(request: pytest.FixtureRequest, tiny_llama: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Door]:
-    tiny = OneAtATime(open_local(open_checkpoint(tiny_llama, "tiny"), shipped(), lambda _: None))
+    tiny = ConcurrentEngine(open_local(open_checkpoint(tiny_llama, "tiny"), shipped(), lambda _: None))
     models = {"org/tiny": tiny, "calling": ScriptedEngine([CALLING]), "thinking": ScriptedEngine([THINKING])}
     if request.param == "tcp":
         with serving(models, Guard((KEY,), None)) as address:
@@ -65,6 +65,7 @@ def door(request: pytest.FixtureRequest, tiny_llama: Path, tmp_path_factory: pyt
         path = tmp_path_factory.mktemp("sockets") / "api.sock"
         with serving(models, Guard((KEY,), None), listener=sockets.listen(path)) as address:
             yield Door(address, str(path))
+    tiny.close()
 
 
 def test_models(door: Door) -> None:
