@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, TypeVar
 from chatcli.adapters.encode import Spoken, encode_text
 from chatcli.adapters.format import ChatFormat, chat_format, require_chat_format
 from chatcli.adapters.table import Table
+from chatcli.adapters.tool_prompt import offered
 from chatcli.constraints import grammar
 from chatcli.conversation import Conversation, Message
 from chatcli.engines.overflow import fit
@@ -93,7 +94,7 @@ class LocalEngine:
             OutOfMemory, EngineError: the model failed.
         """
         begun = time.monotonic()
-        settings = settings.over(self._chat.defaults).over(DEFAULTS)
+        settings = self._chat.held_to_calls(conversation, settings.over(self._chat.defaults).over(DEFAULTS))
         if conversation.images and not self._pictures:
             require_no_picture(conversation, self._checkpoint)
         for note in self._notes(conversation, settings):
@@ -117,7 +118,7 @@ class LocalEngine:
         counted = _Counted(begun, len(fitted.ids))
         limit = min(settings.max_new_tokens or fitted.room, fitted.room)
         inside = self._chat.begins_inside_reasoning(fitted.ids[: len(fitted.ids) - len(before)])
-        reply = Reply(self._chat, settings, began or NOTHING, inside=inside)
+        reply = Reply(self._chat, settings, began or NOTHING, inside=inside, tools=offered(conversation))
         made: list[int] = []
         constraint = self._constraint(settings, limit, before, inside=inside)
         try:
@@ -135,7 +136,7 @@ class LocalEngine:
             ended = reply.stopped or (yield from self._relay(tokens, reply, made, counted))
         finally:
             self._remember([*before, *made], reply.shown)
-        finished = counted.finished("stop" if ended else "length", len(made))
+        finished = counted.finished(reply.reason(ended=ended), len(made))
         yield replace(finished, logprobs=self._logprobs()) if settings.top_logprobs is not None else finished
 
     def answer_together(self, asked: Sequence[tuple[Conversation, GenerationSettings]]) -> Generator[Answer]:
