@@ -85,12 +85,15 @@ class _Grammar:
 
     def _pair(self, frame: tuple[str, str, str], key: str, schema: Mapping[str, Any], required: bool) -> str:
         """A name and a value without quotes."""
-        before, between, after = map(json.dumps, frame)
+        before, between, after = frame
         if isinstance(schema.get("enum"), list) and all(isinstance(each, str) for each in schema["enum"]):
-            value = f"({' | '.join(map(json.dumps, schema['enum']))})"
+            value = f"({' | '.join(map(json.dumps, schema['enum']))}) {json.dumps(after)}"
+        elif schema.get("type") == "string":  # one lexeme with what ends it, which might begin in the text
+            size = f"{{{max(schema.get('minLength', 1), 1)},{schema.get('maxLength', '')}}}"
+            value = f"/[^<\\x00-\\x08\\x0b-\\x1f]{size}{_as_pattern(after)}/"
         else:
-            value = "/[^<]+/" if schema.get("type") == "string" else self._json(schema)
-        pair = f"{before} {json.dumps(key)} {between} {value} {after}"
+            value = f"{self._json(schema)} {json.dumps(after)}"
+        pair = f"{json.dumps(before + key + between)} {value}"
         return pair if required else f"({pair})?"
 
     def _python(self, schema: Mapping[str, Any]) -> str:
@@ -103,6 +106,10 @@ class _Grammar:
             return " ".join([' ", " '.join(first), *further])
         ways = [" ".join([text, *further[n + 1 :]]) for n, text in enumerate(others)]
         return f"({' | '.join(ways)})?" if ways else ""
+
+
+def _as_pattern(text: str) -> str:
+    return re.escape(text).replace("\\\n", "\\n").replace("/", "\\/")
 
 
 _FRAMES = {
