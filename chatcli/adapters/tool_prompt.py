@@ -36,7 +36,8 @@ _RESULT = {"role": "tool", "content": "(probed)", "name": _PROBE.name, "tool_cal
 class Places:
     """What a template has a place for.
 
-    Of a call it wants the arguments as `text` or as an object, and some write calls only where the content is `none`.
+    Of a call it wants the arguments as `text` or as an object, and some write calls only where the content is `none`,
+    or refuse an answer that has `several`.
     """
 
     tools: bool
@@ -44,6 +45,7 @@ class Places:
     results: bool
     text: bool = False
     none: bool = False
+    several: bool = True
 
 
 @lru_cache(maxsize=16)
@@ -56,8 +58,12 @@ def places(template: str) -> Places:
             called = with_calls({"role": "assistant", "content": ""}, [_PROBE], shape, None, lambda said: said)
             made = _tried(template, [_ASKED, called])
             # A dictionary as Python prints it, or JSON within JSON, is the other kind of arguments.
-            if "probe_value" in made and "{'probe_key'" not in made and '\\"' not in made:
-                return replace(shape, results="(probed)" in _tried(template, [_ASKED, called, _RESULT]))
+            if "probe_value" in made and "{'probe_key'" not in made and '\\"probe_key' not in made:
+                twice = with_calls(
+                    {"role": "assistant", "content": ""}, [_PROBE, _PROBE], shape, None, lambda said: said
+                )
+                several, results = (_tried(template, [_ASKED, said, _RESULT]) for said in (twice, called))
+                return replace(shape, results="(probed)" in results, several="(probed)" in several)
     answered = [_ASKED, {"role": "assistant", "content": "?"}, _RESULT]
     # A template that writes the header of any role knows nothing of tools for that.
     knows = offers or "'tool'" in template or '"tool"' in template
@@ -122,6 +128,8 @@ def told_in_words(conversation: Conversation, template: str, form: ToolFormat, s
         about = describe([_function(tool) for tool in tools], form)
         head = conversation.system or ("" if form.describe in _DESCRIPTIONS else system)
         conversation = conversation.with_system(f"{head}\n\n{about}" if head else about)
+    if not place.several:
+        conversation = replace(conversation, messages=tuple(_one_by_one(conversation.messages)))
     if any(message.role == "tool" for message in conversation.messages) and not place.results:
         conversation = replace(conversation, messages=tuple(_with_results(conversation.messages)))
     return conversation
@@ -134,6 +142,20 @@ def _with_results(messages: Sequence[Message]) -> Iterator[Message]:
             yield Message("user", "\n".join(f"<tool_response>\n{each.text}\n</tool_response>" for each in group))
         else:
             yield from group
+
+
+def _one_by_one(messages: Sequence[Message]) -> Iterator[Message]:
+    """Every call as an answer of its own, what came of it behind it."""
+    results = {message.call: message for message in messages if message.role == "tool"}
+    moved = {call.id for message in messages if len(message.calls) > 1 for call in message.calls}
+    for message in messages:
+        if len(message.calls) > 1:
+            for number, call in enumerate(message.calls):
+                yield replace(message if not number else Message("assistant", ""), calls=(call,))
+                if call.id in results:
+                    yield results[call.id]
+        elif message.role != "tool" or message.call not in moved:
+            yield message
 
 
 def with_calls(
@@ -210,14 +232,14 @@ def _chatglm3(functions: Sequence[dict[str, Any]], form: ToolFormat) -> str:
 
 
 def _glm4(functions: Sequence[dict[str, Any]], form: ToolFormat) -> str:
-    """As the template of GLM-4 writes it."""
+    """As GLM-4's own code writes it."""
     described = "".join(
-        f"\n\n## {each['name']}\n\n{json.dumps(each, indent=4, ensure_ascii=False)}\n"
+        f"\n## {each['name']}\n\n{json.dumps(each, indent=4, ensure_ascii=False)}\n"
         "在调用上述函数时，请使用 Json 格式表示调用的参数。"
         for each in functions
     )
     return (
-        "你是一个名为 GLM-4 的人工智能助手。你是基于智谱AI训练的语言模型 GLM-4 模型开发的，你的任务是针对用户的问题和"
+        "你是一个名为 ChatGLM 的人工智能助手。你是基于智谱AI训练的语言模型 GLM-4 模型开发的，你的任务是针对用户的问题和"
         f"要求提供适当的答复和支持。\n\n# 可用工具{described}"
     )
 

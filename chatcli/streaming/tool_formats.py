@@ -119,7 +119,7 @@ _LISTED = ToolFormat(
     joint=", ",
     around=("<|tool_call|>[", "]"),
     opens=("<|tool_call|>",),
-    closes=("]",),
+    closes=("}", "]"),
     shed=("<|/tool_call|>",),
     marks=("<|tool_call|>",),
 )

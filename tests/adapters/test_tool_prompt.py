@@ -159,6 +159,19 @@ def test_an_answer_whose_words_would_cost_the_calls_has_both_as_text() -> None:
     assert "Let me look.\n<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>function<｜tool▁sep｜>get_weather\n```json" in text
 
 
+def test_calls_that_a_template_takes_one_at_a_time_come_one_by_one(tmp_path: Path) -> None:
+    """Llama 3.1's refuses two; its models write them all the same."""
+    chat = checkpoint_with(tmp_path, TEMPLATES["llama-3.1"])
+    answers = [found[1] for found in re.finditer(r"<\|end_header_id\|>\n\n(.*?)<\|eot_id\|>", rendered(
+        chat, Conversation(TALKS["two results"])), re.DOTALL)]  # fmt: skip
+    assert answers[2:6] == [
+        '{"name": "get_weather", "parameters": {"city": "北京 <&> \'x\'", "days": 2}}',
+        '"{\\"degrees\\": 21}"',
+        '{"name": "get_time", "parameters": {}}',
+        '"12:00"',
+    ]
+
+
 def test_ids_that_mistral_refuses_become_some_that_it_takes() -> None:
     call = replace(CALL, id="call_0123456789abcdefghijklmn")
     talk = Conversation((*ASKED[1:], replace(CALLED, calls=(call,)), replace(RESULT, call=call.id)))

@@ -152,7 +152,10 @@ EXAMPLES: dict[str, list[tuple[str, Said]]] = {
         )
     ],
     "granite": [('<|tool_call|>[{"name": "run", "arguments": {}}, {"name": "run", "arguments": {}}]', [RUN, RUN])],
-    "phi-4-mini": [('<|tool_call|>[{"name": "run", "arguments": {}}]<|/tool_call|>', [RUN])],
+    "phi-4-mini": [
+        ('<|tool_call|>[{"name": "run", "arguments": {}}]<|/tool_call|>', [RUN]),
+        ('<|tool_call|>{"name": "run", "arguments": {}}<|/tool_call|>', [RUN]),
+    ],
     "glm-4": [
         ('get_weather\n{"city": "北京", "days": 2}', [WEATHER]),
         ("\nget_weather is a tool.", None),
