@@ -17,7 +17,8 @@ from chatcli.adapters.row import Adapter
 from chatcli.adapters.table import Match, Table
 from chatcli.adapters.thinking import thinking, unheard
 from chatcli.adapters.tool_choice import calls
-from chatcli.adapters.tool_prompt import as_objects, offered, places, told_in_words, tool_format
+from chatcli.adapters.tool_prompt import as_objects, offered, places, tool_format
+from chatcli.adapters.tool_words import told_in_words
 from chatcli.conversation import Conversation
 from chatcli.errors import BrokenCheckpoint
 from chatcli.generation import GenerationSettings, Layer
@@ -118,15 +119,19 @@ class ChatFormat:
     def held_to_calls(self, conversation: Conversation, settings: GenerationSettings) -> GenerationSettings:
         """The settings, with the constraint that makes the answer a call where the conversation wants one.
 
+        Where it may be a call and the settings have a schema, it is one or the other.
+
         Raises:
             UsageError: the tool that is wanted is not there, or its parameters cannot be followed.
         """
-        tools = offered(conversation)
-        if not tools or conversation.tool_choice == "auto":
+        tools, choice = offered(conversation), conversation.tool_choice
+        schema = settings.constraint.text if settings.constraint and settings.constraint.kind == "schema" else ""
+        if not tools or (choice == "auto" and not schema):
             return settings
-        wanted = [tool for tool in tools if conversation.tool_choice in ("required", tool.name)]
-        one = conversation.tool_choice != "required"
-        return replace(settings, constraint=calls(self.tools, wanted, specials(self.tokenizer), one=one))
+        wanted = [tool for tool in tools if choice in ("auto", "required", tool.name)]
+        special, one = specials(self.tokenizer), choice not in ("auto", "required")
+        made = calls(self.tools, wanted, special, one=one, schema=schema if choice == "auto" else "")
+        return replace(settings, constraint=made)
 
     def notes(self, conversation: Conversation, settings: GenerationSettings) -> Iterator[str]:
         """A sentence for each thing that a person asked for and that the template has no place for."""

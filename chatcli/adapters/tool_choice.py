@@ -19,28 +19,32 @@ from chatcli.streaming.tool_formats import ToolFormat
 _COMPACT = {"x-guidance": {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}}
 
 
-def calls(form: ToolFormat, tools: Sequence[Tool], special: Mapping[str, int], *, one: bool) -> Constraint:
+def calls(
+    form: ToolFormat, tools: Sequence[Tool], special: Mapping[str, int], *, one: bool, schema: str = ""
+) -> Constraint:
     """The constraint under which an answer is a call of one of `tools`, or several unless only `one` is wanted.
 
-    `special` are the tokens that no text spells, with their ids.
+    `special` are the tokens that no text spells, with their ids. With a `schema` it may be JSON that conforms to that
+    instead.
 
     Raises:
         UsageError: the parameters of a tool cannot be followed; names the keyword.
     """
     grammar = _Grammar(special)
     whole = [grammar.call(form, tool) for tool in tools]
-    start = [
-        grammar.literal(form.around[0]),
-        "call",
-        "" if one or not form.several else f"({grammar.literal(form.joint)} call)*",
-    ]
-    rules = [f"start: {' '.join(start)} {grammar.literal(form.around[1])}", f"call: {' | '.join(whole)}"]
+    further = "" if one or not form.several else f"({grammar.literal(form.joint)} call)*"
+    start = f"start: {grammar.literal(form.around[0])} call {further} {grammar.literal(form.around[1])}"
+    if schema:
+        start += f" | {grammar.json(json.loads(schema))}"
+    rules = [start, f"call: {' | '.join(whole)}"]
     return Constraint("lark", "\n".join([*rules, *grammar.rules, ""]))
 
 
 def _closed(tool: Tool) -> dict[str, Any]:
-    """The schema of the arguments, which are an object with no more than what the schema lists."""
-    schema = {"type": "object", "properties": {}, "additionalProperties": False, **schema_of(tool)}
+    """The schema of the arguments, which are an object with no more than what the schema lists, where it lists it."""
+    said = schema_of(tool)
+    closing = {} if said.keys() & {"anyOf", "oneOf", "allOf", "$ref"} else {"additionalProperties": False}
+    schema = {"type": "object", "properties": {}, **closing, **said}
     checked(Constraint("schema", json.dumps(schema)), f"The schema of the tool {tool.name}")
     return schema
 
@@ -67,7 +71,7 @@ class _Grammar:
         before, _, after = form.call.replace("{name}", name, 1).partition("{arguments}")
         schema = _closed(tool)
         if form.style == "json":
-            arguments = self._json(schema)
+            arguments = self.json(schema)
         elif form.style == "python":
             arguments = self._python(schema)
         else:
@@ -75,7 +79,8 @@ class _Grammar:
             arguments = " ".join(self._pair(frame, *each) for each in _properties(schema))
         return " ".join(part for part in (self.literal(before), arguments, self.literal(after)) if part)
 
-    def _json(self, schema: Mapping[str, Any]) -> str:
+    def json(self, schema: Mapping[str, Any]) -> str:
+        """A rule for JSON that conforms."""
         return self._rule(f"%json {json.dumps({**_COMPACT, **schema}, ensure_ascii=False)}")
 
     def _rule(self, text: str) -> str:
@@ -92,13 +97,13 @@ class _Grammar:
             size = f"{{{max(schema.get('minLength', 1), 1)},{schema.get('maxLength', '')}}}"
             value = f"/[^<\\x00-\\x08\\x0b-\\x1f]{size}{_as_pattern(after)}/"
         else:
-            value = f"{self._json(schema)} {json.dumps(after)}"
+            value = f"{self.json(schema)} {json.dumps(after)}"
         pair = f"{json.dumps(before + key + between)} {value}"
         return pair if required else f"({pair})?"
 
     def _python(self, schema: Mapping[str, Any]) -> str:
         """`name=value` with commas: what is required, then any of the others in their order."""
-        named = [(f"{json.dumps(key + '=')} {self._json(about)}", must) for key, about, must in _properties(schema)]
+        named = [(f"{json.dumps(key + '=')} {self.json(about)}", must) for key, about, must in _properties(schema)]
         first = [text for text, must in named if must]
         others = [text for text, must in named if not must]
         further = [f'(", " {text})?' for text in others]

@@ -1,7 +1,7 @@
-"""Tools, calls and results on their way into a prompt: as a checkpoint's template wants them, or as text.
+"""Tools, calls and results as a checkpoint's template wants them.
 
-What a template has a place for is found out by asking it. Where it has none, tools are told in the system message,
-calls are part of an answer's text and results stand in a question. Knows no token ids.
+What a template has a place for is found out by asking it; what becomes of the rest, `tool_words` knows. Knows no token
+ids.
 """
 
 from __future__ import annotations
@@ -9,10 +9,9 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from itertools import groupby
 from typing import Any, TypeAlias
 
 from chatcli.adapters.template import TemplateRefusal, render
@@ -104,58 +103,24 @@ def as_objects(tools: Sequence[Tool]) -> list[dict[str, Any]] | None:
     Raises:
         UsageError: the parameters of one are no JSON object.
     """
-    return [{"type": "function", "function": _function(tool)} for tool in tools] or None
+    return [{"type": "function", "function": as_function(tool)} for tool in tools] or None
 
 
-def _function(tool: Tool) -> dict[str, Any]:
+def as_function(tool: Tool) -> dict[str, Any]:
+    """A tool as the object that describes it.
+
+    Raises:
+        UsageError: its parameters are no JSON object.
+    """
     try:
         parameters = json.loads(tool.parameters)
     except (ValueError, RecursionError) as error:
         raise UsageError(f"The parameters of the tool {tool.name} are no JSON: {error}.") from error
     if not isinstance(parameters, dict):
         raise UsageError(f"The parameters of the tool {tool.name} must be a JSON object, a schema.")
+    # Templates look into the properties; OpenAI's API lets them be left out.
+    parameters = parameters or {"type": "object", "properties": {}}
     return {"name": tool.name, "description": tool.description, "parameters": parameters}
-
-
-def told_in_words(conversation: Conversation, template: str, form: ToolFormat, system: str) -> Conversation:
-    """The conversation with what the template has no place for as text; calls are written where it is rendered.
-
-    `system` stands before the description of the tools where the conversation has no system message of its own.
-    """
-    tools, place = offered(conversation), places(template)
-    if tools and not place.tools:
-        describe = _DESCRIPTIONS.get(form.describe, _in_words)
-        about = describe([_function(tool) for tool in tools], form)
-        head = conversation.system or ("" if form.describe in _DESCRIPTIONS else system)
-        conversation = conversation.with_system(f"{head}\n\n{about}" if head else about)
-    if not place.several:
-        conversation = replace(conversation, messages=tuple(_one_by_one(conversation.messages)))
-    if any(message.role == "tool" for message in conversation.messages) and not place.results:
-        conversation = replace(conversation, messages=tuple(_with_results(conversation.messages)))
-    return conversation
-
-
-def _with_results(messages: Sequence[Message]) -> Iterator[Message]:
-    """Results as a question, those that stand together as one, in the frame that Hermes and Qwen were trained with."""
-    for is_result, group in groupby(messages, key=lambda message: message.role == "tool"):
-        if is_result:
-            yield Message("user", "\n".join(f"<tool_response>\n{each.text}\n</tool_response>" for each in group))
-        else:
-            yield from group
-
-
-def _one_by_one(messages: Sequence[Message]) -> Iterator[Message]:
-    """Every call as an answer of its own, what came of it behind it."""
-    results = {message.call: message for message in messages if message.role == "tool"}
-    moved = {call.id for message in messages if len(message.calls) > 1 for call in message.calls}
-    for message in messages:
-        if len(message.calls) > 1:
-            for number, call in enumerate(message.calls):
-                yield replace(message if not number else Message("assistant", ""), calls=(call,))
-                if call.id in results:
-                    yield results[call.id]
-        elif message.role != "tool" or message.call not in moved:
-            yield message
 
 
 def with_calls(
@@ -206,45 +171,3 @@ def _fitted(call: str, form: ToolFormat | None) -> str:
 
 def _json(value: object) -> str:
     return json.dumps(value, ensure_ascii=False)
-
-
-def _in_words(functions: Sequence[dict[str, Any]], form: ToolFormat) -> str:
-    """As Qwen's templates write it, in the words of Hermes; for another format an example of it takes their place."""
-    listed = "".join("\n" + _json({"type": "function", "function": each}) for each in functions)
-    if form.describe == "hermes":
-        example = '<tool_call>\n{"name": <function-name>, "arguments": <args-json-object>}\n</tool_call>'
-        ask = (
-            f"return a json object with function name and arguments within <tool_call></tool_call> XML tags:\n{example}"
-        )
-    else:
-        ask = "write:\n" + form.written([ToolCall("", "function-name", '{"argument-name": "value"}')])
-    return (
-        "# Tools\n\nYou may call one or more functions to assist with the user query.\n\nYou are provided with "
-        f"function signatures within <tools></tools> XML tags:\n<tools>{listed}\n</tools>\n\n"
-        f"For each function call, {ask}"
-    )
-
-
-def _chatglm3(functions: Sequence[dict[str, Any]], form: ToolFormat) -> str:
-    """As ChatGLM3's own code writes it."""
-    listed = json.dumps(list(functions), indent=4, ensure_ascii=False)
-    return f"Answer the following questions as best as you can. You have access to the following tools:\n{listed}"
-
-
-def _glm4(functions: Sequence[dict[str, Any]], form: ToolFormat) -> str:
-    """As GLM-4's own code writes it."""
-    described = "".join(
-        f"\n## {each['name']}\n\n{json.dumps(each, indent=4, ensure_ascii=False)}\n"
-        "在调用上述函数时，请使用 Json 格式表示调用的参数。"
-        for each in functions
-    )
-    return (
-        "你是一个名为 ChatGLM 的人工智能助手。你是基于智谱AI训练的语言模型 GLM-4 模型开发的，你的任务是针对用户的问题和"
-        f"要求提供适当的答复和支持。\n\n# 可用工具{described}"
-    )
-
-
-_DESCRIPTIONS: dict[str, Callable[[Sequence[dict[str, Any]], ToolFormat], str]] = {
-    "chatglm3": _chatglm3,
-    "glm-4": _glm4,
-}

@@ -135,7 +135,8 @@ def adapters_render(
     """
     from chatcli.adapters.prompt import build
     from chatcli.adapters.thinking import thinking
-    from chatcli.adapters.tool_prompt import told_in_words, tool_format
+    from chatcli.adapters.tool_prompt import tool_format
+    from chatcli.adapters.tool_words import told_in_words
     from chatcli.cli.conversation_json import conversation_from_json
     from chatcli.cli.question import read_input
     from chatcli.streaming.sanitize import sanitize

@@ -46,17 +46,16 @@ class Reply:
         self.end = frozenset(special[stop] for stop in stops if stop in special)
         within = {text: i for text, i in special.items() if any(text in stop and text != stop for stop in stops)}
         self._unshown = [text for text, i in within.items() if i not in chat.kept]
-        framing = {t: i for t, i in special.items() if any(t in each for each in chat.tools.texts)} if tools else {}
+        form = chat.tools if tools else None
+        framing = {text: i for text, i in special.items() if form and any(text in each for each in form.texts)}
         kept = chat.kept.union(within.values(), framing.values())
         self._detokenizer = Detokenizer(chat.tokenizer, keep=kept)
         self._cleanup = Cleanup(chat.cleanup)
         self._stops = StopStrings(stops)
         self._splitter = ReasoningSplitter(*chat.tags, inside=inside)
-        self._tools: ToolSplitter | None = None
-        if tools:
-            unshown = [text for text, i in framing.items() if i not in chat.kept]
-            self._tools = ToolSplitter(chat.tools, tools, unshown)
-            self._unshown = [text for text in self._unshown if text not in framing]
+        marks = [text for text, i in framing.items() if i not in chat.kept]
+        self._tools = ToolSplitter(form, tools, marks) if form else None
+        self._unshown = [text for text in self._unshown if text not in framing]
         self._text, self._reasoning = [began.text], [began.reasoning]
         self._calls, self._calls_due = [*began.calls], len(began.calls)
         self._due: dict[type[Event], str] = {Text: began.text, Reasoning: began.reasoning}

@@ -14,8 +14,8 @@ from typing import Any
 from chatcli.conversation import Tool, ToolCall
 from chatcli.generation import Text, ToolCalled
 from chatcli.streaming.cleanup import Replaced
+from chatcli.streaming.python_calls import Unfinished
 from chatcli.streaming.tool_formats import ToolFormat
-from chatcli.streaming.tool_readers import Unfinished
 
 _SURROGATES = re.compile("[\ud800-\udfff]")
 

@@ -27,10 +27,11 @@ class ToolFormat:
     `call` is one of them, with {name} and {arguments}, these in one of four styles; `joint` stands between two,
     `around` encloses all. In a reply a call begins with one of `opens`, anywhere, or with one of `begins`, which are
     part of what is read, as the first words only; with {name} they stand for one of every tool. `closes` end it, where
-    `read` finds it whole; those of one letter are part of it. Behind `anew` the reply begins once more. `shed` is
-    never shown. A template that writes all of `marks` is of this format. `describe` names the way that the tools are
-    told in a system message; `ids` is the length of a call's id where the family is strict about it; `several` says
-    whether one answer may ask for more than one.
+    `read` finds it whole; those of one letter are part of it. `inner` may stand within. Behind `anew` the reply begins
+    once more. `shed` is never shown. A template that writes all of `marks` is of this format.
+
+    `describe` names the way that the tools are told in a system message; `ids` is the length of a call's id where the
+    family is strict about it; `several` says whether one answer may ask for more than one.
     """
 
     call: str
@@ -41,6 +42,7 @@ class ToolFormat:
     begins: tuple[str, ...] = ()
     closes: tuple[str, ...] = ("}",)
     read: Callable[[str, read.Schemas], read.Read] = read.json_calls
+    inner: tuple[str, ...] = ()
     anew: str = ""
     shed: tuple[str, ...] = ()
     marks: tuple[str, ...] = ()
@@ -51,8 +53,7 @@ class ToolFormat:
     @property
     def texts(self) -> tuple[str, ...]:
         """All that it is written with, to look for special tokens in."""
-        inner = "<｜tool▁sep｜>[ARGS][CALL_ID]" if self.read in (read.deepseek_calls, read.mistral_calls) else ""
-        return (self.call, *self.around, *self.opens, *self.begins, *self.closes, self.anew, *self.shed, inner)
+        return (self.call, *self.around, *self.opens, *self.begins, *self.closes, self.anew, *self.shed, *self.inner)
 
     def written(self, calls: Sequence[ToolCall]) -> str:
         """Calls as the model itself would write them."""
@@ -102,6 +103,7 @@ _MISTRAL = ToolFormat(
     opens=("[TOOL_CALLS]",),
     closes=("}", "]"),
     read=read.mistral_calls,
+    inner=("[ARGS]", "[CALL_ID]"),
     marks=("[TOOL_CALLS]",),
     ids=9,
 )

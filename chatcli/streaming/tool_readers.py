@@ -6,11 +6,12 @@ text that holds JSON), for what is not understood is shown to a person as it is.
 
 from __future__ import annotations
 
-import ast
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NoReturn, TypeAlias
+
+from chatcli.streaming.python_calls import Unfinished, read_calls
 
 Arguments: TypeAlias = dict[str, Any]
 Read: TypeAlias = list[tuple[str, Arguments]]
@@ -22,10 +23,6 @@ _NAMES = ("name", "tool_name", "function")
 _ARGUMENTS = ("arguments", "parameters")
 _NO_CALL = ("directly_answer", "directly-answer")
 """What Command R calls where it wants none called."""
-
-
-class Unfinished(Exception):
-    """The text may become calls when it goes on: what looked like the frame's end stood within a text."""
 
 
 def json_calls(text: str, schemas: Schemas) -> Read:
@@ -98,7 +95,7 @@ def named_calls(text: str, schemas: Schemas) -> Read:
         return [(name.strip(), _one(content))]
     if not content.startswith("```"):
         raise ValueError("no call")
-    return [(name.strip(), arguments) for _, arguments in _python(_unfenced(content))]
+    return [(name.strip(), arguments) for _, arguments in read_calls(_unfenced(content))]
 
 
 def harmony_calls(text: str, schemas: Schemas) -> Read:
@@ -116,7 +113,7 @@ def fenced_calls(text: str, schemas: Schemas) -> Read:
 
 def python_calls(text: str, schemas: Schemas) -> Read:
     """A list of calls in Python, of tools that are offered."""
-    return _offered(_python(text.strip()), schemas)
+    return _offered(read_calls(text.strip()), schemas)
 
 
 def _offered(calls: Read, schemas: Schemas) -> Read:
@@ -205,45 +202,3 @@ def _unfenced(text: str) -> str:
         if not newline:
             raise Unfinished
     return text.removesuffix("```")
-
-
-def _python(text: str) -> Read:
-    """Calls in Python whose arguments are literals with names.
-
-    Raises:
-        Unfinished: it is no Python, or not yet.
-        ValueError: it is more than such calls.
-    """
-    try:
-        tree = ast.parse(text.strip(), mode="eval").body
-    except (SyntaxError, MemoryError, RecursionError) as error:
-        raise Unfinished from error
-    calls = tree.elts if isinstance(tree, ast.List) else [tree]
-    read: Read = []
-    for call in calls:
-        if not isinstance(call, ast.Call) or call.args or not isinstance(call.func, ast.Name | ast.Attribute):
-            raise ValueError("no call")
-        if any(keyword.arg is None for keyword in call.keywords):
-            raise ValueError("no names")
-        read.append((ast.unparse(call.func), {str(each.arg): _literal(each.value) for each in call.keywords}))
-    if not read:
-        raise ValueError("no calls")
-    return read
-
-
-_WORDS = {"true": True, "false": False, "null": None}
-
-
-def _literal(node: ast.expr) -> Any:
-    """The value of a literal; JSON's words for true, false and nothing are understood, too."""
-
-    class _Words(ast.NodeTransformer):
-        def visit_Name(self, name: ast.Name) -> ast.expr:
-            return ast.Constant(_WORDS[name.id]) if name.id in _WORDS else name
-
-    try:
-        value = ast.literal_eval(_Words().visit(node))
-        json.dumps(value, allow_nan=False)  # sets, bytes and complex numbers are no JSON
-    except (SyntaxError, TypeError, MemoryError, RecursionError) as error:
-        raise ValueError("no literal") from error
-    return value

@@ -16,6 +16,7 @@ from chatcli.adapters.format import ChatFormat, chat_format
 from chatcli.adapters.prompt import build
 from chatcli.adapters.table import shipped
 from chatcli.adapters.tool_prompt import as_objects, offered, places, tool_format
+from chatcli.adapters.tool_words import told_in_words
 from chatcli.conversation import Conversation, Message, Tool, ToolCall
 from chatcli.errors import UsageError
 from chatcli.generation import GenerationSettings
@@ -199,6 +200,25 @@ def test_what_calls_and_results_say_never_becomes_a_control_token(name: str) -> 
     assert controls("".join(special)) == controls("harmless")
 
 
+@pytest.mark.parametrize("name", sorted(FORMATS))
+def test_nor_where_they_are_written_as_text(name: str) -> None:
+    form, template = FORMATS[name], PLAIN["chatml"]
+    special = sorted({"<|im_start|>", "<|im_end|>", *(t for text in form.texts for t in CONTROL.findall(text))})
+    tokenizer = tokenizer_for("".join([template, *form.texts]))
+
+    def controls(said: str) -> list[int]:
+        call = ToolCall("1", "get_weather", json.dumps({"city": f"a {said} b"}, ensure_ascii=False))
+        talk = Conversation(
+            (ASKED[1], replace(CALLED, calls=(call,)), Message("tool", f"x {said} y", call="1")),
+            tools=(replace(WEATHER, description=f"tells {said} all"),),
+        )
+        talk = told_in_words(talk, template, form, "")
+        ids = encode(tokenizer, build(template, talk, control=special, form=form), (), frozenset(special))
+        return [i for i in ids if i in {tokenizer.token_to_id(token) for token in special}]
+
+    assert controls("".join(special)) == controls("harmless")
+
+
 def checkpoint_with(folder: Path, template: str | None, name: str = "someone/thing") -> ChatFormat:
     (folder / "config.json").write_text('{"model_type": "llama"}')
     settings = {
@@ -247,6 +267,12 @@ def test_what_cannot_be_offered_is_said_in_a_sentence() -> None:
         offered(replace(talk, tool_choice="get_wether"))
     with pytest.raises(UsageError, match="the conversation has no tools"):
         offered(Conversation(ASKED, tool_choice="required"))
+    assert as_objects([Tool("x")]) == [
+        {
+            "type": "function",
+            "function": {"name": "x", "description": "", "parameters": {"type": "object", "properties": {}}},
+        }
+    ]
     with pytest.raises(UsageError, match="parameters of the tool x are no JSON"):
         as_objects([Tool("x", parameters="{")])
     with pytest.raises(UsageError, match="arguments of a call of x must be a JSON object"):

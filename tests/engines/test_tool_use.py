@@ -21,11 +21,13 @@ from chatcli.conversation import Conversation, Message, Tool, ToolCall
 from chatcli.engines.local import LocalEngine, open_local
 from chatcli.engines.reply import Reply
 from chatcli.errors import UsageError
-from chatcli.generation import Event, Finished, GenerationSettings, Reasoning, Text, ToolCalled
+from chatcli.generation import Constraint, Event, Finished, GenerationSettings, Reasoning, Text, ToolCalled
 from chatcli.models.checkpoint import open_checkpoint
 from chatcli.models.vocabulary import tokenizer as read_tokenizer
 from chatcli.streaming.tool_calls import ToolSplitter
 from chatcli.streaming.tool_formats import FORMATS
+
+Chats = Callable[..., ChatFormat]
 
 WEATHER = Tool(
     "get_weather",
@@ -55,19 +57,20 @@ def engine(make_checkpoint: Callable[..., Path]) -> LocalEngine:
 
 
 @pytest.fixture(scope="module")
-def chats(tiny_llama: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], ChatFormat]:
-    """The chat format of a checkpoint of a row, whose template is its, with some special tokens."""
+def chats(tiny_llama: Path, tmp_path_factory: pytest.TempPathFactory) -> Chats:
+    """The chat format of a checkpoint with that template, those special tokens, that name."""
 
-    def make(template: str, special: str) -> ChatFormat:
+    def make(template: str, special: str, name: str = "someone/thing", model_type: str = "llama") -> ChatFormat:
+        model_type = f'"model_type": "{model_type}"'
         folder = tmp_path_factory.mktemp("chat")
         for file in ("config.json", "tokenizer.json", "tokenizer_config.json"):
-            (folder / file).write_text((tiny_llama / file).read_text())
+            (folder / file).write_text((tiny_llama / file).read_text().replace('"model_type": "llama"', model_type))
         tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
         tokenizer.add_special_tokens([AddedToken(text, special=True) for text in special.split()])
         tokenizer.save(str(folder / "tokenizer.json"))
         settings = json.loads((folder / "tokenizer_config.json").read_text())
         (folder / "tokenizer_config.json").write_text(json.dumps({**settings, "chat_template": template}))
-        checkpoint = open_checkpoint(folder, "someone/thing")
+        checkpoint = open_checkpoint(folder, name)
         made = read_tokenizer(checkpoint)
         assert made
         return chat_format(checkpoint, made, shipped())
@@ -94,7 +97,7 @@ def replied(chat: ChatFormat, text: str, tools: tuple[Tool, ...], *, inside: boo
 MISTRAL = "{{ tools }}[TOOL_CALLS][ARGS]{% for m in messages %}{{ m.content }}{% endfor %}"
 
 
-def test_special_tokens_that_frame_a_call_are_seen_and_not_shown(chats: Callable[[str, str], ChatFormat]) -> None:
+def test_special_tokens_that_frame_a_call_are_seen_and_not_shown(chats: Chats) -> None:
     chat = chats(MISTRAL, "[TOOL_CALLS] [ARGS]")
     events, reply = replied(chat, 'Hi.[TOOL_CALLS]stop[ARGS]{"x": 1}', (STOP,))
     assert events == [Text("Hi."), ToolCalled(ToolCall("", "stop", '{"x": 1}'))]
@@ -106,7 +109,7 @@ def test_special_tokens_that_frame_a_call_are_seen_and_not_shown(chats: Callable
     assert reply.reason(ended=True) == "stop"
 
 
-def test_without_tools_nothing_is_looked_for(chats: Callable[[str, str], ChatFormat]) -> None:
+def test_without_tools_nothing_is_looked_for(chats: Chats) -> None:
     chat = chats(MISTRAL, "[TOOL_CALLS] [ARGS]")
     assert replied(chat, 'Hi.[TOOL_CALLS]stop[ARGS]{"x": 1}', ())[0] == [Text('Hi.stop{"x": 1}')]
     reply = Reply(chat, GenerationSettings(), inside=False)
@@ -114,14 +117,30 @@ def test_without_tools_nothing_is_looked_for(chats: Callable[[str, str], ChatFor
         assert reply.push(token) == [Text(chat.tokenizer.decode([token]))]
 
 
-def test_calls_are_not_looked_for_in_thoughts(chats: Callable[[str, str], ChatFormat]) -> None:
+def test_calls_are_not_looked_for_in_thoughts(chats: Chats) -> None:
     chat = chats("{{ tools }}<tool_call>{{ messages[0].content }}", "")
     call = '<tool_call>{"name": "stop"}</tool_call>'
     events, _ = replied(chat, f"<think>I could write {call}</think>\n\n{call}", (STOP,))
     assert events == [Reasoning(f"I could write {call}"), ToolCalled(ToolCall("", "stop"))]
 
 
-def test_a_reply_that_is_gone_on_with_repeats_no_call(chats: Callable[[str, str], ChatFormat]) -> None:
+HARMONY = "<|start|> <|end|> <|message|> <|channel|> <|constrain|>"
+
+
+def test_gpt_oss_thinks_says_and_calls_in_channels_of_their_own(chats: Chats) -> None:
+    chat = chats("{{ tools }}{{ messages[0].content }}", HARMONY, "openai/gpt-oss-20b", "gpt_oss")
+    assert chat.row == "gpt-oss"
+    thought = "<|channel|>analysis<|message|>I need it.<|end|><|start|>assistant"
+    said = "<|channel|>commentary<|message|>I look.<|end|><|start|>assistant"
+    call = '<|channel|>commentary to=functions.stop <|constrain|>json<|message|>{"x": 1}'
+    called = ToolCalled(ToolCall("", "stop", '{"x": 1}'))
+    assert replied(chat, thought + said + call, (STOP,))[0] == [Reasoning("I need it."), Text("I look."), called]
+    assert replied(chat, thought + call, (STOP,))[0] == [Reasoning("I need it."), called]
+    final = "<|channel|>final<|message|>Yes."
+    assert replied(chat, thought + final, (STOP,))[0] == [Reasoning("I need it."), Text("Yes.")]
+
+
+def test_a_reply_that_is_gone_on_with_repeats_no_call(chats: Chats) -> None:
     chat = chats("{{ tools }}<tool_call>{{ messages[0].content }}", "")
     first = '<tool_call>{"name": "stop"}</tool_call>'
     _, begun = replied(chat, f"Well. {first}", (STOP,))
@@ -152,6 +171,19 @@ def test_a_model_that_must_call_a_tool_does(engine: LocalEngine) -> None:
     called, _, finished = answered(engine, replace(ASKED, tool_choice="required"), seed=1)
     assert {call.name for call in called} <= {"get_weather", "stop"}
     assert (bool(called), finished.reason) == (True, "tool_calls")
+
+
+def test_an_answer_with_a_schema_conforms_or_is_a_call(engine: LocalEngine) -> None:
+    """As agents want it that call tools and end with a structured answer."""
+    schema = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
+    constraint, came = Constraint("schema", json.dumps(schema)), set()
+    for seed in range(12):
+        called, text, finished = answered(engine, ASKED, seed=seed, constraint=constraint, max_new_tokens=200)
+        assert bool(called) != bool(text)
+        if text:
+            jsonschema.validate(json.loads(text), schema)
+        came.add(finished.reason)
+    assert came == {"tool_calls", "stop"}
 
 
 def test_results_are_part_of_the_next_prompt_and_an_answer_needs_no_call(engine: LocalEngine) -> None:
