@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 from chatcli.adapters.encode import Spoken, encode_text
 from chatcli.adapters.format import ChatFormat, chat_format, require_chat_format
 from chatcli.adapters.table import Table
+from chatcli.adapters.tool_prompt import offered
 from chatcli.constraints import grammar
 from chatcli.conversation import Attachment, Conversation, Message
 from chatcli.engines.overflow import fit
@@ -122,7 +123,7 @@ class LocalEngine:
             OutOfMemory, EngineError: the model failed.
         """
         begun = time.monotonic()
-        settings = settings.over(self._chat.defaults).over(DEFAULTS)
+        settings = self._chat.held_to_calls(conversation, settings.over(self._chat.defaults).over(DEFAULTS))
         if conversation.images and not self._pictures:
             require_no_picture(conversation, self._checkpoint)
         for note in self._notes(conversation, settings):
@@ -146,7 +147,7 @@ class LocalEngine:
         counted = _Counted(begun, len(fitted.ids))
         limit = min(settings.max_new_tokens or fitted.room, fitted.room)
         inside = self._chat.begins_inside_reasoning(fitted.ids[: len(fitted.ids) - len(before)])
-        reply = Reply(self._chat, settings, began or NOTHING, inside=inside)
+        reply = Reply(self._chat, settings, began or NOTHING, inside=inside, tools=offered(conversation))
         made: list[int] = []
         constraint = self._constraint(settings, limit, before, inside=inside)
         try:
@@ -184,7 +185,8 @@ class LocalEngine:
         room = self.facts.context - len(ids)
         if room < 1:
             raise ContextOverflow(
-                f"The prompt has {len(ids)} tokens, and the model's context holds {self.facts.context}: shorten it."
+                f"The prompt has {len(ids)} tokens, and the model's context holds {self.facts.context}: shorten it.",
+                len(ids),
             )
         limit = min(settings.max_new_tokens or room, room)
         bare = replace(self._chat, stop=(), tags=_NO_TAGS, cleanup="")
@@ -288,7 +290,7 @@ class LocalEngine:
     def _finished(
         self, counted: _Counted, settings: GenerationSettings, made: Sequence[int], reply: Reply, *, ended: bool
     ) -> Finished:
-        finished = counted.finished("stop" if ended else "length", len(made))
+        finished = counted.finished(reply.reason(ended=ended), len(made))
         if settings.top_logprobs is None:
             return finished
         # A batch may have drawn on before it heard that a stop string had come.
