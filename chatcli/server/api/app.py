@@ -69,7 +69,7 @@ def build_app(
         service.pool.shutdown(wait=False, cancel_futures=True)
 
     routes = [*(Route(path, answer, methods=[method]) for method, path, answer in ROUTES), *more_routes]
-    paths = {route.endpoint: route.path for route in routes if isinstance(route, Route)}
+    paths: dict[object, str] = {route.endpoint: route.path for route in routes if isinstance(route, Route)}
     app = Starlette(
         routes=routes,
         middleware=[Middleware(Told, service, paths), Middleware(Guarded, guard)],
