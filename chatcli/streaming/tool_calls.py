@@ -109,6 +109,7 @@ class ToolSplitter:
         ends = ((at + len(c), c) for c in self._form.closes if (at := self._held.find(c, self._tried)) >= 0)
         end, close = min(ends, default=(len(self._held), ""))
         if not close and not last:
+            self._tried = max(self._tried, len(self._held) - max(map(len, self._form.closes)) + 1)
             return False, []
         try:
             calls = self._read(self._held[: end - len(close)] if len(close) > 1 else self._held[:end])
