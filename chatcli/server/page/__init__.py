@@ -66,7 +66,9 @@ HEADERS = {
 
 def page_routes() -> list[Route]:
     """`/` and the files behind it at `/page/NAME`; they hold no secret, so they need no key."""
-    return [Route("/" if name == "index.html" else f"/page/{name}", _serves(name, media)) for name, media in FILES.items()]
+    return [
+        Route("/" if name == "index.html" else f"/page/{name}", _serves(name, media)) for name, media in FILES.items()
+    ]
 
 
 def _serves(name: str, media: str) -> Callable[[Request], Awaitable[Response]]:

@@ -53,7 +53,10 @@ export async function* chat(body, signal) {
   });
   let finished = false;
   for await (const data of events(response.body)) {
-    if (data === "[DONE]") return;
+    if (data === "[DONE]") {
+      finished = true;
+      continue; // to the end of the connection, so that it can be used again
+    }
     const chunk = JSON.parse(data);
     if (chunk.error) throw new ApiError(chunk.error.message ?? "The server failed in mid-answer.", 500);
     finished ||= Boolean(chunk.choices?.[0]?.finish_reason);

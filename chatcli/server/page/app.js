@@ -17,6 +17,7 @@ const MODEL = "chatcli.model";
 let talk = talks.newTalk();
 let views = new Map(); // the index of an answer -> its view
 const removed = new Set();
+let leaving = false;
 
 const list = sidebar({
   current: () => talk,
@@ -137,7 +138,7 @@ function changed(which, at) {
 }
 
 function keep(which) {
-  if (removed.has(which.id)) return;
+  if (removed.has(which.id) || leaving) return;
   try {
     talks.save(which);
   } catch {
@@ -235,7 +236,12 @@ byId("close-drawer").addEventListener("click", closeDrawer);
 byId("scrim").addEventListener("click", closeDrawer);
 
 addEventListener("popstate", () => show(location.hash.slice(1)));
-addEventListener("pagehide", () => runningTalks().forEach(keep));
+// Leaving breaks the connections; what is saved must not say that the server did.
+addEventListener("pagehide", () => {
+  runningTalks().forEach(keep);
+  leaving = true;
+});
+addEventListener("pageshow", () => (leaving = false));
 // Another tab has written.
 addEventListener("storage", ({ key }) => {
   list.draw();

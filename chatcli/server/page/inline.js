@@ -20,6 +20,7 @@ export function inline(text, open = false, depth = 0) {
     out.append(text);
     return out;
   }
+  // What is known to close nowhere from here on is not looked for again: no text takes quadratic time.
   const source = { text, open, depth, hopeless: new Set() };
   let plain = "";
   let at = 0;
@@ -56,11 +57,12 @@ const RULES = {
   h: bareUrl,
 };
 
-function backslash({ text }, at) {
+function backslash({ text, hopeless }, at) {
   // Formulas stay as they are written: there is no typesetting here, but no emphasis in them either.
   const closing = { "(": "\\)", "[": "\\]" }[text[at + 1]];
-  const end = closing ? text.indexOf(closing, at + 2) : -1;
+  const end = closing && !hopeless.has(closing) ? text.indexOf(closing, at + 2) : -1;
   if (end > 0) return [el("span", { className: "math" }, text.slice(at, end + 2)), end + 2];
+  hopeless.add(closing);
   if (text[at + 1] === "\n") return [el("br"), at + 2];
   return ESCAPABLE.test(text[at + 1] ?? "") ? [text[at + 1], at + 2] : ["\\", at + 1];
 }

@@ -6,8 +6,8 @@ import { el, morph } from "./dom.js";
 import { highlighted } from "./highlight.js";
 import { inline } from "./inline.js";
 
-const FENCE = /^ {0,3}(`{3,}|~{3,})\s*([^\s`]*)[^`]*$/;
-const HEADING = /^ {0,3}(#{1,6})(?:[ \t]+(.*?))?(?:[ \t]+#+)?[ \t]*$/;
+const FENCE = /^ {0,3}(`{3,}(?!.*`)|~{3,})\s*(\S*)/;
+const HEADING = /^ {0,3}(#{1,6})(?![^ \t])(.*)/;
 const RULE = /^ {0,3}([-*_])(?:[ \t]*\1){2,}[ \t]*$/;
 const QUOTE = /^ {0,3}> ?/;
 const ITEM = /^( {0,3})([-*+]|\d{1,9}[.)])(?: +|$)/;
@@ -80,7 +80,8 @@ function paragraph(lines, at, depth) {
 }
 
 function heading(lines, at) {
-  const [, marks, text = ""] = HEADING.exec(lines[at]);
+  const [, marks, rest] = HEADING.exec(lines[at]);
+  const text = rest.trim().replace(/(^|\s)#+$/, "").trim();
   return { end: at + 1, build: (open) => el("h" + marks.length, {}, inline(text, open)) };
 }
 

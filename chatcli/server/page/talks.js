@@ -44,8 +44,12 @@ export function find(query = "") {
 
 export const draft = (id) => localStorage.getItem(DRAFT + id) ?? "";
 export function saveDraft(id, text) {
-  if (text) localStorage.setItem(DRAFT + id, text);
-  else localStorage.removeItem(DRAFT + id);
+  try {
+    if (text) localStorage.setItem(DRAFT + id, text);
+    else localStorage.removeItem(DRAFT + id);
+  } catch {
+    // Full: the talk itself will say so when it is saved.
+  }
 }
 
 // Puts a message behind the one with index `parent`, makes it the tip and returns its index.
