@@ -1,22 +1,24 @@
-// The page: which talk is shown, what its buttons and keys do, and that the screen follows the answer.
+// The page: which talk is shown, what is asked, and what the buttons and keys do.
 
 import { answer, isRunning, runningTalk, runningTalks, stop } from "./answers.js";
 import { models } from "./api.js";
+import { composeFor, composer, showRunning } from "./composer.js";
 import { byId, el } from "./dom.js";
-import { AnswerView, copyCode, questionView, sends } from "./messages.js";
+import { closeDrawer, isDrawerOpen } from "./drawer.js";
+import { follow, toEnd } from "./follow.js";
+import { AnswerView, copyCode, questionView } from "./messages.js";
 import { askKey, sampling, settings, settingsDialog } from "./settings.js";
 import { FULL, notice, sidebar } from "./sidebar.js";
 import * as talks from "./talks.js";
 
 const log = byId("log");
-const scroller = byId("scroll");
-const question = byId("question");
 const model = byId("model");
 const MODEL = "chatcli.model";
 
 let talk = talks.newTalk();
 let views = new Map(); // the index of an answer -> its view
 const removed = new Set();
+const draftId = () => (talk.said.length ? talk.id : "new");
 let leaving = false;
 
 const list = sidebar({
@@ -44,13 +46,11 @@ function show(id) {
   talk = runningTalk(id) ?? talks.load(id) ?? talks.newTalk();
   const wanted = talk.said.length ? `#${talk.id}` : "#";
   if (location.hash !== wanted && (location.hash || wanted !== "#")) history.replaceState(null, "", wanted);
-  question.value = talks.draft(draftId());
   if ([...model.options].some((option) => option.value === talk.model)) model.value = talk.model;
   draw();
   toEnd();
   list.draw();
-  // On a phone the keyboard would cover what is to be read.
-  if (matchMedia("(hover: hover)").matches) question.focus();
+  composeFor(draftId());
 }
 
 function draw() {
@@ -59,7 +59,7 @@ function draw() {
   log.replaceChildren(...talks.path(talk).map(view));
   if (!talk.said.length) log.append(el("p", { className: "empty" }, "What shall we talk about?"));
   drawTitle();
-  drawComposer();
+  showRunning(isRunning(talk));
 }
 
 function view(at) {
@@ -84,25 +84,18 @@ function drawTitle() {
   document.title = talk.title ? `${talk.title} · chatcli` : "chatcli";
 }
 
-function drawComposer() {
-  byId("send").hidden = isRunning(talk);
-  byId("stop").hidden = !isRunning(talk);
-}
-
 // ------------------------------------------------------------------ asking
 
-function send() {
-  const text = question.value.trim();
-  if (!text || isRunning(talk)) return;
+function send(text) {
+  if (isRunning(talk)) return;
   if (!model.value) return loadModels();
   talks.saveDraft(draftId(), "");
-  question.value = "";
-  grow();
   if (!talk.said.length) {
     talk.title = talks.titleOf(text);
     history.pushState(null, "", `#${talk.id}`);
   }
   ask(talks.add(talk, talk.tip, { role: "user", content: text }));
+  composeFor(draftId());
 }
 
 // The edited question stands beside the first one, which can be gone back to.
@@ -132,7 +125,7 @@ function ask(from, at = talks.add(talk, from, { role: "assistant" })) {
 function changed(which, at) {
   if (which === talk) {
     views.get(at)?.update(talk.said[at], isRunning(talk));
-    drawComposer();
+    showRunning(isRunning(talk));
   }
   if (!isRunning(which)) list.draw();
 }
@@ -159,55 +152,9 @@ async function loadModels() {
   }
 }
 
-// ------------------------------------------------------------------ the screen follows the answer
-
-let sticks = true; // only while the reader is at the end: who scrolls up wants to read there
-
-function follow() {
-  if (sticks) scroller.scrollTop = scroller.scrollHeight;
-  byId("down").hidden = sticks || scroller.scrollHeight - scroller.clientHeight < 8;
-}
-
-function toEnd() {
-  sticks = true;
-  follow();
-}
-
-scroller.addEventListener("scroll", () => {
-  sticks = scroller.scrollHeight - scroller.scrollTop - scroller.clientHeight < 8;
-  byId("down").hidden = sticks;
-});
-byId("down").addEventListener("click", toEnd);
-new ResizeObserver(follow).observe(scroller);
-
 // ------------------------------------------------------------------ keys, buttons, the outside
 
-const draftId = () => (talk.said.length ? talk.id : "new");
-
-// `field-sizing` does this by itself where the browser knows it.
-function grow() {
-  if (CSS.supports("field-sizing", "content")) return;
-  question.style.height = "auto";
-  question.style.height = `${question.scrollHeight}px`;
-}
-
-question.addEventListener("input", () => {
-  talks.saveDraft(draftId(), question.value);
-  grow();
-});
-question.addEventListener("keydown", (event) => {
-  if (sends(event)) {
-    event.preventDefault();
-    send();
-  } else if (event.key === "ArrowUp" && !question.value) {
-    event.preventDefault();
-    [...log.querySelectorAll("button.edit")].at(-1)?.click();
-  }
-});
-byId("composer").addEventListener("submit", (event) => {
-  event.preventDefault();
-  send();
-});
+composer({ send, editLast: () => [...log.querySelectorAll("button.edit")].at(-1)?.click() });
 byId("stop").addEventListener("click", () => stop(talk));
 log.addEventListener("click", copyCode);
 byId("new").addEventListener("click", (event) => {
@@ -219,21 +166,9 @@ byId("new").addEventListener("click", (event) => {
 model.addEventListener("change", () => localStorage.setItem(MODEL, model.value));
 document.addEventListener("keydown", (event) => {
   if (event.key !== "Escape" || document.querySelector("dialog[open]")) return;
-  if (document.body.classList.contains("drawer")) closeDrawer();
+  if (isDrawerOpen()) closeDrawer();
   else stop(talk);
 });
-
-function openDrawer(open) {
-  document.body.classList.toggle("drawer", open);
-  byId("open-drawer").ariaExpanded = String(open);
-  if (open) byId("close-drawer").focus();
-}
-function closeDrawer() {
-  openDrawer(false);
-}
-byId("open-drawer").addEventListener("click", () => openDrawer(true));
-byId("close-drawer").addEventListener("click", closeDrawer);
-byId("scrim").addEventListener("click", closeDrawer);
 
 addEventListener("popstate", () => show(location.hash.slice(1)));
 // Leaving breaks the connections; what is saved must not say that the server did.

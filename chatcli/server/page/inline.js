@@ -175,7 +175,7 @@ function angle({ text }, at) {
 
 function bareUrl({ text }, at) {
   BARE_URL.lastIndex = at;
-  let url = WORD.test(text[at - 1] ?? "") ? "" : (BARE_URL.exec(text)?.[0] ?? "");
+  let url = /\w/.test(text[at - 1] ?? "") ? "" : (BARE_URL.exec(text)?.[0] ?? "");
   url = url.replace(/[*_~.,:;!?\]]+$/, "");
   if (url.endsWith(")") && !url.includes("(")) url = url.replace(/\)+[.,:;!?]*$/, "");
   const anchor = url && anchorTo(url);

@@ -1,5 +1,6 @@
 // How one message looks, and how an answer grows. Knows no talk and no server: what its buttons do is given to it.
 
+import { sends } from "./composer.js";
 import { byId, button, copyText, el } from "./dom.js";
 import { MarkdownStream } from "./markdown.js";
 
@@ -33,9 +34,6 @@ function editor(content, send, cancel) {
   requestAnimationFrame(() => field.focus());
   return el("div", { className: "editor" }, field, row);
 }
-
-// Enter, but not the Enter that accepts a suggestion of an input method (which Safari tells by 229 alone).
-export const sends = (event) => event.key === "Enter" && !event.shiftKey && !event.isComposing && event.keyCode !== 229;
 
 export class AnswerView {
   constructor(place, actions) {

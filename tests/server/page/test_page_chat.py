@@ -134,7 +134,8 @@ def test_settings_and_the_model_are_sent_and_kept(tab: Page, engine: Answering) 
     assert engine.asked == []
     tab.select_option("#model", "small")
     ask(tab, "On small")
-    assert [(m.role, m.text) for m in engine.asked[0].messages][0] == ("system", "Be brief.")
+    first = engine.asked[0].messages[0]
+    assert (first.role, first.text) == ("system", "Be brief.")
     said = engine.settings[0]
     assert (said.temperature, said.top_p, said.max_new_tokens) == (0.25, 0.5, 7)
     tab.click("#open-settings")
@@ -177,6 +178,20 @@ def test_a_server_that_is_gone_is_told_of_in_a_sentence(tab: Page, engine: Answe
     tab.click("button.retry")
     expect(tab.locator(".answer .text")).to_have_text("You said: Hello?")
     assert tab.locator(".answer .versions").count() == 0, "an answer that never came is no version"
+
+
+def test_what_attacks_stays_text_wherever_it_comes_from(tab: Page, engine: Answering) -> None:
+    attack = "<img src=x onerror=hacked=1><script>hacked=1</script>"
+    engine.scripts[attack] = [Reasoning(attack), Text(f"{attack}\n\n[go](javascript:hacked=1)"), Finished("stop", 1, 1)]
+    ask(tab, attack)
+    tab.route("**/v1/chat/completions", lambda route: route.fulfill(status=500, json={"error": {"message": attack}}))
+    ask(tab, attack)
+    tab.hover("#talks li")
+    reload(tab)
+    assert questions(tab) == [attack] * 2 and tab.inner_text("#title") == tab.inner_text("#talks .title")
+    assert tab.locator(".answer .text").first.inner_text() == f"{attack}\n\n[go](javascript:hacked=1)"
+    assert tab.inner_text(".answer .note:visible") == attack
+    assert tab.locator("img, main script, .answer a").count() == 0 and tab.evaluate("typeof hacked") == "undefined"
 
 
 def test_a_stream_that_ends_early_is_told_of(tab: Page, engine: Answering) -> None:

@@ -11,7 +11,10 @@ from playwright.sync_api import Browser, Page, expect
 
 from chatcli.history.importing import read_conversations
 
-WIDE = f"```\n{'wide ' * 60}\n```\n\n{'x' * 300}\n\n| {'head | ' * 12}\n|{'---|' * 12}\n| {'cell | ' * 12}\n\n`{'y' * 200}`"
+WIDE = (
+    f"```\n{'wide ' * 60}\n```\n\n{'x' * 300}\n\n`{'y' * 200}`\n\n"
+    f"| {'head | ' * 12}\n|{'---|' * 12}\n| {'cell | ' * 12}\n"
+)
 
 
 def titles(page: Page) -> list[str]:
@@ -127,7 +130,8 @@ def test_a_file_that_is_no_export_is_told_of(tab: Page, tmp_path: Path) -> None:
 
 def test_a_full_storage_is_told_of_and_the_answer_still_shown(tab: Page, engine: Answering) -> None:
     tab.evaluate(
-        "for (let size = 1 << 22; size > 8; ) try { localStorage['x' + size] = 'x'.repeat(size); size >>= 1 } catch { size >>= 1 }"
+        """for (let size = 1 << 22; size > 8; size >>= 1)
+            try { localStorage["x" + size] = "x".repeat(size) } catch { /* a smaller piece may fit */ }"""
     )
     say(tab, "Hello")
     expect(tab.locator("#notice")).to_contain_text("no room for more talks")
