@@ -79,15 +79,15 @@ export class AnswerView {
     this.reasoning.hidden = !reasoning;
     if (this.thoughts.textContent !== reasoning) this.thoughts.textContent = reasoning;
     const over = content || !isRunning;
-    this.summary.textContent = !over ? "Thinking…" : thought ? `Thought for ${thought.toFixed(1)} s` : "Thoughts";
+    this.summary.textContent = !over ? "Thinking…" : thought > 0.1 ? `Thought for ${thought.toFixed(1)} s` : "Thoughts";
   }
 }
 
 function factsOf({ usage, first, last, model }) {
   const facts = [model];
   if (usage) facts.push(`${usage.asked} + ${usage.said} tokens`);
-  // The first token's time is the prompt's; what the others took is the speed.
-  if (usage?.said > 1 && last > first) facts.push(`${((usage.said - 1) / (last - first)).toFixed(1)} tokens/s`);
+  // The first token's time is the prompt's; what the others took is the speed, where it took long enough to tell.
+  if (usage?.said > 1 && last - first > 0.1) facts.push(`${((usage.said - 1) / (last - first)).toFixed(1)} tokens/s`);
   if (first) facts.push(`first after ${first.toFixed(first < 1 ? 2 : 1)} s`);
   return facts.filter(Boolean).join(" · ");
 }
