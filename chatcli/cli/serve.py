@@ -88,6 +88,8 @@ def serve(
 
         def started() -> None:
             print(f"Serving {', '.join(names)} at {where}; Ctrl-C ends it.", flush=True)
+            if not socket_path:
+                print(f"A page to chat is at {where.removesuffix('v1')}", flush=True)
 
         def draining() -> None:
             if running := app.state.service.admission.running:

@@ -16,7 +16,8 @@ const model = byId("model");
 const MODEL = "chatcli.model";
 
 let talk = talks.newTalk();
-let views = new Map(); // the index of an answer -> its view
+let views = new Map(); // the index of an answer that is shown -> its view
+const made = new WeakMap(); // a message -> { place, node, view }, so that a long talk is built once
 const removed = new Set();
 const draftId = () => (talk.said.length ? talk.id : "new");
 let leaving = false;
@@ -66,17 +67,22 @@ function view(at) {
   const message = talk.said[at];
   const all = talks.versions(talk, at);
   const place = [all.indexOf(at) + 1, all.length];
+  if (made.get(message)?.place.join() !== place.join()) made.set(message, { place, ...viewOf(message, at, all, place) });
+  if (message.role === "assistant") views.set(at, made.get(message).view);
+  return made.get(message).node;
+}
+
+function viewOf(message, at, all, place) {
   const choose = (step) => {
     talks.choose(talk, all[all.indexOf(at) + step]);
     keep(talk);
     draw();
   };
-  if (message.role === "user") return questionView(message, place, { choose, edit: (text) => edit(at, text) });
-  const made = new AnswerView(place, { choose, retry: () => retry(at) });
-  made.drawn = follow;
-  made.update(message, isRunning(talk) && message.state === "running");
-  views.set(at, made);
-  return made.node;
+  if (message.role === "user") return { node: questionView(message, place, { choose, edit: (text) => edit(at, text) }) };
+  const view = new AnswerView(place, { choose, retry: () => retry(at) });
+  view.drawn = follow;
+  view.update(message, isRunning(talk) && message.state === "running");
+  return { node: view.node, view };
 }
 
 function drawTitle() {
