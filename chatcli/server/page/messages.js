@@ -1,7 +1,7 @@
 // How one message looks, and how an answer grows. Knows no talk and no server: what its buttons do is given to it.
 
 import { sends } from "./composer.js";
-import { byId, button, copyText, el } from "./dom.js";
+import { byId, button, copyText, el, morph } from "./dom.js";
 import { MarkdownStream } from "./markdown.js";
 
 const NOTES = {
@@ -77,7 +77,7 @@ export class AnswerView {
 
   drawReasoning({ reasoning = "", content, thought }, isRunning) {
     this.reasoning.hidden = !reasoning;
-    if (this.thoughts.textContent !== reasoning) this.thoughts.textContent = reasoning;
+    morph(this.thoughts, 0, reasoning ? [new Text(reasoning)] : []);
     const over = content || !isRunning;
     this.summary.textContent = !over ? "Thinking…" : thought > 0.1 ? `Thought for ${thought.toFixed(1)} s` : "Thoughts";
   }
