@@ -10,7 +10,7 @@ const FENCE = /^ {0,3}(`{3,}(?!.*`)|~{3,})\s*(\S*)/;
 const HEADING = /^ {0,3}(#{1,6})(?![^ \t])(.*)/;
 const RULE = /^ {0,3}([-*_])(?:[ \t]*\1){2,}[ \t]*$/;
 const QUOTE = /^ {0,3}> ?/;
-const ITEM = /^( {0,3})([-*+]|\d{1,9}[.)])(?: +|$)/;
+const ITEM = /^( {0,3})([-*+]|\d{1,9}[.)])(?:[ \t]+|$)/;
 const DIVIDER = /^ {0,3}\|?[ \t]*:?-+:?[ \t]*(?:\|[ \t]*:?-+:?[ \t]*)*\|?[ \t]*$/;
 const MARK_ALONE = /^\s*(?:[-*+>|]|\*\*|#{1,6}|\d{1,9}[.)]?|`{1,2}|~{1,2})$/;
 const DEEPEST = 12;
@@ -95,7 +95,7 @@ function fence(lines, at) {
   const closing = new RegExp(`^ {0,3}${marks[0]}{${marks.length},}\\s*$`);
   let end = at + 1;
   while (end < lines.length && !closing.test(lines[end])) end++;
-  const text = lines.slice(at + 1, end).map((line) => line.slice(Math.min(indent, indentOf(line))));
+  const text = lines.slice(at + 1, end).map((line) => line.slice(Math.min(indent, line.search(/[^ ]|$/))));
   return { end: Math.min(end + 1, lines.length), build: () => codeBlock(text.join("\n"), language) };
 }
 
@@ -145,7 +145,8 @@ function itemEnd(lines, at) {
   return end;
 }
 
-function itemBlocks(lines, item, depth) {
+function itemBlocks(tabbed, item, depth) {
+  const lines = tabbed.map(untabbed);
   const width = item[0].length;
   const first = lines[0].slice(width).replace(/^\[([ xX])\](?= )/, (_, mark) => (mark === " " ? "☐" : "☑"));
   const shift = Math.min(width, ...lines.slice(1).filter((line) => line.trim()).map(indentOf).filter((n) => n >= 2));
@@ -183,7 +184,8 @@ function cells(line) {
 }
 
 const built = (inside, open) => inside.map((block, i) => block.build(open && i === inside.length - 1));
-const indentOf = (line) => line.length - line.trimStart().length;
+const untabbed = (line) => line.replace(/^\s+/, (indent) => indent.replaceAll("\t", "    "));
+const indentOf = (line) => untabbed(line).search(/\S|$/);
 
 function skipBlank(lines, at) {
   while (at < lines.length && !lines[at].trim()) at++;

@@ -41,8 +41,11 @@ CASES = {
     "a\n\n---\nb": "<p>a</p><hr><p>b</p>",
     "> a\n> > b\n\nc": "<blockquote><p>a</p><blockquote><p>b</p></blockquote></blockquote><p>c</p>",
     "- a\n  - b\n- c": "<ul><li><p>a</p><ul><li><p>b</p></li></ul></li><li><p>c</p></li></ul>",
+    "-\ta\n\t- b\n\n\t  c": "<ul><li><p>a</p><ul><li><p>b</p><p>c</p></li></ul></li></ul>",
     "3. a\n\n   more\n4. b": '<ol start="3"><li><p>a</p><p>more</p></li><li><p>b</p></li></ol>',
     "- [x] done\n- [ ] not": "<ul><li><p>☑ done</p></li><li><p>☐ not</p></li></ul>",
+    "  ```\n\ta\n  b\n  ```": '<div class="code"><div class="bar"><span></span><button type="button" class="copy">Copy'
+    '</button></div><pre tabindex="0"><code>\ta\nb</code></pre></div>',
     "In\n1998. it was": "<p>In<br>1998. it was</p>",
     r"\*not\* \(x_1 * y_2 * z\)": '<p>*not* <span class="math">\\(x_1 * y_2 * z\\)</span></p>',
     "a | b": "<p>a | b</p>",
@@ -154,7 +157,25 @@ def test_what_attacks_stays_text(blank: Page) -> None:
 
 def test_no_text_takes_long(blank: Page) -> None:
     """A parser that looks for the end of each mark to the end of the text takes minutes here."""
-    marks = ["*", "**a ", "_a ", "`", "``", "[", "![", "[a](", "~~a ", "<", "> ", "- ", "- a\n", "| ", "\\(", "http://"]
+    marks = [
+        "*",
+        "**a ",
+        "_a ",
+        "`",
+        "``",
+        "[",
+        "![",
+        "[a](",
+        "~~a ",
+        "<",
+        "> ",
+        "- ",
+        "- a\n",
+        "- a\n\nb\n\n",
+        "| ",
+        "\\(",
+        "http://",
+    ]
     texts = [
         *(mark * 20_000 for mark in marks),
         f"#{' ' * 20_000}x #",
