@@ -13,6 +13,7 @@ const QUOTE = /^ {0,3}> ?/;
 const ITEM = /^( {0,3})([-*+]|\d{1,9}[.)])(?:[ \t]+|$)/;
 const DIVIDER = /^ {0,3}\|?[ \t]*:?-+:?[ \t]*(?:\|[ \t]*:?-+:?[ \t]*)*\|?[ \t]*$/;
 const MARK_ALONE = /^\s*(?:[-*+>|]|\*\*|#{1,6}|\d{1,9}[.)]?|`{1,2}|~{1,2})$/;
+const SIDES = { "true true": "center", "false true": "right" };
 const DEEPEST = 12;
 
 // A growing text in `root`. Call `show` with the whole text so far, `done` with the last.
@@ -32,8 +33,7 @@ export class MarkdownStream {
     // What may become a list or a fence with the next character is not shown as text before.
     if (!done && MARK_ALONE.test(rest.at(-1))) rest.pop();
     const open = blocks(rest);
-    const built = [...ended.map((block) => block.build(false)), ...open.map((b, i) => b.build(!done && i === open.length - 1))];
-    morph(this.root, this.nodes, built);
+    morph(this.root, this.nodes, [...built(ended, false), ...built(open, !done)]);
     this.nodes += ended.length;
     this.settled += lines.slice(0, used).reduce((sum, line) => sum + line.length + 1, 0);
   }
@@ -100,7 +100,8 @@ function fence(lines, at) {
 }
 
 function codeBlock(text, language) {
-  const bar = el("div", { className: "bar" }, el("span", {}, language), el("button", { type: "button", className: "copy" }, "Copy"));
+  const copy = el("button", { type: "button", className: "copy" }, "Copy");
+  const bar = el("div", { className: "bar" }, el("span", {}, language), copy);
   const code = el("code", {}, highlighted(text, language));
   return el("div", { className: "code" }, bar, el("pre", { tabIndex: 0 }, code));
 }
@@ -154,12 +155,13 @@ function itemBlocks(tabbed, item, depth) {
 }
 
 function isTable(lines, at) {
-  return lines[at].includes("|") && at + 1 < lines.length && lines[at + 1].includes("-") && DIVIDER.test(lines[at + 1]) &&
-    cells(lines[at]).length === cells(lines[at + 1]).length;
+  const [head, divider = ""] = lines.slice(at, at + 2);
+  if (!head.includes("|") || !divider.includes("-") || !DIVIDER.test(divider)) return false;
+  return cells(head).length === cells(divider).length;
 }
 
 function table(lines, at) {
-  const sides = cells(lines[at + 1]).map((cell) => (cell.endsWith(":") ? (cell.startsWith(":") ? "center" : "right") : ""));
+  const sides = cells(lines[at + 1]).map((cell) => SIDES[`${cell.startsWith(":")} ${cell.endsWith(":")}`] ?? "");
   let end = at + 2;
   while (end < lines.length && lines[end].trim() && !interrupts(lines, end)) end++;
   const row = (tag, line, open) => {

@@ -15,13 +15,15 @@ export function questionView(message, place, actions) {
   const text = el("div", { className: "said" }, message.content);
   const node = el("article", { className: "question", ariaLabel: "You" }, text);
   const edit = () => node.replaceChildren(editor(message.content, actions.edit, () => node.replaceChildren(...parts)));
-  const parts = [text, toolbar(place, actions, copyButton(() => message.content), button("Edit", edit, { className: "edit" }))];
+  const tools = [copyButton(() => message.content), button("Edit", edit, { className: "edit" })];
+  const parts = [text, toolbar(place, actions, ...tools)];
   node.replaceChildren(...parts);
   return node;
 }
 
 function editor(content, send, cancel) {
-  const field = el("textarea", { value: content, ariaLabel: "Edit the question", rows: Math.min(12, content.split("\n").length + 1) });
+  const rows = Math.min(12, content.split("\n").length + 1);
+  const field = el("textarea", { value: content, ariaLabel: "Edit the question", rows });
   const submit = () => field.value.trim() && send(field.value.trim());
   field.addEventListener("keydown", (event) => {
     if (sends(event)) submit();
@@ -46,7 +48,8 @@ export class AnswerView {
     this.facts = el("span", { className: "facts" });
     const retry = button("Retry", actions.retry, { className: "retry" });
     this.tools = toolbar(place, actions, copyButton(() => this.message.content), retry, this.facts);
-    this.node = el("article", { className: "answer", ariaLabel: "Answer" }, this.reasoning, this.text, this.note, this.tools);
+    const parts = [this.reasoning, this.text, this.note, this.tools];
+    this.node = el("article", { className: "answer", ariaLabel: "Answer" }, ...parts);
   }
 
   // Called as often as pieces come; the page changes at most once a frame.
@@ -95,10 +98,11 @@ function factsOf({ usage, first, last, model }) {
 function toolbar([which, count], actions, ...tools) {
   const bar = el("div", { className: "tools" }, ...tools);
   if (count < 2) return bar;
-  const step = (label, title, by, disabled) => button(label, () => actions.choose(by), { title, ariaLabel: title, disabled });
-  const versions = el("span", { className: "versions" });
-  versions.append(step("‹", "Earlier version", -1, which === 1), `${which}/${count}`, step("›", "Later version", 1, which === count));
-  bar.prepend(versions);
+  const step = (label, title, by, disabled) =>
+    button(label, () => actions.choose(by), { title, ariaLabel: title, disabled });
+  const earlier = step("‹", "Earlier version", -1, which === 1);
+  const later = step("›", "Later version", 1, which === count);
+  bar.prepend(el("span", { className: "versions" }, earlier, `${which}/${count}`, later));
   return bar;
 }
 

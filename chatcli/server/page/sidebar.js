@@ -57,7 +57,9 @@ export function sidebar(page) {
   }
 
   search.addEventListener("input", draw);
-  byId("export").addEventListener("click", () => download(`chatcli-talks-${new Date().toISOString().slice(0, 10)}.json`, exported()));
+  byId("export").addEventListener("click", () => {
+    download(`chatcli-talks-${new Date().toISOString().slice(0, 10)}.json`, exported());
+  });
   byId("import").addEventListener("click", () => byId("file").click());
   byId("file").addEventListener("change", async ({ target }) => {
     notice(await taken(target.files[0]));
@@ -92,7 +94,8 @@ export function notice(sentence, [label, act] = []) {
     hide();
     act();
   };
-  byId("notice").replaceChildren(el("span", {}, sentence), ...(label ? [button(label, pressed)] : []), button("×", hide, { ariaLabel: "Close" }));
+  const buttons = [...(label ? [button(label, pressed)] : []), button("×", hide, { ariaLabel: "Close" })];
+  byId("notice").replaceChildren(el("span", {}, sentence), ...buttons);
   byId("notice").hidden = false;
   clearTimeout(hiding);
   hiding = setTimeout(hide, 8000);

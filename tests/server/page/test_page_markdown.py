@@ -116,6 +116,28 @@ def test_markdown_is_what_it_should_be(blank: Page) -> None:
     assert dict(zip(CASES, blank.evaluate(RENDER, list(CASES)), strict=True)) == CASES
 
 
+COLOURS = {
+    "python": (
+        'def f():\n    return \'a # b\' + 12  # no\nx = """one\ntwo"""',
+        'def return \'a # b\' 12 # no """one\ntwo"""',
+    ),
+    "js": ("let a = `b\n${c}`; // d\n/* e\n f */ null", "let `b\n${c}` // d /* e\n f */ null"),
+    "SQL": ("SELECT 'it' FROM t -- all", "SELECT 'it' FROM -- all"),
+    "sh": ('echo $# "a\\"b" # c', 'echo "a\\"b" # c'),
+    "prose": ("let it be 12 'years'", ""),
+}
+
+
+def test_code_keeps_its_text_and_gets_colours(blank: Page) -> None:
+    spans = """async ([text, language]) => {
+      const { highlighted } = await import("/page/highlight.js");
+      const made = highlighted(text, language);
+      return [made.textContent, [...made.querySelectorAll("span")].map((span) => span.textContent).join(" ")];
+    }"""
+    for language, (text, coloured) in COLOURS.items():
+        assert blank.evaluate(spans, [text, language]) == [text, coloured]
+
+
 def test_links_lead_to_the_web_and_nowhere_else(blank: Page) -> None:
     wanted = {text: f"<p>{html}</p>" for text, html in LINKS.items()}
     assert dict(zip(LINKS, blank.evaluate(RENDER, list(LINKS)), strict=True)) == wanted
