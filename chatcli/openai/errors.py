@@ -51,7 +51,8 @@ def api_error(error: errors.ChatcliError, model: str, facts: EngineFacts, param:
     """
     match error:
         case errors.ContextOverflow(tokens=tokens):
-            counted = f" However, you sent {tokens} tokens." if tokens else ""
+            room = ", and the answer needs room beside them" if tokens < facts.context else ""
+            counted = f" However, you sent {tokens} tokens{room}." if tokens else ""
             message = f"This model's maximum context length is {facts.context} tokens.{counted} Please send fewer."
             return ApiError(400, message, param=param, code="context_length_exceeded")
         case errors.UsageError():
