@@ -73,6 +73,7 @@ def serve(
     from chatcli.server.api.app import build_app
     from chatcli.server.api.listening import serve as listen
     from chatcli.server.api.service import Limits
+    from chatcli.server.page import page_routes
 
     environment = real_environment()
     config = load(environment, talk.flags)
@@ -84,10 +85,12 @@ def serve(
     with ExitStack() as stack:
         bound, where = _bound(host, port, socket_path, keys, stack)
         served = _loaded(names, config, environment, talk, stack)
-        app = build_app(served, _guard(keys, host, socket_path), limits)
+        app = build_app(served, _guard(keys, host, socket_path), limits, more_routes=page_routes())
 
         def started() -> None:
             print(f"Serving {', '.join(names)} at {where}; Ctrl-C ends it.", flush=True)
+            if not socket_path:
+                print(f"A page to chat is at {where.removesuffix('v1')}", flush=True)
 
         def draining() -> None:
             if running := app.state.service.admission.running:

@@ -198,6 +198,8 @@ def test_other_machines_need_a_key(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     with server(tmp_path, *arguments, "--port", "0") as (process, address):
         assert httpx.get(f"{address}/v1/models").status_code == 401
         assert httpx.get(f"{address}/v1/models", headers={"Authorization": "Bearer another-key"}).status_code == 200
+        assert process.stdout and process.stdout.readline() == f"A page to chat is at {address}/\n"
+        assert "<title>chatcli</title>" in httpx.get(f"{address}/").text  # which asks its reader for the key
         process.send_signal(signal.SIGTERM)
         assert process.wait(30) == 0
         said = process.stderr.read() if process.stderr else ""
