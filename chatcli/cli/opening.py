@@ -9,9 +9,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from chatcli import guide, sockets
+from chatcli import guide, servers, sockets
 from chatcli.cli.options import Talk
-from chatcli.config import Config
+from chatcli.config import OF_LOADING, Config
 from chatcli.engines.deferred import DeferredEngine, Report
 from chatcli.environment import Environment
 from chatcli.errors import UsageError
@@ -39,8 +39,9 @@ def open_session(environment: Environment, config: Config, talk: Talk) -> Sessio
         ModelError: there is no agreement on the model's own code.
     """
     store, stored_id = _opened(environment, talk.resume, keep=config.value("history") is not False)
-    stored_model = store.load(stored_id).model if stored_id and not config.said_by_flag("model") else ""
-    name = full_name(stored_model or str(config.value("model") or guide.NAME), config)
+    anew = config.said_by_flag("model") or config.said_by_flag("server")
+    stored_model = store.load(stored_id).model if stored_id and not anew else ""
+    name = full_name(stored_model, config) if stored_model else meant_model(config)
     if name == guide.NAME:
         environment.note(GUIDE_NOTE)
     if talk.trust:
@@ -66,6 +67,8 @@ def open_engine(
     It is `here`, in this process, or where it stays for the next call, as the configuration says. Folder and adapters
     of the `request` become parts of its name, by which the history finds them again.
     """
+    if found := servers.split(config.unaliased(name)):
+        return _open_remote(*found, config, environment, request)
     from chatcli.models.naming import inside, with_loras
 
     base, loras = named_parts(name, config)
@@ -77,6 +80,40 @@ def open_engine(
         return opened(meant, config, environment, report, _with_draft_folder(request, config, environment, report))
 
     return DeferredEngine(open_it, name=meant)
+
+
+def meant_model(config: Config, name: str = "") -> str:
+    """The full name of the model that a person means who says `name`, or nothing beyond the configuration.
+
+    Where a server is set, a name is one of its models; of the configuration's own, one said there or nearer.
+    """
+    server, said = config.value("server"), name or str(config.value("model") or "")
+    if not server or said == guide.NAME or servers.split(config.unaliased(said)):
+        return full_name(said or guide.NAME, config)
+    profile = config.servers.get(str(server))
+    ours = bool(name) or config.said_by_flag("model") or not (profile and profile.model)
+    return servers.at(said if ours and (name or config.as_near("model", "server")) else "", str(server))
+
+
+def _open_remote(model: str, at: str, config: Config, environment: Environment, request: LoadRequest) -> DeferredEngine:
+    """The engine of a server's model.
+
+    Raises:
+        UsageError: there is no such server, or the command line says how a model is loaded.
+    """
+    server = servers.find(at, config.servers)
+    for key in OF_LOADING:
+        if config.said_by_flag(key):
+            raise UsageError(f"--{key.replace('_', '-')} is for models of this machine, and {server.name} is a server.")
+    if request.revision or request.subfolder:
+        raise UsageError(f"--revision and --subfolder are for models of this machine, and {server.name} is a server.")
+
+    def open_it(report: Report) -> Engine:
+        from chatcli.engines.reach import open_remote
+
+        return open_remote(server, model, environment.variables, report)
+
+    return DeferredEngine(open_it, name=servers.at(model or server.model, server.name))
 
 
 def _with_draft_folder(request: LoadRequest, config: Config, environment: Environment, report: Report) -> LoadRequest:
@@ -110,6 +147,8 @@ def full_name(name: str, config: Config) -> str:
     Raises:
         UsageError: an adapter in it is no name and scale.
     """
+    if servers.split(config.unaliased(name)):
+        return config.unaliased(name)
     from chatcli.models.naming import with_loras
 
     base, loras = named_parts(name, config)

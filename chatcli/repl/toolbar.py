@@ -10,6 +10,7 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
+from chatcli import servers
 from chatcli.conversation import Conversation
 from chatcli.engines.deferred import DeferredEngine
 from chatcli.environment import Environment
@@ -104,7 +105,14 @@ def columns(text: str) -> int:
 
 
 def short_name(model: str) -> str:
-    """A model's name as people say it: of a folder or a file, the last part of its path; so for its adapters."""
+    """A model's name as people say it: of a folder or a file, the last part of its path; so for its adapters.
+
+    Of a server that is a URL, the host.
+    """
+    if found := servers.split(model):
+        name, server = found
+        where = servers.parse_address(server).authority if ":" in server else server
+        return servers.at(short_name(name), where)
     return " + ".join(Path(part).name if Path(part).is_absolute() else part for part in model.split(" + "))
 
 
