@@ -33,7 +33,7 @@ FIRST_CONTACT = Patience(connect=10.0, first=30.0, between=30.0)
 PROBING = Patience(connect=2.0, first=2.0, between=2.0)
 _LOADING_SECONDS = 600.0
 """So long a server may be busy with loading its model before it is given up."""
-_LOADING_PAUSE = 1.0
+LOADING_PAUSE = 1.0
 _SHOWN_MODELS = 20
 
 Report = Callable[[Progress], None]
@@ -100,7 +100,7 @@ def look(server: Server, variables: Mapping[str, str], report: Report = lambda _
         if head.status not in BUSY or time.monotonic() > until:
             break
         report(Progress(f"waiting for {server.name}"))
-        time.sleep(_LOADING_PAUSE)
+        time.sleep(LOADING_PAUSE)
     if head.status in BUSY or head.status in (401, 403) or 300 <= head.status < 400:
         raise caller.refusal(head, body)
     listing = said_in(body) if head.status == 200 else None

@@ -21,8 +21,8 @@ from chatcli.errors import (
     UsageError,
 )
 from chatcli.exchange import ExchangeFailed, Head
-from chatcli.openai.answer import sentence
 from chatcli.openai.kinds import ServerKind
+from chatcli.openai.received import sentence
 from chatcli.servers import KEYRING, Server
 from chatcli.streaming.sanitize import sanitize
 

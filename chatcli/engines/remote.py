@@ -21,9 +21,9 @@ from chatcli.engines.refusal import BUSY, LONGEST_PAUSE, Caller, parameter_of, r
 from chatcli.errors import ChatcliError, ContextOverflow, EngineError
 from chatcli.exchange import POLL_SECONDS, ExchangeFailed, Head, Patience, Request, exchange, read_whole
 from chatcli.generation import EngineFacts, Event, Finished, GenerationSettings, Layer, Progress
-from chatcli.openai.answer import Answer, ServerFailure
 from chatcli.openai.asking import Asking, asking, refused_parameters
 from chatcli.openai.kinds import UNKNOWN, ServerKind
+from chatcli.openai.received import Answer, ServerFailure
 from chatcli.servers import Server
 
 if TYPE_CHECKING:

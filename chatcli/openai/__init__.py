@@ -1,4 +1,1 @@
-"""The OpenAI API as a format: requests, answers and streams of chat completions, in both directions.
-
-Values and JSON only; it opens no connection and knows no model.
-"""
+"""The OpenAI API's JSON and server-sent events, to and from chatcli's values; it opens no socket."""

@@ -27,14 +27,18 @@ class EventStream:
             ValueError: a line or an event is longer than any should be.
         """
         found: list[str] = []
-        if not data:
-            return found
-        self._line += data[1:] if self._after_return and data[:1] == b"\n" else data  # the other half of a \r\n
-        *lines, rest = bytes(self._line).replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n")
-        self._after_return = data.endswith(b"\r")
-        self._line = bytearray(rest)
-        for line in lines:
-            self._take(line, found)
+        if self._after_return and data:
+            data = data.removeprefix(b"\n")  # the other half of a \r\n
+            self._after_return = False
+        if b"\n" in data or b"\r" in data:
+            self._after_return = data.endswith(b"\r")
+            whole = (bytes(self._line) + data).replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+            *lines, rest = whole.split(b"\n")
+            self._line = bytearray(rest)
+            for line in lines:
+                self._take(line, found)
+        else:
+            self._line += data
         if len(self._line) + self._held > LONGEST:
             raise ValueError("an event without an end")
         return found

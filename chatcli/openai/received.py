@@ -85,8 +85,8 @@ class Answer:
         return [event for each in said if not self.done for event in self._object(each)]
 
     def _object(self, text: str) -> list[Event]:
-        if text.strip() == "[DONE]":
-            self.done = True
+        if text.strip() in ("", "[DONE]"):
+            self.done = bool(text.strip())
             return []
         try:
             said = json.loads(text)
@@ -141,15 +141,16 @@ class Answer:
         """A fragment of a tool call; some servers have no index, or the same one for all calls."""
         if not isinstance(said, dict):
             return
-        function, name, index = said.get("function"), str(said.get("id") or ""), said.get("index")
+        number, index, function = str(said.get("id") or ""), said.get("index"), said.get("function")
+        function = function if isinstance(function, dict) else {}
         key = index if isinstance(index, int) else -1
         call = self._under_way.get(key)
-        if call is None or (name and call.id and name != call.id):
+        if call is None or (number and number != call.id and (call.id or function.get("name"))):
             if len(self._calls) >= MOST_CALLS:
                 raise ServerFailure("it asks for too many tools at once")
             call = self._under_way[key] = _Call()
             self._calls.append(call)
-        call.add(name, function if isinstance(function, dict) else {})
+        call.add(number, function)
 
     def _count(self, said: Mapping[str, Any]) -> None:
         usage = said.get("usage") or at(said, "x_groq.usage")
@@ -181,8 +182,13 @@ class _Call:
         self._arguments: list[str] = []
         self._length = 0
 
-    def add(self, name: str, function: Mapping[str, Any]) -> None:
-        self.id = self.id or name
+    def add(self, number: str, function: Mapping[str, Any]) -> None:
+        """Take in a fragment.
+
+        Raises:
+            ServerFailure: there are too many.
+        """
+        self.id = self.id or number
         self.name = self.name or str(function.get("name") or "")
         arguments = function.get("arguments")
         text = arguments if isinstance(arguments, str) else json.dumps(arguments) if arguments is not None else ""
