@@ -96,7 +96,7 @@ UNSAID = Layer("chatcli's default", DEFAULTS)
 
 @dataclass(frozen=True, slots=True)
 class Sourced:
-    """One setting in force: its field, its value (None where it stays open) and who said it."""
+    """One setting in force: its field, its value (None where it stays open) and who says it."""
 
     name: str
     value: object
@@ -119,7 +119,10 @@ def in_force(
             continue
         saying = (layer for layer in layers if getattr(layer.settings, each.name) is not None)
         layer = next(saying, None)
-        yield Sourced(each.name, getattr(layer.settings, each.name) if layer else None, layer.origin if layer else "")
+        if layer:
+            yield Sourced(each.name, getattr(layer.settings, each.name), layer.origin)
+        else:
+            yield Sourced(each.name, None, "" if unsaid == UNSAID else unsaid.origin)
 
 
 @dataclass(frozen=True, slots=True)

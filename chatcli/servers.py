@@ -19,6 +19,8 @@ _VARIABLE = re.compile(r"[A-Z_][A-Z0-9_]*")
 _LOCAL = re.compile(r"localhost|127(\.\d{1,3}){3}|::1")
 _AT = " @ "
 KEYRING = "keyring"
+KEY_VARIABLE = "CHATCLI_SERVER_KEY"
+"""Holds the key of a server that is named by its URL."""
 _SERVICE = "chatcli"
 _FIELDS = ("url", "model", "kind", "key_from", "plain_http")
 
@@ -70,6 +72,12 @@ class Server:
     kind: str = ""
     key_from: str = ""
     plain_http: bool = False
+
+    @property
+    def label(self) -> str:
+        """What sentences call it: the profile's name, or of a URL what is not the same for all."""
+        address = self.address
+        return (address.socket or address.authority) if self.name == address.url else self.name
 
 
 def parse_address(text: str) -> Address:
@@ -145,8 +153,8 @@ def find(text: str, profiles: Mapping[str, Server]) -> Server:
     if text in profiles:
         return profiles[text]
     if _NAME.fullmatch(text) and text != "localhost":
-        there = f"there are {', '.join(profiles)}" if profiles else "there are none yet"
-        raise UsageError(f"There is no server {text}: {there}; chatcli servers add {text} URL makes one.")
+        there = f"known: {', '.join(profiles)}" if profiles else "none is known yet"
+        raise UsageError(f"There is no server {text} ({there}); chatcli servers add {text} URL makes one.")
     address = parse_address(text)
     return Server(address.url, address)
 
@@ -173,23 +181,31 @@ def key_of(server: Server, variables: Mapping[str, str], usual: str = "") -> str
         key = _keyring().get_password(_SERVICE, _account(server)) or ""
         if not key:
             raise UsageError(
-                f"The keyring has no key for {server.name} at {server.address.url}: "
+                f"The keyring has no key for {server.label} at {server.address.url}: "
                 f"chatcli servers add {server.name} {server.address.url} --key-from keyring asks for it."
             )
     elif server.key_from:
         key = variables.get(server.key_from, "").strip()
         if not key:
-            raise UsageError(f"The key of {server.name} should be in {server.key_from}, which is not set.")
+            raise UsageError(f"The key of {server.label} should be in {server.key_from}, which is not set.")
     else:
-        key = variables.get(usual or "CHATCLI_SERVER_KEY", "").strip()
+        key = variables.get(usual_source(server, usual), "").strip()
     if key and not (key.isascii() and key.isprintable()):
-        raise UsageError(f"The key of {server.name} has characters that no key has: see where it comes from.")
+        raise UsageError(f"The key of {server.label} has characters that no key has: see where it comes from.")
     if key and server.address.scheme == "http" and not (server.address.is_local or server.plain_http):
         raise UsageError(
-            f"The key of {server.name} would travel unencrypted to {server.address.authority}: use an https URL, or "
+            f"The key of {server.label} would travel unencrypted to {server.address.authority}: use an https URL, or "
             "allow it with chatcli servers add ... --plain-http."
         )
     return key
+
+
+def usual_source(server: Server, usual: str) -> str:
+    """The variable that holds the key of a server of which nobody says where it is, empty where that is none.
+
+    A service has its own; a URL alone takes CHATCLI_SERVER_KEY, which no profile does: it is for another server.
+    """
+    return usual or (KEY_VARIABLE if server.name == server.address.url else "")
 
 
 def keep_key(server: Server, key: str) -> None:

@@ -104,9 +104,11 @@ def _open_remote(model: str, at: str, config: Config, environment: Environment, 
     server = servers.find(at, config.servers)
     for key in OF_LOADING:
         if config.said_by_flag(key):
-            raise UsageError(f"--{key.replace('_', '-')} is for models of this machine, and {server.name} is a server.")
+            raise UsageError(
+                f"--{key.replace('_', '-')} is for models of this machine, and {server.label} is a server."
+            )
     if request.revision or request.subfolder:
-        raise UsageError(f"--revision and --subfolder are for models of this machine, and {server.name} is a server.")
+        raise UsageError(f"--revision and --subfolder are for models of this machine, and {server.label} is a server.")
 
     def open_it(report: Report) -> Engine:
         from chatcli.engines.reach import open_remote

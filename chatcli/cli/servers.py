@@ -6,6 +6,7 @@ No key is ever shown, and none is taken from the command line. What a server say
 from __future__ import annotations
 
 import getpass
+import json
 from typing import Annotated
 
 import typer
@@ -20,13 +21,22 @@ _LEAST_WANTED = (3, 4, 2)
 _SHOWN = 40
 
 
-def servers_list() -> int:
+def servers_list(
+    context: typer.Context, as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")] = False
+) -> int:
     """List the servers that have a name; no key is shown, only where it comes from."""
+    if context.invoked_subcommand:
+        return 0
     from chatcli.config import load
     from chatcli.render.columns import columns, fitted
 
     environment = real_environment()
     servers = load(environment).servers
+    if as_json:
+        fields = [name.lower().replace(" ", "_") for name in _HEADER]
+        told = [dict(zip(fields, _row(each), strict=True)) for each in servers.values()]
+        print(json.dumps(told, ensure_ascii=False, indent=2))
+        return 0
     if not servers:
         environment.note("There are no servers yet: chatcli servers add home http://localhost:8000/v1 makes one.")
         return 0
@@ -100,7 +110,7 @@ def servers_test(
     environment = real_environment()
     server = find(name, load(environment).servers)
     found = look(server, environment.variables)
-    print(f"{server.name} answers after {found.seconds * 1000:.0f} ms and is {found.kind.title}.")
+    print(f"{server.label} answers after {found.seconds * 1000:.0f} ms and is {found.kind.title}.")
     if found.kind.notes:
         print(found.kind.notes)
     if found.listing is None:
@@ -119,11 +129,9 @@ def servers_test(
 
 
 def _row(server: Server) -> tuple[str, ...]:
-    usual = "" if server.key_from else "CHATCLI_SERVER_KEY"
     from chatcli.openai.kinds import kind_of_host
 
     service = kind_of_host(server.address.host)
-    if service and not server.key_from:
-        usual = service.key_variable
     kind = server.kind or (service.name if service else "")
-    return server.name, server.address.url, server.model, kind, server.key_from or usual
+    key_from = server.key_from or (service.key_variable if service else "")
+    return server.name, server.address.url, server.model, kind, key_from

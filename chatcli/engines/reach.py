@@ -73,7 +73,7 @@ def open_remote(server: Server, model: str, variables: Mapping[str, str], report
     model = model or server.model
     usual = known.key_variable if known else ""
     key_of(server, variables, usual)  # refused before anything is sent
-    report(Progress(f"asking {server.name}"))
+    report(Progress(f"asking {server.label}"))
     context = 0
     if known is None or not model:
         found = look(server, variables, report)
@@ -99,7 +99,7 @@ def look(server: Server, variables: Mapping[str, str], report: Report = lambda _
         seconds = time.monotonic() - begun
         if head.status not in BUSY or time.monotonic() > until:
             break
-        report(Progress(f"waiting for {server.name}"))
+        report(Progress(f"waiting for {server.label}"))
         time.sleep(LOADING_PAUSE)
     if head.status in BUSY or head.status in (401, 403) or 300 <= head.status < 400:
         raise caller.refusal(head, body)
@@ -117,11 +117,11 @@ def _only(found: Found, server: Server) -> str:
     if len(found.models) == 1:
         return str((found.listing or [{}])[0]["id"])
     if not found.models:
-        raise ModelNotFound(f"{server.name} does not say which models it has: name one with --model.")
+        raise ModelNotFound(f"{server.label} does not say which models it has: name one with --model.")
     listed = ", ".join(found.models[:_SHOWN_MODELS])
     more = len(found.models) - _SHOWN_MODELS
     rest = f" and {more} more (chatcli servers test {server.name})" if more > 0 else ""
-    raise ModelNotFound(f"{server.name} has {len(found.models)} models: choose one with --model: {listed}{rest}.")
+    raise ModelNotFound(f"{server.label} has {len(found.models)} models: choose one with --model: {listed}{rest}.")
 
 
 def _probed(caller: Caller) -> ServerKind | None:

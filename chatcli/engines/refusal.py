@@ -23,7 +23,7 @@ from chatcli.errors import (
 from chatcli.exchange import ExchangeFailed, Head
 from chatcli.openai.kinds import ServerKind
 from chatcli.openai.received import sentence
-from chatcli.servers import KEYRING, Server
+from chatcli.servers import KEYRING, Server, usual_source
 from chatcli.streaming.sanitize import sanitize
 
 BUSY = frozenset({429, 500, 502, 503, 504})
@@ -58,7 +58,7 @@ class Caller:
 
     def refusal(self, head: Head, body: bytes) -> ChatcliError:
         """The error that a status other than 200 is."""
-        name, status, words = self.server.name, head.status, self.words(body)
+        name, status, words = self.server.label, head.status, self.words(body)
         told = f": {words}" if words else ""
         if status in BUSY:
             wait = retry_after(head)
@@ -72,7 +72,9 @@ class Caller:
             return ModelGated(f"{name} {self._of_the_key()} ({status}){told}.")
         if status == 404:
             what = f"model {self.model}, or no API" if self.model else "API"
-            return ModelNotFound(f"{name} has no {what} there ({status}){told}; chatcli servers test {name} looks.")
+            return ModelNotFound(
+                f"{name} has no {what} there ({status}){told}; chatcli servers test {self.server.name} looks."
+            )
         if any(part in json.dumps(said_in(body)).lower() for part in self.kind.too_long):
             return ContextOverflow(f"The talk is too long for {self.model} at {name}{told}.")
         return UsageError(f"{name} does not take the request ({status}){told}.")
@@ -80,10 +82,12 @@ class Caller:
     def unreachable(self, failure: ExchangeFailed) -> ChatcliError:
         """The error that a connection is which brought nothing."""
         kind = EngineError if failure.kind in ("cut", "silent") else ModelUnreachable
-        return kind(f"{self.server.name} {self.clean(str(failure))}.")
+        return kind(f"{self.server.label} {self.clean(str(failure))}.")
 
     def _of_the_key(self) -> str:
-        source = self.server.key_from or self.kind.key_variable or "CHATCLI_SERVER_KEY"
+        source = self.server.key_from or usual_source(self.server, self.kind.key_variable)
+        if not source:
+            return f"wants a key: chatcli servers add {self.server.label} URL --key-from VARIABLE says where it is"
         where = "the keyring" if source == KEYRING else source
         return f"refuses the key from {where}" if self.key() else f"wants a key, and {where} is not set"
 

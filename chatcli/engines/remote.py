@@ -78,7 +78,7 @@ class RemoteEngine:
         patience: Patience | None = None,
         tries: Tries | None = None,
     ) -> None:
-        self._caller, self._name = Caller(server, kind, model, key), server.name
+        self._caller, self._name = Caller(server, kind, model, key), server.label
         self._patience, self._tries = patience or Patience(), tries or Tries()
         self._without: frozenset[str] = frozenset()
         self._dropped = 0

@@ -112,7 +112,7 @@ def short_name(model: str) -> str:
     if found := servers.split(model):
         name, server = found
         where = servers.parse_address(server).authority if ":" in server else server
-        return servers.at(short_name(name), where)
+        return servers.at(short_name(name), where) if name else where
     return " + ".join(Path(part).name if Path(part).is_absolute() else part for part in model.split(" + "))
 
 

@@ -278,7 +278,8 @@ def test_pictures_thoughts_and_a_reply_that_is_begun() -> None:
             answered(engine(server, "openai"), asked=talk)
     assert body["messages"] == [
         {"role": "user", "content": [
-            {"type": "image_url", "image_url": {"url": "data:image/png;base64,cG5n"}}, {"type": "text", "text": "What?"},
+            {"type": "image_url", "image_url": {"url": "data:image/png;base64,cG5n"}},
+            {"type": "text", "text": "What?"},
         ]},
         {"role": "assistant", "content": "It is"},
     ]  # fmt: skip
