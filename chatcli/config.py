@@ -72,8 +72,8 @@ class Kind:
 KINDS: Mapping[str, Kind] = MappingProxyType(
     {
         "model": Kind("text"),
-        "server": Kind("text"),
         "system": Kind("text", empty=True),
+        "server": Kind("text"),
         "temperature": Kind("number", low=0),
         "top_p": Kind("number", above=0, high=1),
         "top_k": Kind("integer", low=0, high=2**31 - 1),

@@ -91,8 +91,9 @@ def meant_model(config: Config, name: str = "") -> str:
     if not server or said == guide.NAME or servers.split(config.unaliased(said)):
         return full_name(said or guide.NAME, config)
     profile = config.servers.get(str(server))
-    ours = bool(name) or config.said_by_flag("model") or not (profile and profile.model)
-    return servers.at(said if ours and (name or config.as_near("model", "server")) else "", str(server))
+    its_own = profile.model if profile else ""
+    ours = name or config.said_by_flag("model") or (not its_own and config.as_near("model", "server"))
+    return servers.at(said if ours else its_own, str(server))
 
 
 def _open_remote(model: str, at: str, config: Config, environment: Environment, request: LoadRequest) -> DeferredEngine:
