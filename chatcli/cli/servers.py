@@ -85,21 +85,21 @@ def servers_add(
     return 0
 
 
-def servers_rm(name: Annotated[str, typer.Argument(help="Which.")]) -> int:
+def servers_rm(server: Annotated[str, typer.Argument(metavar="NAME", help="Which.")]) -> int:
     """Forget a server, and its key where that is in the keyring."""
     from chatcli import config_file
     from chatcli.servers import forget_key
 
     environment = real_environment()
-    server = config_file.remove_server(environment, name)
-    if server.key_from == KEYRING:
-        forget_key(server)
-    environment.note(f"{name} is forgotten.")
+    removed = config_file.remove_server(environment, server)
+    if removed.key_from == KEYRING:
+        forget_key(removed)
+    environment.note(f"{server} is forgotten.")
     return 0
 
 
 def servers_test(
-    name: Annotated[str, typer.Argument(metavar="NAME|URL", help="Which.")],
+    server: Annotated[str, typer.Argument(metavar="NAME|URL", help="Which.")],
     every: Annotated[bool, typer.Option("--all", help="List every model, however many there are.")] = False,
 ) -> int:
     """Ask a server what it is, which models it has and how long it takes to say so."""
@@ -108,16 +108,16 @@ def servers_test(
     from chatcli.servers import find
 
     environment = real_environment()
-    server = find(name, load(environment).servers)
-    found = look(server, environment.variables)
-    print(f"{server.label} answers after {found.seconds * 1000:.0f} ms and is {found.kind.title}.")
+    tested = find(server, load(environment).servers)
+    found = look(tested, environment.variables)
+    print(f"{tested.label} answers after {found.seconds * 1000:.0f} ms and is {found.kind.title}.")
     if found.kind.notes:
         print(found.kind.notes)
     if found.listing is None:
         print("It has no list of models: name one with --model.")
         return 0
-    if server.model and server.model not in found.models:
-        print(f"{server.model}, the profile's model, is not in its list.")
+    if tested.model and tested.model not in found.models:
+        print(f"{tested.model}, the profile's model, is not in its list.")
     print("Its models:" if found.models else "It has no models.")
     shown = found.models if every else found.models[:_SHOWN]
     for each in shown:
