@@ -5,13 +5,14 @@ The wiring of configuration, history, engine and session; it knows no key and no
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from chatcli import guide, servers, sockets
 from chatcli.cli.options import Talk
-from chatcli.config import OF_LOADING, Config
+from chatcli.config import Config
 from chatcli.engines.deferred import DeferredEngine, Report
 from chatcli.environment import Environment
 from chatcli.errors import UsageError
@@ -21,9 +22,13 @@ from chatcli.session import Session
 from chatcli.torchrun import processes
 
 if TYPE_CHECKING:
+    from chatcli.adapters.table import Table
     from chatcli.load_request import LoadRequest, Lora
     from chatcli.models.checkpoint import Checkpoint, LoraFolder
+    from chatcli.server.api.served import Served
     from chatcli.wire import Spec
+
+Opened = TypeVar("Opened")
 
 GUIDE_NOTE = "The built-in guide answers; for a real model: chatcli config set model NAME"
 
@@ -44,6 +49,8 @@ def open_session(environment: Environment, config: Config, talk: Talk) -> Sessio
     name = full_name(stored_model, config) if stored_model else meant_model(config)
     if name == guide.NAME:
         environment.note(GUIDE_NOTE)
+    if talk.trust and servers.split(name):
+        raise UsageError(f"--trust-remote-code is for models of this machine, and {name} is a server's.")
     if talk.trust:
         from chatcli.cli.consent import agree_on_code
 
@@ -68,11 +75,10 @@ def open_engine(
     of the `request` become parts of its name, by which the history finds them again.
     """
     if found := servers.split(config.unaliased(name)):
-        return _open_remote(*found, config, environment, request)
-    from chatcli.models.naming import inside, with_loras
+        from chatcli.cli.at_server import open_at_server
 
-    base, loras = named_parts(name, config)
-    meant = with_loras(inside(base, request.subfolder), (*loras, *map(_absolute, request.loras)))
+        return open_at_server(*found, config, environment, request)
+    meant = _meant(name, config, request)
     alone = here or processes(environment.variables) > 1 or not (config.keep_alive and sockets.available())
     opened = _open_here if alone else _open_resident
 
@@ -96,27 +102,12 @@ def meant_model(config: Config, name: str = "") -> str:
     return servers.at(said if ours else its_own, str(server))
 
 
-def _open_remote(model: str, at: str, config: Config, environment: Environment, request: LoadRequest) -> DeferredEngine:
-    """The engine of a server's model.
+def _meant(name: str, config: Config, request: LoadRequest) -> str:
+    """The full name of a model with the folder and the adapters of the request."""
+    from chatcli.models.naming import inside, with_loras
 
-    Raises:
-        UsageError: there is no such server, or the command line says how a model is loaded.
-    """
-    server = servers.find(at, config.servers)
-    for key in OF_LOADING:
-        if config.said_by_flag(key):
-            raise UsageError(
-                f"--{key.replace('_', '-')} is for models of this machine, and {server.label} is a server."
-            )
-    if request.revision or request.subfolder:
-        raise UsageError(f"--revision and --subfolder are for models of this machine, and {server.label} is a server.")
-
-    def open_it(report: Report) -> Engine:
-        from chatcli.engines.reach import open_remote
-
-        return open_remote(server, model, environment.variables, report)
-
-    return DeferredEngine(open_it, name=servers.at(model or server.model, server.name))
+    base, loras = named_parts(name, config)
+    return with_loras(inside(base, request.subfolder), (*loras, *map(_absolute, request.loras)))
 
 
 def _with_draft_folder(request: LoadRequest, config: Config, environment: Environment, report: Report) -> LoadRequest:
@@ -238,11 +229,33 @@ def _open_resident(name: str, config: Config, environment: Environment, report: 
     return open_resident(spec(checkpoint), place, config.keep_alive, report)
 
 
+def open_served(name: str, config: Config, environment: Environment, report: Report, request: LoadRequest) -> Served:
+    """The model that a person calls `name`, in this process, for many who ask at once."""
+    from chatcli.engines.one_at_a_time import open_served as opened
+
+    request = _with_draft_folder(request, config, environment, report)
+    return _here(opened, _meant(name, config, request), config, environment, report, request)
+
+
 def _open_here(name: str, config: Config, environment: Environment, report: Report, request: LoadRequest) -> Engine:
-    """The model in this process; idle ones in others leave where it needs their room."""
+    """The model in this process, for one talk."""
+    from chatcli.engines.local import open_local
+
+    return _here(open_local, name, config, environment, report, request)
+
+
+def _here(
+    opened: Callable[[Checkpoint, Table, Report, LoadRequest], Opened],
+    name: str,
+    config: Config,
+    environment: Environment,
+    report: Report,
+    request: LoadRequest,
+) -> Opened:
+    """What `opened` makes of the model's files; idle models in other processes leave where it needs their room."""
     from chatcli.adapters.table import load_table
     from chatcli.cli.consent import commit_note
-    from chatcli.engines.local import fits, open_local
+    from chatcli.engines.local import fits
     from chatcli.engines.resident import make_room
 
     table = load_table(environment.config_folder)
@@ -251,7 +264,7 @@ def _open_here(name: str, config: Config, environment: Environment, report: Repo
         report(commit_note(checkpoint))
     if sockets.available():
         make_room(sockets.folder(environment.variables), lambda: fits(checkpoint, request), checkpoint.name)
-    return open_local(checkpoint, table, report, request)
+    return opened(checkpoint, table, report, request)
 
 
 def find_checkpoint(
