@@ -31,7 +31,7 @@ from chatcli.load_request import (
     parse_lora,
     parse_max_memory,
 )
-from chatcli.servers import Server, read_profile
+from chatcli.servers.profiles import Server, read_profile
 
 Value = str | float | int | bool | tuple[str, ...]
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from chatcli import config
 from chatcli.environment import Environment
 from chatcli.errors import ConfigError, UsageError
-from chatcli.servers import Server, read_profile
+from chatcli.servers.profiles import Server, read_profile
 
 if TYPE_CHECKING:
     from tomlkit import TOMLDocument

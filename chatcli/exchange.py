@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from chatcli import __version__
-from chatcli.servers import Address
+from chatcli.servers.address import Address
 
 POLL_SECONDS = 0.05
 PIECE = 1 << 16

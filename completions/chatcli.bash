@@ -21,13 +21,13 @@ _chatcli_command() {
     'chatcli run') commands='' flags='-p --prompt -a --attach --server -s --system -c --continue --id --no-history --temperature --top-p --top-k --min-p --repetition-penalty --seed --max-tokens --stop --overflow --think --no-think --reasoning-effort --plain --no-plain --adapter --dtype --quant --fit --context --device --devices --max-memory --lora --draft --keep-alive --revision --subfolder --trust-remote-code -h --help' argument='list models' ;;
     'chatcli ask') commands='' flags='-f --file -a --attach -t --template --truncate -o --output --json --jsonl -q --quiet --no-stream -n --answers --logprobs --schema --regex --choice --require-complete -m --model --server -s --system -c --continue --id --no-history --temperature --top-p --top-k --min-p --repetition-penalty --seed --max-tokens --stop --overflow --think --no-think --reasoning-effort --plain --no-plain --adapter --dtype --quant --fit --context --device --devices --max-memory --lora --draft --keep-alive --revision --subfolder --trust-remote-code -h --help' argument='' ;;
     'chatcli batch') commands='' flags='-o --output --overwrite -m --model --server -s --system --temperature --top-p --top-k --min-p --repetition-penalty --seed --max-tokens --stop --think --no-think --reasoning-effort --adapter --dtype --quant --fit --context --device --devices --max-memory --lora --draft --revision --subfolder -h --help' argument='files' ;;
-    'chatcli serve') commands='' flags='--host --port --socket --api-key-file --api-key --parallel --queue --time-limit --server --adapter --dtype --quant --fit --context --device --devices --max-memory --lora --draft --revision --subfolder --trust-remote-code -h --help' argument='' ;;
+    'chatcli serve') commands='' flags='--host --port --socket --api-key-file --api-key --parallel --queue --time-limit --adapter --dtype --quant --fit --context --device --devices --max-memory --lora --draft --revision --subfolder --trust-remote-code -h --help' argument='' ;;
     'chatcli pull') commands='' flags='--revision --source --force -h --help' argument='list models' ;;
     'chatcli replay') commands='' flags='-h --help' argument='list conversations' ;;
     'chatcli tokens') commands='' flags='-m --model --chat --ids --revision --trust-remote-code -h --help' argument='' ;;
     'chatcli ps') commands='' flags='--json -h --help' argument='' ;;
     'chatcli stop') commands='' flags='-h --help' argument='' ;;
-    'chatcli bench') commands='' flags='--prompt --tokens --rounds --json --server --adapter --dtype --quant --fit --context --device --devices --max-memory --lora --draft --revision --subfolder -h --help' argument='list models' ;;
+    'chatcli bench') commands='' flags='--prompt --tokens --rounds --json --adapter --dtype --quant --fit --context --device --devices --max-memory --lora --draft --revision --subfolder -h --help' argument='list models' ;;
     'chatcli completion') commands='' flags='--install -h --help' argument='bash zsh fish powershell' ;;
     'chatcli models') commands='show plan pull rm alias' flags='--json -h --help' argument='' ;;
     'chatcli models show') commands='' flags='--json -h --help' argument='list models' ;;
@@ -162,7 +162,6 @@ _chatcli_kind() {
     'chatcli serve --parallel') kind='any' ;;
     'chatcli serve --queue') kind='any' ;;
     'chatcli serve --time-limit') kind='any' ;;
-    'chatcli serve --server') kind='list servers' ;;
     'chatcli serve --adapter') kind='list adapters' ;;
     'chatcli serve --dtype') kind='auto float32 bfloat16 float16' ;;
     'chatcli serve --quant') kind='auto none int8 int4 fp8' ;;
@@ -182,7 +181,6 @@ _chatcli_kind() {
     'chatcli bench --prompt') kind='any' ;;
     'chatcli bench --tokens') kind='any' ;;
     'chatcli bench --rounds') kind='any' ;;
-    'chatcli bench --server') kind='list servers' ;;
     'chatcli bench --adapter') kind='list adapters' ;;
     'chatcli bench --dtype') kind='auto float32 bfloat16 float16' ;;
     'chatcli bench --quant') kind='auto none int8 int4 fp8' ;;

@@ -12,7 +12,7 @@ import pytest
 from faulty_server import endless, serving, silent, status
 
 from chatcli.exchange import ExchangeFailed, Head, Patience, Request, exchange, fetch
-from chatcli.servers import Address, parse_address
+from chatcli.servers.address import Address, parse_address
 
 QUICK = Patience(1.0, 1.0, 1.0)
 

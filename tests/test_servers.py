@@ -10,10 +10,12 @@ import keyring
 import pytest
 from keyring.backend import KeyringBackend
 
-from chatcli import config, config_file, servers
+from chatcli import config, config_file
 from chatcli.environment import Environment
 from chatcli.errors import ConfigError, UsageError
-from chatcli.servers import Address, Server, parse_address
+from chatcli.servers.address import Address, parse_address
+from chatcli.servers.keys import forget_key, keep_key, key_of
+from chatcli.servers.profiles import Server, check_key_source, find_server, model_and_server, model_at
 
 
 class Memory(KeyringBackend):
@@ -77,6 +79,8 @@ def test_addresses(said: str, url: str) -> None:
         "http://h/é",
         "http://h/a\x1bb",
         "://",
+        "http://h/v1?key=1",
+        "http://h#x",
     ],
 )
 def test_what_is_no_address(said: str) -> None:
@@ -109,57 +113,57 @@ def test_the_servers_own_pages_are_beside_its_api() -> None:
     ],
 )
 def test_a_model_and_its_server_are_one_name(name: str, parts: tuple[str, str] | None) -> None:
-    assert servers.split(name) == parts
+    assert model_and_server(name) == parts
     if parts:
-        assert servers.at(*parts) == name
+        assert model_at(*parts) == name
 
 
 def test_a_name_is_a_profile_and_anything_else_a_url() -> None:
     home = Server("home", Address("http", "localhost", 1))
-    assert servers.find("home", {"home": home}) is home
-    assert servers.find("localhost:1", {"home": home}) == Server(
+    assert find_server("home", {"home": home}) is home
+    assert find_server("localhost:1", {"home": home}) == Server(
         "http://localhost:1/v1", Address("http", "localhost", 1)
     )
     with pytest.raises(UsageError, match=r"no server hom \(known: home\)"):
-        servers.find("hom", {"home": home})
+        find_server("hom", {"home": home})
 
 
 def test_a_key_comes_from_where_it_was_said_to_be() -> None:
     lan = Server("lan", Address("https", "gpu", 443), key_from="LAN_KEY")
-    assert servers.key_of(lan, {"LAN_KEY": " secret\n"}) == "secret"
+    assert key_of(lan, {"LAN_KEY": " secret\n"}) == "secret"
     with pytest.raises(UsageError, match="LAN_KEY, which is not set"):
-        servers.key_of(lan, {"CHATCLI_SERVER_KEY": "another"})
+        key_of(lan, {"CHATCLI_SERVER_KEY": "another"})
     with pytest.raises(UsageError, match="characters"):
-        servers.key_of(lan, {"LAN_KEY": "a\nb"})
+        key_of(lan, {"LAN_KEY": "a\nb"})
 
 
 def test_a_key_that_was_meant_for_another_server_stays_here() -> None:
     """CHATCLI_SERVER_KEY is for a URL; OPENAI_API_KEY for its own host, which the caller knows."""
     variables = {"CHATCLI_SERVER_KEY": "mine", "OPENAI_API_KEY": "theirs"}
     address = Address("https", "gpu", 443)
-    assert servers.key_of(Server(address.url, address), variables) == "mine"
-    assert servers.key_of(Server("lan", address), variables) == ""
-    assert servers.key_of(Server("openai", address), variables, "OPENAI_API_KEY") == "theirs"
+    assert key_of(Server(address.url, address), variables) == "mine"
+    assert key_of(Server("lan", address), variables) == ""
+    assert key_of(Server("openai", address), variables, "OPENAI_API_KEY") == "theirs"
 
 
 def test_a_key_does_not_travel_unencrypted_unless_that_was_allowed() -> None:
     variables = {"K": "secret"}
-    assert servers.key_of(Server("a", Address("http", "localhost", 1), key_from="K"), variables) == "secret"
-    assert servers.key_of(Server("a", Address("http", "h", 1), key_from="K", plain_http=True), variables) == "secret"
+    assert key_of(Server("a", Address("http", "localhost", 1), key_from="K"), variables) == "secret"
+    assert key_of(Server("a", Address("http", "h", 1), key_from="K", plain_http=True), variables) == "secret"
     with pytest.raises(UsageError, match="unencrypted") as seen:
-        servers.key_of(Server("a", Address("http", "127.evil.example", 1), key_from="K"), variables)
+        key_of(Server("a", Address("http", "127.evil.example", 1), key_from="K"), variables)
     assert "secret" not in str(seen.value)
 
 
 def test_a_key_in_the_keyring_is_for_one_address(memory: Memory) -> None:
     home = Server("home", Address("https", "gpu", 443), key_from="keyring")
-    servers.keep_key(home, "secret")
-    assert servers.key_of(home, {}) == "secret"
+    keep_key(home, "secret")
+    assert key_of(home, {}) == "secret"
     with pytest.raises(UsageError, match="has no key"):
-        servers.key_of(Server("home", Address("https", "evil", 443), key_from="keyring"), {})
-    servers.forget_key(home)
+        key_of(Server("home", Address("https", "evil", 443), key_from="keyring"), {})
+    forget_key(home)
     assert memory.kept == {}
-    servers.forget_key(home)
+    forget_key(home)
 
 
 def test_a_keyring_that_cannot_be_used_is_a_sentence() -> None:
@@ -167,7 +171,7 @@ def test_a_keyring_that_cannot_be_used_is_a_sentence() -> None:
     keyring.set_keyring(keyring.backends.fail.Keyring())  # type: ignore[no-untyped-call]
     try:
         with pytest.raises(UsageError, match="keyring cannot be used"):
-            servers.key_of(Server("home", Address("https", "gpu", 443), key_from="keyring"), {})
+            key_of(Server("home", Address("https", "gpu", 443), key_from="keyring"), {})
     finally:
         keyring.set_keyring(before)
 
@@ -248,6 +252,6 @@ def test_whose_model_is_meant(
 def test_the_sources_of_keys_are_no_keys(environment: Environment, tmp_path: Path) -> None:
     for source in ("sk-123", "sk_123", "abcdef", "K K", "1K"):
         with pytest.raises(UsageError) as seen:
-            servers.check_key_source(source)
+            check_key_source(source)
         assert source not in str(seen.value)
     assert os.environ.get("CHATCLI_SERVER_KEY") is None  # the tests must not be sent anywhere with one

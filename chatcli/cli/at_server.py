@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from chatcli import servers
 from chatcli.config import OF_LOADING, Config
 from chatcli.engines.deferred import DeferredEngine, Report
 from chatcli.environment import Environment
 from chatcli.errors import UsageError
 from chatcli.generation import Engine
+from chatcli.servers.profiles import find_server, model_at
 
 if TYPE_CHECKING:
     from chatcli.load_request import LoadRequest
@@ -26,7 +26,7 @@ def open_at_server(
     Raises:
         UsageError: there is no such server, or the command line says how a model is loaded.
     """
-    server = servers.find(at, config.servers)
+    server = find_server(at, config.servers)
     said = [key for key in OF_LOADING if config.said_by_flag(key)]
     said += [key for key in ("revision", "subfolder") if getattr(request, key)]
     if said:
@@ -38,4 +38,4 @@ def open_at_server(
 
         return open_remote(server, model, environment.variables, report)
 
-    return DeferredEngine(open_it, name=servers.at(model or server.model, server.name))
+    return DeferredEngine(open_it, name=model_at(model or server.model, server.name))

@@ -90,7 +90,7 @@ GROUPS: Mapping[str, Group] = {
         "List and show prompt templates.", {"show": "templates:templates_show"}, "templates:templates_list"
     ),
     "servers": Group(
-        "List, add, remove and test servers that answer in place of a model of this machine.",
+        "List, name, test and forget servers that answer as models here do.",
         {"add": "servers:servers_add", "rm": "servers:servers_rm", "test": "servers:servers_test"},
         "servers:servers_list",
     ),

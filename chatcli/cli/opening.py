@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from chatcli import guide, servers, sockets
+from chatcli import guide, sockets
 from chatcli.cli.options import Talk
 from chatcli.config import Config
 from chatcli.engines.deferred import DeferredEngine, Report
@@ -18,6 +18,7 @@ from chatcli.environment import Environment
 from chatcli.errors import UsageError
 from chatcli.generation import Engine
 from chatcli.history.store import Store
+from chatcli.servers.profiles import model_and_server, model_at
 from chatcli.session import Session
 from chatcli.torchrun import processes
 
@@ -49,7 +50,7 @@ def open_session(environment: Environment, config: Config, talk: Talk) -> Sessio
     name = full_name(stored_model, config) if stored_model else meant_model(config)
     if name == guide.NAME:
         environment.note(GUIDE_NOTE)
-    if talk.trust and servers.split(name):
+    if talk.trust and model_and_server(name):
         raise UsageError(f"--trust-remote-code is for models of this machine, and {name} is a server's.")
     if talk.trust:
         from chatcli.cli.consent import agree_on_code
@@ -74,7 +75,7 @@ def open_engine(
     It is `here`, in this process, or where it stays for the next call, as the configuration says. Folder and adapters
     of the `request` become parts of its name, by which the history finds them again.
     """
-    if found := servers.split(config.unaliased(name)):
+    if found := model_and_server(config.unaliased(name)):
         from chatcli.cli.at_server import open_at_server
 
         return open_at_server(*found, config, environment, request)
@@ -94,12 +95,12 @@ def meant_model(config: Config, name: str = "") -> str:
     Where a server is set, a name is one of its models; of the configuration's own, one said there or nearer.
     """
     server, said = config.value("server"), name or str(config.value("model") or "")
-    if not server or said == guide.NAME or servers.split(config.unaliased(said)):
+    if not server or said == guide.NAME or model_and_server(config.unaliased(said)):
         return full_name(said or guide.NAME, config)
     profile = config.servers.get(str(server))
     its_own = profile.model if profile else ""
     ours = name or config.said_by_flag("model") or (not its_own and config.as_near("model", "server"))
-    return servers.at(said if ours else its_own, str(server))
+    return model_at(said if ours else its_own, str(server))
 
 
 def _meant(name: str, config: Config, request: LoadRequest) -> str:
@@ -141,7 +142,7 @@ def full_name(name: str, config: Config) -> str:
     Raises:
         UsageError: an adapter in it is no name and scale.
     """
-    if servers.split(config.unaliased(name)):
+    if model_and_server(config.unaliased(name)):
         return config.unaliased(name)
     from chatcli.models.naming import with_loras
 

@@ -13,7 +13,7 @@ import typer
 
 from chatcli.environment import real_environment
 from chatcli.errors import UsageError
-from chatcli.servers import KEYRING, Server
+from chatcli.servers.profiles import KEYRING, Server
 
 _HEADER = ("NAME", "URL", "MODEL", "KIND", "KEY FROM")
 _LEAST_WANTED = (3, 4, 2)
@@ -62,7 +62,9 @@ def servers_add(
     """Give a server a name, for --server NAME; a name that is there already gets the new address."""
     from chatcli import config_file
     from chatcli.openai.kinds import kind_named
-    from chatcli.servers import check_key_source, keep_key, parse_address, read_profile
+    from chatcli.servers.address import parse_address
+    from chatcli.servers.keys import keep_key
+    from chatcli.servers.profiles import check_key_source, read_profile
 
     environment = real_environment()
     check_key_source(key_from)
@@ -88,7 +90,7 @@ def servers_add(
 def servers_rm(server: Annotated[str, typer.Argument(metavar="NAME", help="Which.")]) -> int:
     """Forget a server, and its key where that is in the keyring."""
     from chatcli import config_file
-    from chatcli.servers import forget_key
+    from chatcli.servers.keys import forget_key
 
     environment = real_environment()
     removed = config_file.remove_server(environment, server)
@@ -105,10 +107,10 @@ def servers_test(
     """Ask a server what it is, which models it has and how long it takes to say so."""
     from chatcli.config import load
     from chatcli.engines.reach import look
-    from chatcli.servers import find
+    from chatcli.servers.profiles import find_server
 
     environment = real_environment()
-    tested = find(server, load(environment).servers)
+    tested = find_server(server, load(environment).servers)
     found = look(tested, environment.variables)
     print(f"{tested.label} answers after {found.seconds * 1000:.0f} ms and is {found.kind.title}.")
     if found.kind.notes:

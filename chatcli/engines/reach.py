@@ -26,7 +26,8 @@ from chatcli.openai.kinds import (
     kinds,
     probes,
 )
-from chatcli.servers import Server, key_of
+from chatcli.servers.keys import key_of
+from chatcli.servers.profiles import Server
 from chatcli.streaming.sanitize import sanitize
 
 FIRST_CONTACT = Patience(connect=10.0, first=30.0, between=30.0)

@@ -23,7 +23,8 @@ from chatcli.errors import (
 from chatcli.exchange import ExchangeFailed, Head
 from chatcli.openai.kinds import ServerKind
 from chatcli.openai.received import sentence
-from chatcli.servers import KEYRING, Server, usual_source
+from chatcli.servers.keys import usual_source
+from chatcli.servers.profiles import KEYRING, Server
 from chatcli.streaming.sanitize import sanitize
 
 BUSY = frozenset({429, 500, 502, 503, 504})

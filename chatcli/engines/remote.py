@@ -15,7 +15,6 @@ from copy import copy
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from chatcli import servers
 from chatcli.conversation import Conversation
 from chatcli.engines.refusal import BUSY, LONGEST_PAUSE, Caller, parameter_of, retry_after
 from chatcli.errors import ChatcliError, ContextOverflow, EngineError
@@ -24,7 +23,7 @@ from chatcli.generation import EngineFacts, Event, Finished, GenerationSettings,
 from chatcli.openai.asking import Asking, asking, refused_parameters
 from chatcli.openai.kinds import UNKNOWN, ServerKind
 from chatcli.openai.received import Answer, ServerFailure
-from chatcli.servers import Server
+from chatcli.servers.profiles import Server, model_at
 
 if TYPE_CHECKING:
     from chatcli.engines import together
@@ -84,7 +83,7 @@ class RemoteEngine:
         self._dropped = 0
         self._noted: set[str] = set()
         self.facts = EngineFacts(
-            servers.at(model, server.name),
+            model_at(model, server.name),
             device=kind.title if kind.name != UNKNOWN else "",
             context=context,
             unsaid=Layer("the server's own", GenerationSettings()),

@@ -10,11 +10,12 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from chatcli import servers
 from chatcli.conversation import Conversation
 from chatcli.engines.deferred import DeferredEngine
 from chatcli.environment import Environment
 from chatcli.render.progress import described
+from chatcli.servers.address import parse_address
+from chatcli.servers.profiles import model_and_server, model_at
 from chatcli.session import Session
 from chatcli.streaming.sanitize import sanitize
 
@@ -109,10 +110,10 @@ def short_name(model: str) -> str:
 
     Of a server that is a URL, the host.
     """
-    if found := servers.split(model):
+    if found := model_and_server(model):
         name, server = found
-        where = servers.parse_address(server).authority if ":" in server else server
-        return servers.at(short_name(name), where) if name else where
+        where = parse_address(server).authority if ":" in server else server
+        return model_at(short_name(name), where) if name else where
     return " + ".join(Path(part).name if Path(part).is_absolute() else part for part in model.split(" + "))
 
 

@@ -17,7 +17,8 @@ from chatcli.engines.remote import RemoteEngine, Tries
 from chatcli.exchange import Patience
 from chatcli.generation import Constraint, Event, Finished, GenerationSettings, Progress, Reasoning, Text
 from chatcli.openai.kinds import kind_named
-from chatcli.servers import Server, parse_address
+from chatcli.servers.address import parse_address
+from chatcli.servers.profiles import Server
 
 ASKED = Conversation((Message("system", "Be brief."), Message("user", "Is it?")))
 YES = stream(chunk(role="assistant", content=""), chunk(content="Yes"), chunk(content="."), ending())

@@ -19,7 +19,8 @@ from chatcli.conversation import Conversation, Message
 from chatcli.engines.reach import look, open_remote
 from chatcli.errors import ContextOverflow, ModelError, UsageError
 from chatcli.generation import Constraint, Finished, GenerationSettings, Progress, Text
-from chatcli.servers import Server, parse_address
+from chatcli.servers.address import parse_address
+from chatcli.servers.profiles import Server
 
 pytestmark = pytest.mark.slow
 

@@ -27,7 +27,8 @@ from chatcli.generation import (
     ToolCalled,
 )
 from chatcli.server.api.guard import Guard
-from chatcli.servers import Server, parse_address
+from chatcli.servers.address import parse_address
+from chatcli.servers.profiles import Server
 
 KEY = "a-key-of-the-tests"
 ASKED = Conversation((Message("system", "Be brief."), Message("user", "你好 👋🏽")))
