@@ -51,7 +51,7 @@ _chatcli_command() {
     'chatcli templates') commands='show' flags='--json -h --help' argument='' ;;
     'chatcli templates show') commands='' flags='-h --help' argument='list templates' ;;
     'chatcli servers') commands='add rm test' flags='--json -h --help' argument='' ;;
-    'chatcli servers add') commands='' flags='-m --model --key-from --kind --plain-http -h --help' argument='' ;;
+    'chatcli servers add') commands='' flags='-m --model --key-from --kind --thinks --plain-http -h --help' argument='' ;;
     'chatcli servers rm') commands='' flags='-h --help' argument='list servers' ;;
     'chatcli servers test') commands='' flags='--all -h --help' argument='list servers' ;;
     'chatcli config') commands='path show set' flags='-h --help' argument='' ;;

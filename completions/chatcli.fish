@@ -311,6 +311,7 @@ complete -c chatcli -n '__chatcli_at "chatcli servers"' -s h -l help -d 'Show th
 complete -c chatcli -n '__chatcli_at "chatcli servers add"' -s m -l model -r -a '(__chatcli_list models; __fish_complete_directories)' -d 'Which of its models; default: the only one'
 complete -c chatcli -n '__chatcli_at "chatcli servers add"' -l key-from -r -f -d 'Where its key is; keyring asks for it, unseen'
 complete -c chatcli -n '__chatcli_at "chatcli servers add"' -l kind -r -f -d 'What it is, such as vllm or ollama; default: it is asked'
+complete -c chatcli -n '__chatcli_at "chatcli servers add"' -l thinks -d 'Its answers begin with thoughts that only </think> tells from the rest'
 complete -c chatcli -n '__chatcli_at "chatcli servers add"' -l plain-http -d 'Let the key travel unencrypted, in a network that you trust'
 complete -c chatcli -n '__chatcli_at "chatcli servers add"' -s h -l help -d 'Show this message and exit'
 complete -c chatcli -n '__chatcli_at "chatcli servers rm"' -k -a '(__chatcli_list servers)'

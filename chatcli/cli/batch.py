@@ -90,6 +90,9 @@ def _answer(waiting: list[Request], engine: DeferredEngine, journal: Journal, en
     answers = cast("AnswersTogether", opened).answer_together([(each.conversation, each.settings) for each in waiting])
     try:
         for number, answer in enumerate(answers, 1):
+            for note in answer.notes:
+                progress.clear()
+                environment.warn(f"chatcli: {note}")
             request = waiting[answer.index]
             journal.add(request.line, {**request.named, **_told(answer)})
             progress.show(Progress("answering", number, len(waiting), "questions"))

@@ -55,6 +55,9 @@ def servers_add(
         str, typer.Option(metavar="VARIABLE|keyring", help="Where its key is; keyring asks for it, unseen.")
     ] = "",
     kind: Annotated[str, typer.Option(help="What it is, such as vllm or ollama; default: it is asked.")] = "",
+    thinks: Annotated[
+        bool, typer.Option("--thinks", help="Its answers begin with thoughts that only </think> tells from the rest.")
+    ] = False,
     plain_http: Annotated[
         bool, typer.Option("--plain-http", help="Let the key travel unencrypted, in a network that you trust.")
     ] = False,
@@ -70,7 +73,14 @@ def servers_add(
     check_key_source(key_from)
     if kind:
         kind_named(kind)
-    said = {"url": parse_address(url).url, "model": model, "kind": kind, "key_from": key_from, "plain_http": plain_http}
+    said = {
+        "url": parse_address(url).url,
+        "model": model,
+        "kind": kind,
+        "key_from": key_from,
+        "plain_http": plain_http,
+        "thinks": thinks,
+    }
     fields: dict[str, str | bool] = {key: value for key, value in said.items() if value}  # type: ignore[misc]
     if key_from == KEYRING:
         server = read_profile(name, fields)

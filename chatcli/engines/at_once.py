@@ -14,7 +14,7 @@ from contextlib import closing
 from chatcli.conversation import Conversation
 from chatcli.engines.together import Answer
 from chatcli.errors import ChatcliError, EngineError
-from chatcli.generation import Engine, GenerationSettings
+from chatcli.generation import Engine, GenerationSettings, Progress
 from chatcli.streaming.gathered import Gathered
 
 AT_ONCE = 8
@@ -63,15 +63,17 @@ def answer_at_once(
 def _answer(
     index: int, engine: Engine, conversation: Conversation, settings: GenerationSettings, left: threading.Event
 ) -> Answer:
-    gathered = Gathered(time.monotonic)
+    gathered, notes = Gathered(time.monotonic), []
     try:
         with closing(engine.stream(conversation, settings)) as events:
             for event in events:
                 gathered.add(event)
+                if isinstance(event, Progress) and event.note:
+                    notes.append(event.note)
                 if left.is_set():
                     break
     except ChatcliError as error:
-        return Answer(index, error=error)
+        return Answer(index, error=error, notes=tuple(notes))
     except Exception as error:  # a defect must not leave the others waiting for ever
         return Answer(index, error=EngineError(f"unexpected {type(error).__name__}: {error}."))
-    return Answer(index, gathered.message, gathered.finished)
+    return Answer(index, gathered.message, gathered.finished, notes=tuple(notes))

@@ -15,11 +15,12 @@ from copy import copy
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from chatcli.constraints import conforms
 from chatcli.conversation import Conversation
 from chatcli.engines.refusal import BUSY, LONGEST_PAUSE, Caller, parameter_of, retry_after
 from chatcli.errors import ChatcliError, ContextOverflow, EngineError
 from chatcli.exchange import POLL_SECONDS, ExchangeFailed, Head, Patience, Request, exchange, read_whole
-from chatcli.generation import EngineFacts, Event, Finished, GenerationSettings, Layer, Progress
+from chatcli.generation import EngineFacts, Event, Finished, GenerationSettings, Layer, Progress, Text
 from chatcli.openai.asking import Asking, asking, refused_parameters
 from chatcli.openai.kinds import UNKNOWN, ServerKind
 from chatcli.openai.received import Answer, ServerFailure
@@ -79,9 +80,10 @@ class RemoteEngine:
     ) -> None:
         self._caller, self._name = Caller(server, kind, model, key), server.label
         self._patience, self._tries = patience or Patience(), tries or Tries()
-        self._without: frozenset[str] = frozenset()
         self._dropped = 0
-        self._noted: set[str] = set()
+        # Copies share these two, and threads: what one has found out, none asks again.
+        self._without: set[str] = set()
+        self._noted: dict[str, object] = {}
         self.facts = EngineFacts(
             model_at(model, server.name),
             device=kind.title if kind.name != UNKNOWN else "",
@@ -107,9 +109,10 @@ class RemoteEngine:
                 yield from self._answered(asked, settings, begun)
                 return
             except _Without as refused:
-                self._without |= refused.names
-                names = " and ".join(sorted(refused.names))
-                yield Progress("asking", note=f"{self._name} does not take {names}; asking again without.")
+                names = " and ".join(sorted(refused.names - self._without))
+                self._without.update(refused.names)
+                if names:
+                    yield Progress("asking", note=f"{self._name} does not take {names}; asking again without.")
             except ContextOverflow:
                 if settings.overflow == "stop" or not self._drop(conversation):
                     raise
@@ -151,8 +154,8 @@ class RemoteEngine:
 
     def _notes(self, asked: Asking) -> Generator[Event]:
         """What the server has no place for, told once."""
-        new = [name for name in asked.left_out if name not in self._noted]
-        self._noted.update(new)
+        mine = object()
+        new = [name for name in asked.left_out if self._noted.setdefault(name, mine) is mine]
         if new:
             names = " and ".join(new)
             yield Progress("asking", note=f"{self._name} is {self._caller.kind.title} and has no {names}: left out.")
@@ -189,7 +192,8 @@ class RemoteEngine:
             _Without: the server takes it without some parameters.
             ChatcliError: what `stream` raises.
         """
-        answer, shown = Answer(self._caller.kind), _Shown(begun)
+        inside = self._caller.server.thinks and settings.think is not False
+        answer, shown = Answer(self._caller.kind, inside=inside), _Shown(begun)
         try:
             with closing(exchange(self._request(asked), self._patience)) as pieces:
                 for event in self._relay(pieces, answer, asked):
@@ -202,6 +206,8 @@ class RemoteEngine:
             raise self._broken(failure, shown) from None
         if answer.reason is None and not answer.done:
             raise self._broken(ExchangeFailed("cut", "closed the connection before its answer was whole"), shown)
+        if settings.constraint and answer.reason != "length" and not conforms(settings.constraint, shown.text):
+            raise EngineError(f"{self._name} does not hold the answer to --{settings.constraint.kind}{shown.kept}.")
         if answer.filtered:
             yield Progress("answering", note=f"{self._name} ended the answer: its filter has found something.")
         yield shown.finished(answer, settings)
@@ -245,7 +251,7 @@ class RemoteEngine:
             why = f"is busy ({head.status})" if head.status in (429, 503) else f"answers with an error ({head.status})"
             return _Again(why, error, self._tries.most, retry_after(head))
         if head.status in (400, 422) and not isinstance(error, ContextOverflow):
-            names = refused_parameters(asked.body, parameter_of(body), self._caller.words(body)) - self._without
+            names = refused_parameters(asked.body, parameter_of(body), self._caller.words(body))
             return _Without(names) if names else error
         return error
 
@@ -260,10 +266,11 @@ class RemoteEngine:
 
 @dataclass
 class _Shown:
-    """Times of one answer, from when it was asked for; `events` of it were shown."""
+    """One answer from when it was asked for: its times, its `text`, and how many `events` of it were shown."""
 
     begun: float
     events: int = 0
+    text: str = ""
     first: float = 0.0
     last: float = 0.0
 
@@ -271,6 +278,7 @@ class _Shown:
         """Count what is a part of the answer."""
         if not isinstance(event, Progress):
             self.events += 1
+            self.text += event.text if isinstance(event, Text) else ""
             self.last = time.monotonic()
             self.first = self.first or self.last
         return event

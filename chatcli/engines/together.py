@@ -29,12 +29,16 @@ TOKENS = 1 << 17
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What became of the question at `index`: a message and how it ended, or why there is none."""
+    """What became of the question at `index`: a message and how it ended, or why there is none.
+
+    `notes` are sentences about it that the person must see.
+    """
 
     index: int
     message: Message = field(default_factory=lambda: Message("assistant", ""))
     finished: Finished = field(default_factory=lambda: Finished("error"))
     error: ChatcliError | None = None
+    notes: tuple[str, ...] = ()
 
 
 class AnswersTogether(Protocol):

@@ -27,7 +27,7 @@ class ServerFailure(Exception):
 
 
 class Answer:
-    """Takes the bytes of an answer, in pieces of any length.
+    """Takes the bytes of an answer, in pieces of any length; `inside` says that it begins with thoughts, untold.
 
     Attributes:
         done: the server has said that this was all.
@@ -37,7 +37,7 @@ class Answer:
         prompt_tokens, completion_tokens, cached_tokens: what the server counted, 0 where it does not.
     """
 
-    def __init__(self, kind: ServerKind) -> None:
+    def __init__(self, kind: ServerKind, *, inside: bool = False) -> None:
         self.done = False
         self.reason: FinishReason | None = None
         self.filtered = False
@@ -45,7 +45,7 @@ class Answer:
         self.logprobs: list[TokenLogprob] = []
         self._kind = kind
         self._stream = EventStream()
-        self._splitter = ReasoningSplitter()
+        self._splitter = ReasoningSplitter(inside=inside)
         self._thought = self._spoke = False
         self._length = 0
         self._calls: list[_Call] = []
@@ -109,6 +109,8 @@ class Answer:
         if not isinstance(delta, dict):
             return []
         thought = next((text for path in self._kind.reasoning if (text := _words(at(delta, path)))), "")
+        if thought and not self._thought:  # a server that tells thoughts apart has none in its text
+            self._splitter = ReasoningSplitter()
         events = self._shown(_thoughts(thought))
         content = delta.get("content")
         if isinstance(content, list):  # parts, of which some are thoughts

@@ -17,14 +17,16 @@ KEYRING = "keyring"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 _VARIABLE = re.compile(r"[A-Z_][A-Z0-9_]*")
 _AT = " @ "
-_FIELDS = ("url", "model", "kind", "key_from", "plain_http")
+_FIELDS = ("url", "model", "kind", "key_from", "plain_http", "thinks")
+_SWITCHES = ("plain_http", "thinks")
 
 
 @dataclass(frozen=True, slots=True)
 class Server:
     """A server and what a profile says of it; all but name and address may be empty.
 
-    `key_from` is an environment variable or "keyring". With `plain_http` the key may be sent unencrypted.
+    `key_from` is an environment variable or "keyring". With `plain_http` the key may be sent unencrypted. `thinks`
+    says that the model's answers begin with thoughts, ended by `</think>`, that the server does not tell apart.
     """
 
     name: str
@@ -33,6 +35,7 @@ class Server:
     kind: str = ""
     key_from: str = ""
     plain_http: bool = False
+    thinks: bool = False
 
     @property
     def label(self) -> str:
@@ -54,8 +57,8 @@ def read_profile(name: str, said: object) -> Server:
     for key, value in said.items():
         if key not in _FIELDS:
             raise UsageError(f"servers.{name} has no {key}: there are {', '.join(_FIELDS)}.")
-        if not isinstance(value, bool if key == "plain_http" else str):
-            raise UsageError(f"servers.{name}.{key} must be {'true or false' if key == 'plain_http' else 'a text'}.")
+        if not isinstance(value, bool if key in _SWITCHES else str):
+            raise UsageError(f"servers.{name}.{key} must be {'true or false' if key in _SWITCHES else 'a text'}.")
     check_key_source(said.get("key_from", ""))
     rest: dict[str, Any] = {key: value for key, value in said.items() if key != "url"}
     return Server(name, parse_address(said["url"]), **rest)

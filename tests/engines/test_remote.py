@@ -380,3 +380,58 @@ def test_the_thoughts_of_a_model_are_no_text() -> None:
     with serving(stream(chunk(content="<think>Hm.</think>Yes."), ending())) as server:
         events = list(engine(server).stream(ASKED, GenerationSettings()))
     assert [each for each in events if isinstance(each, Reasoning | Text)] == [Reasoning("Hm."), Text("Yes.")]
+
+
+def test_an_answer_that_was_to_conform_and_does_not_is_an_error() -> None:
+    """Servers take no notice of parameters that they do not know."""
+    for kind, text, said in (("choice", '["yes", "no"]', "Yes"), ("regex", "[0-9]+", "12a"), ("schema", "{}", "12a")):
+        constraint = Constraint(kind, text)  # type: ignore[arg-type]
+        settings = GenerationSettings(constraint=constraint)
+        with serving(stream(chunk(content=said), ending())) as server:
+            with pytest.raises(errors.EngineError, match=f"does not hold the answer to --{kind}; what it said"):
+                answered(engine(server, "vllm"), settings)
+            server.replies = [stream(chunk(content=said), ending("length"))]
+            assert answered(engine(server, "vllm"), settings)[1].reason == "length"
+        fine = {"choice": "no", "regex": "12", "schema": ' {"b": 1,\n "a": "\u00e9"}'}[kind]
+        with serving(stream(chunk(content=fine), ending())) as server:
+            assert answered(engine(server, "vllm"), settings)[0] == fine
+
+
+def test_thoughts_that_begin_without_a_word_are_told_apart_where_the_profile_says_so() -> None:
+    begins = stream(chunk(content="Hm."), chunk(content="</think>\n\nYes."), ending())
+    with serving(begins) as server:
+        thinking = Server("home", parse_address(server.url), "m", "vllm", thinks=True)
+        events = list(open_remote(thinking, "", {}, lambda _: None).stream(ASKED, GenerationSettings()))
+        assert [each for each in events if isinstance(each, Reasoning | Text)] == [Reasoning("Hm."), Text("Yes.")]
+        server.replies = [stream(chunk(reasoning="Hm."), chunk(content="Yes."), ending())]
+        events = list(open_remote(thinking, "", {}, lambda _: None).stream(ASKED, GenerationSettings()))
+        assert [each for each in events if isinstance(each, Reasoning | Text)] == [Reasoning("Hm."), Text("Yes.")]
+        server.replies = [YES]
+        quick = open_remote(thinking, "", {}, lambda _: None).stream(ASKED, GenerationSettings(think=False))
+        assert [each for each in quick if isinstance(each, Reasoning | Text)] == [Text("Yes"), Text(".")]
+
+
+def test_notes_of_a_batch_are_told_once() -> None:
+    with serving(YES) as server:
+        asked = [(ASKED, GenerationSettings(top_k=3))] * 4
+        notes = [note for answer in engine(server, "tgi").answer_together(asked) for note in answer.notes]
+    assert notes == ["home is Text Generation Inference and has no top_k: left out."]
+
+
+def test_what_one_question_of_a_batch_finds_out_the_others_know() -> None:
+    refused = status(400, {"error": {"message": "Unknown parameter: 'seed'.", "param": "seed"}})
+
+    def reply(handler: Handler) -> None:
+        (refused if "seed" in handler.server.asked[-1] else YES)(handler)
+
+    with serving(YES) as server:
+        server.replies = [reply]
+        asked = [(ASKED, GenerationSettings(seed=3))] * 20
+        made = engine(server, "openai")
+        first = list(made.answer_together(asked[:1]))
+        answers = [*first, *made.answer_together(asked)]
+        assert all(answer.message.text == "Yes." for answer in answers)
+        assert [note for answer in answers for note in answer.notes] == [
+            "home does not take seed; asking again without."
+        ]
+        assert len(server.asked) == 22
