@@ -104,6 +104,8 @@ def look(server: Server, variables: Mapping[str, str], report: Report = lambda _
         time.sleep(LOADING_PAUSE)
     if head.status in BUSY or head.status in (401, 403) or 300 <= head.status < 400:
         raise caller.refusal(head, body)
+    if head.status == 200:
+        caller.require_no_page(head)
     listing = said_in(body) if head.status == 200 else None
     kind = said_kind or kind_of_listing(head.headers, listing) or _probed(caller) or kinds()[UNKNOWN]
     return Found(kind, entries(listing) if listing is not None else None, seconds)

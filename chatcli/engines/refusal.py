@@ -80,6 +80,16 @@ class Caller:
             return ContextOverflow(f"The talk is too long for {self.model} at {name}{told}.")
         return UsageError(f"{name} does not take the request ({status}){told}.")
 
+    def require_no_page(self, head: Head) -> None:
+        """Refuse what is for a browser, which a wrong URL leads to.
+
+        Raises:
+            UsageError: it is.
+        """
+        if head.headers.get("content-type", "").startswith("text/html"):
+            url = self.server.address.url
+            raise UsageError(f"{self.server.label} answers with a page for a browser: {url} is not where its API is.")
+
     def unreachable(self, failure: ExchangeFailed) -> ChatcliError:
         """The error that a connection is which brought nothing."""
         kind = EngineError if failure.kind in ("cut", "silent") else ModelUnreachable

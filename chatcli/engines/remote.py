@@ -23,7 +23,7 @@ from chatcli.exchange import POLL_SECONDS, ExchangeFailed, Head, Patience, Reque
 from chatcli.generation import EngineFacts, Event, Finished, GenerationSettings, Layer, Progress, Text
 from chatcli.openai.asking import Asking, asking, refused_parameters
 from chatcli.openai.kinds import UNKNOWN, ServerKind
-from chatcli.openai.received import Answer, ServerFailure
+from chatcli.openai.received import MOST_CHARACTERS, Answer, ServerFailure
 from chatcli.servers.profiles import Server, model_at
 
 if TYPE_CHECKING:
@@ -194,18 +194,19 @@ class RemoteEngine:
         """
         inside = self._caller.server.thinks and settings.think is not False
         answer, shown = Answer(self._caller.kind, inside=inside), _Shown(begun)
+        broken: ServerFailure | ExchangeFailed | None = None
         try:
             with closing(exchange(self._request(asked), self._patience)) as pieces:
                 for event in self._relay(pieces, answer, asked):
                     yield shown.noted(event)
-            for event in answer.flush():
-                yield shown.noted(event)
-        except ServerFailure as failure:
-            raise EngineError(f"{self._name} failed: {self._caller.clean(str(failure))}{shown.kept}.") from None
-        except ExchangeFailed as failure:
-            raise self._broken(failure, shown) from None
-        if answer.reason is None and not answer.done:
-            raise self._broken(ExchangeFailed("cut", "closed the connection before its answer was whole"), shown)
+        except (ServerFailure, ExchangeFailed) as failure:
+            broken = failure
+        for event in answer.flush():
+            yield shown.noted(event)
+        if broken is None and answer.reason is None and not answer.done:
+            broken = ExchangeFailed("cut", "closed the connection before its answer was whole")
+        if broken:
+            raise self._broken(broken, shown)
         if settings.constraint and answer.reason != "length" and not conforms(settings.constraint, shown.text):
             raise EngineError(f"{self._name} does not hold the answer to --{settings.constraint.kind}{shown.kept}.")
         if answer.filtered:
@@ -219,6 +220,7 @@ class RemoteEngine:
             if isinstance(piece, Head):
                 if piece.status != 200:
                     raise self._refusal(piece, read_whole(pieces)[1], asked)
+                self._caller.require_no_page(piece)
                 streams = not piece.headers.get("content-type", "").startswith("application/json")
             elif piece is None:
                 yield self._alive(answer)
@@ -228,8 +230,10 @@ class RemoteEngine:
                 if answer.pieces != before:
                     yield self._alive(answer)
                 yield from events
-            else:
+            elif len(body) < MOST_CHARACTERS:
                 body += piece
+            else:
+                raise ServerFailure("its answer does not end")
             if answer.reason and not ended:
                 ended = time.monotonic()
             if answer.done or (ended and time.monotonic() - ended > AFTER_THE_END):
@@ -255,8 +259,10 @@ class RemoteEngine:
             return _Without(names) if names else error
         return error
 
-    def _broken(self, failure: ExchangeFailed, shown: _Shown) -> Exception:
-        """What a connection that failed means, before and after something was shown."""
+    def _broken(self, failure: ServerFailure | ExchangeFailed, shown: _Shown) -> Exception:
+        """What a failure means, before and after something was shown."""
+        if isinstance(failure, ServerFailure):
+            return EngineError(f"{self._name} failed: {self._caller.clean(str(failure))}{shown.kept}.")
         if shown.events:
             return EngineError(f"{self._name} {failure}{shown.kept}.")
         error = self._caller.unreachable(failure)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 from chatcli.conversation import ToolCall
@@ -24,6 +25,10 @@ MOST_CHARACTERS = 32 << 20
 
 class ServerFailure(Exception):
     """The server says in the middle of its stream that it failed; the text is its own sentence."""
+
+
+class _NoJson(ServerFailure):
+    """It sends something else."""
 
 
 class Answer:
@@ -64,14 +69,19 @@ class Answer:
         return self._all(said)
 
     def flush(self) -> list[Event]:
-        """What was held back, at the end of the stream.
+        """What was held back, at the end of the stream; of one that was cut, no call of a tool.
 
         Raises:
             ServerFailure: as `push`.
         """
-        events = self._all(self._stream.flush())
+        events: list[Event] = []
+        with suppress(_NoJson):  # the beginning of an event: the stream was cut
+            events += self._all(self._stream.flush())
         events += self._shown(self._splitter.flush())
-        events += [ToolCalled(call.whole(number)) for number, call in enumerate(self._calls)]
+        if self.reason or self.done:
+            events += [ToolCalled(call.whole(number)) for number, call in enumerate(self._calls)]
+            if self._calls and self.reason != "length":  # where the caller named the tool, some call that a stop
+                self.reason = "tool_calls"
         self._calls = []
         return events
 
@@ -91,7 +101,7 @@ class Answer:
         try:
             said = json.loads(text)
         except (ValueError, RecursionError) as error:
-            raise ServerFailure(f"it sends what is no JSON: {sanitize(text[:60], single_line=True)}") from error
+            raise _NoJson(f"it sends what is no JSON: {sanitize(text[:60], single_line=True)}") from error
         if not isinstance(said, dict):
             return []
         choices = said.get("choices")

@@ -435,3 +435,43 @@ def test_what_one_question_of_a_batch_finds_out_the_others_know() -> None:
             "home does not take seed; asking again without."
         ]
         assert len(server.asked) == 22
+
+
+@pytest.mark.parametrize("at", range(1, 120, 7))
+def test_wherever_the_bytes_end_what_came_is_shown_and_no_end_is_made_up(at: int) -> None:
+    """Without chunks, as a proxy of HTTP/1.0 sends it, the end of a connection looks like the end of an answer."""
+    whole = (
+        chunk(content="One") + chunk(content=" two <thi") + chunk(tool_calls=[{"id": "1", "function": {"name": "f"}}])
+    )
+
+    def reply(handler: Handler) -> None:
+        handler.send_response(200)
+        handler.send_header("Content-Type", "text/event-stream")
+        handler.end_headers()
+        handler.wfile.write(whole[:at])
+        handler.close_connection = True
+
+    told: list[Event] = []
+    with serving(reply) as server, pytest.raises(errors.EngineError, match="closed the connection before"):
+        for event in engine(server).stream(ASKED, GenerationSettings()):
+            told.append(event)
+    text = "".join(event.text for event in told if isinstance(event, Text))
+    first, second = len(chunk(content="One")) - 2, len(chunk(content="One") + chunk(content=" two <thi")) - 2
+    assert text == "One" * (at >= first) + " two <thi" * (at >= second)
+    assert not [event for event in told if not isinstance(event, Text | Progress)]
+
+
+def test_a_page_for_a_browser_is_a_wrong_url() -> None:
+    def page(handler: Handler) -> None:
+        handler.send_response(200)
+        handler.send_header("Content-Type", "text/html; charset=utf-8")
+        handler.send_header("Content-Length", "6")
+        handler.end_headers()
+        handler.wfile.write(b"<html>")
+
+    with serving(page) as server:
+        with pytest.raises(errors.UsageError, match="page for a browser"):
+            answered(engine(server))
+        server.pages["/v1/models"] = page
+        with pytest.raises(errors.UsageError, match="not where its API is"):
+            look(Server("home", parse_address(server.url)), {})

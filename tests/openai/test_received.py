@@ -128,14 +128,16 @@ def test_deep_nesting_is_no_crash() -> None:
 
 
 def test_tool_calls_without_index_without_id_or_with_a_table_of_arguments() -> None:
-    _, events = read(
+    answer, events = read(
         delta(tool_calls=[{"function": {"name": "a", "arguments": {"x": 1}}}]),
         delta(tool_calls=[{"id": "2", "function": {"name": "b", "arguments": "{"}}]),
         delta(tool_calls=[{"id": "2", "function": {"arguments": "}"}}]),
         delta(tool_calls=[{"id": "3", "function": {"name": "c\x1b", "arguments": None}}]),
+        {"choices": [{"finish_reason": "stop"}]},
     )
     calls = [ToolCall("call_0", "a", '{"x": 1}'), ToolCall("2", "b", "{}"), ToolCall("3", "c\ufffd", "{}")]
     assert events == [ToolCalled(call) for call in calls]
+    assert answer.reason == "tool_calls"
 
 
 def test_log_probabilities_come_with_the_tokens_beside_them() -> None:
