@@ -67,8 +67,10 @@ def set_server(environment: Environment, name: str, fields: Mapping[str, str | b
     server = read_profile(name, dict(fields))
     document = _document(file)
     servers: Any = document.setdefault("servers", tomlkit.table(is_super_table=True))
-    servers.pop(name, None)
-    servers[name] = dict(fields)
+    profile = servers.setdefault(name, tomlkit.table())
+    for key in [key for key in profile if key not in fields]:
+        del profile[key]
+    profile.update(fields)
     _replace(file, document.as_string())
     return server
 
@@ -88,7 +90,7 @@ def remove_server(environment: Environment, name: str) -> Server:
     document = _document(file)
     servers: Any = document["servers"]
     del servers[name]
-    _replace(file, document.as_string())
+    _replace(file, document.as_string().rstrip("\n") + "\n")  # tomlkit leaves the empty line before it
     return there[name]
 
 

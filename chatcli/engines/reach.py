@@ -119,6 +119,9 @@ def _only(found: Found, server: Server) -> str:
     """
     if len(found.models) == 1:
         return str((found.listing or [{}])[0]["id"])
+    if found.listing is None:
+        url = server.address.url
+        raise ModelNotFound(f"{server.label} has no list of models at {url}: see that this is right, or use --model.")
     if not found.models:
         raise ModelNotFound(f"{server.label} does not say which models it has: name one with --model.")
     listed = ", ".join(found.models[:_SHOWN_MODELS])

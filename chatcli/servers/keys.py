@@ -91,8 +91,9 @@ class _Guarded:
             try:
                 return getattr(self._keyring, name)(*arguments)
             except self._keyring.errors.KeyringError as error:
+                cause = str(error).partition(". ")[0]
                 raise UsageError(
-                    f"The keyring cannot be used ({error}): unlock it, or name a variable with --key-from."
+                    f"The keyring cannot be used ({cause}): unlock it, or name a variable with --key-from."
                 ) from None
 
         return called
