@@ -31,7 +31,7 @@ PAGES = (
     README,
     *(
         (ROOT / "docs" / page).read_text(encoding="utf-8")
-        for page in ("scripts.md", "adapters.md", "speed.md", "servers.md")
+        for page in ("scripts.md", "adapters.md", "speed.md", "servers.md", "tools.md")
     ),
 )
 
