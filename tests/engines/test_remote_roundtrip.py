@@ -142,3 +142,11 @@ def test_leaving_ends_the_engine_there() -> None:
         with closing(engine.stream(ASKED, GenerationSettings())) as events:
             assert any(isinstance(event, Text) for event in events)
         assert soon(lambda: there.cancelled == 1)
+
+
+def test_a_reply_that_is_begun_is_gone_on_with() -> None:
+    with serving({"m": ScriptedEngine(["Yes, it is."])}) as address:
+        engine = open_remote(Server("ours", parse_address(address)), "", {}, lambda _: None)
+        begun = ASKED.add(Message("assistant", "Yes, "))
+        events = list(engine.stream(begun, GenerationSettings()))
+    assert "".join(event.text for event in events if isinstance(event, Text)) == "it is."
