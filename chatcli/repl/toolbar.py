@@ -108,11 +108,11 @@ def columns(text: str) -> int:
 def short_name(model: str) -> str:
     """A model's name as people say it: of a folder or a file, the last part of its path; so for its adapters.
 
-    Of a server that is a URL, the host.
+    Of a server that is a URL, its host.
     """
     if found := model_and_server(model):
         name, server = found
-        where = parse_address(server).authority if ":" in server else server
+        where = parse_address(server).label if ":" in server else server
         return model_at(short_name(name), where) if name else where
     return " + ".join(Path(part).name if Path(part).is_absolute() else part for part in model.split(" + "))
 

@@ -39,6 +39,11 @@ class Address:
         return host if self.port == _PORTS[self.scheme] else f"{host}:{self.port}"
 
     @property
+    def label(self) -> str:
+        """What tells it from others, in a word."""
+        return self.socket.rpartition("/")[2] or self.authority
+
+    @property
     def root(self) -> str:
         """The path of the server's own pages, beside the API."""
         return self.path.removesuffix("/v1")

@@ -40,8 +40,7 @@ class Server:
     @property
     def label(self) -> str:
         """What sentences call it: the profile's name, or of a URL what is not the same for all."""
-        address = self.address
-        return (address.socket or address.authority) if self.name == address.url else self.name
+        return self.address.label if self.name == self.address.url else self.name
 
 
 def read_profile(name: str, said: object) -> Server:

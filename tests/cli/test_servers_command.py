@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pexpect
 import pytest
 from faulty_server import chunk, ending, endless, serving, status, stream
 
@@ -150,3 +151,28 @@ def test_a_key_on_the_command_line_is_taken_for_a_mistake(surroundings: dict[str
     done = chatcli(surroundings, "servers", "add", "home", "https://h", "--key-from", "keyring", given=f"{SECRET}\n")
     assert done.returncode == 2 and "typed at a terminal" in done.stderr
     assert SECRET.encode() not in written_below(tmp_path)
+
+
+def test_a_key_is_typed_unseen_kept_in_the_keyring_and_forgotten(surroundings: dict[str, str], tmp_path: Path) -> None:
+    kept = tmp_path / "keys.json"
+    surroundings |= {
+        "PYTHON_KEYRING_BACKEND": "file_keyring.FileKeyring",
+        "KEYRING_FILE": str(kept),
+        "PYTHONPATH": str(Path(__file__).parent.parent),
+    }
+    with serving() as server:
+        command = ["-m", "chatcli", "servers", "add", "home", server.url, "--key-from", "keyring"]
+        terminal = pexpect.spawn(sys.executable, command, env=surroundings, timeout=60, encoding="utf-8")
+        terminal.expect_exact("Key of home (not shown): ")
+        terminal.sendline(SECRET)
+        terminal.expect(pexpect.EOF)
+        terminal.close()
+        assert terminal.exitstatus == 0 and terminal.before is not None
+        assert SECRET not in terminal.before
+        address = server.url.removesuffix("/v1")
+        assert json.loads(kept.read_text()) == {f"chatcli home {address}": SECRET}
+        assert chatcli(surroundings, "ask", "--server", "home", "Is it?").stdout == "Yes.\n"
+        assert server.got[-1][1]["Authorization"] == f"Bearer {SECRET}"
+        assert chatcli(surroundings, "servers", "rm", "home").returncode == 0
+    assert json.loads(kept.read_text()) == {}
+    assert SECRET.encode() not in written_below(tmp_path / "home")
