@@ -14,7 +14,7 @@ import typer
 from chatcli.cli.options import Talk, talking
 from chatcli.cli.output import target_of
 from chatcli.environment import Environment, real_environment
-from chatcli.errors import EngineError, UsageError
+from chatcli.errors import EngineError, ModelError, UsageError
 
 if TYPE_CHECKING:
     from chatcli.batches import Journal, Request
@@ -58,8 +58,9 @@ def batch(
             try:
                 request = loaded.load_request(revision=talk.revision, subfolder=talk.subfolder)
                 _answer(waiting, open_engine(name, loaded, environment, request, here=True), journal, environment)
-            except KeyboardInterrupt:
-                environment.note(f"chatcli: {len(journal.done)} answers are kept: the same command goes on from there.")
+            except (KeyboardInterrupt, ModelError):
+                if kept := len(journal.done):
+                    environment.note(f"chatcli: {kept} answers are kept: the same command goes on from there.")
                 raise
         failed = journal.failed
         journal.finish()

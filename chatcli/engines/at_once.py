@@ -13,7 +13,7 @@ from contextlib import closing
 
 from chatcli.conversation import Conversation
 from chatcli.engines.together import Answer
-from chatcli.errors import ChatcliError, EngineError
+from chatcli.errors import ChatcliError, EngineError, ModelError
 from chatcli.generation import Engine, GenerationSettings, Progress
 from chatcli.streaming.gathered import Gathered
 
@@ -30,11 +30,14 @@ def answer_at_once(
     """Answer every conversation, each with an `engine` of its own; answers come as they end.
 
     A question that has no answer has an error; the others do not suffer. Closing the generator leaves them all.
+
+    Raises:
+        ModelError: no question can be answered: the server has gone, or refuses the key.
     """
     waiting: queue.SimpleQueue[int] = queue.SimpleQueue()
     for index in range(len(asked)):
         waiting.put(index)
-    answers: queue.SimpleQueue[Answer] = queue.SimpleQueue()
+    answers: queue.SimpleQueue[Answer | ModelError] = queue.SimpleQueue()
     left = threading.Event()
 
     def work() -> None:
@@ -43,7 +46,10 @@ def answer_at_once(
                 index = waiting.get_nowait()
             except queue.Empty:
                 return
-            answers.put(_answer(index, engine(), *asked[index], left))
+            try:
+                answers.put(_answer(index, engine(), *asked[index], left))
+            except ModelError as error:
+                answers.put(error)
 
     for _ in range(min(at_once, len(asked))):
         threading.Thread(target=work, daemon=True).start()
@@ -54,6 +60,8 @@ def answer_at_once(
                 answer = answers.get(timeout=_POLL_SECONDS)
             except queue.Empty:
                 continue
+            if isinstance(answer, ModelError):
+                raise answer
             missing -= 1
             yield answer
     finally:
@@ -72,6 +80,8 @@ def _answer(
                     notes.append(event.note)
                 if left.is_set():
                     break
+    except ModelError:
+        raise
     except ChatcliError as error:
         return Answer(index, error=error, notes=tuple(notes))
     except Exception as error:  # a defect must not leave the others waiting for ever

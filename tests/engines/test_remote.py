@@ -475,3 +475,16 @@ def test_a_page_for_a_browser_is_a_wrong_url() -> None:
         server.pages["/v1/models"] = page
         with pytest.raises(errors.UsageError, match="not where its API is"):
             look(Server("home", parse_address(server.url)), {})
+
+
+def test_a_server_that_refuses_all_ends_a_batch_and_what_came_before_is_there() -> None:
+    def refused(handler: Handler) -> None:
+        time.sleep(0.3)
+        status(401, {"error": {"message": "expired"}})(handler)
+
+    with serving(YES, refused) as server:
+        answers = engine(server, key="k").answer_together([(ASKED, GenerationSettings())] * 30)
+        assert next(answers).message.text == "Yes."
+        with pytest.raises(errors.ModelGated, match="expired"):
+            list(answers)
+        assert len(server.asked) < 30
