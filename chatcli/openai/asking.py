@@ -23,6 +23,9 @@ _ALWAYS = frozenset({"model", "messages", "stream", "response_format", "structur
 _UNTOLD = frozenset({"seed", "usage"})
 """What nobody asked for is left out without a word: a seed is drawn for every answer."""
 
+_ALSO_CALLED = {"max_tokens": "max_completion_tokens", "max_completion_tokens": "max_tokens"}
+"""What a server that refuses a name may take by another: OpenAI has given the limit a new one."""
+
 
 @dataclass(frozen=True, slots=True)
 class Asking:
@@ -70,6 +73,9 @@ def asking(
         named = conversation.tool_choice not in ("auto", "none", "required")
         choice = conversation.tool_choice
         body["tool_choice"] = {"type": "function", "function": {"name": choice}} if named else choice
+    for name, other in _ALSO_CALLED.items():
+        if name in without and name in body and other not in without:
+            body[other] = body[name]
     return Asking({key: value for key, value in body.items() if key not in without or key in _ALWAYS}, tuple(left_out))
 
 

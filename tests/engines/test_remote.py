@@ -488,3 +488,11 @@ def test_a_server_that_refuses_all_ends_a_batch_and_what_came_before_is_there() 
         with pytest.raises(errors.ModelGated, match="expired"):
             list(answers)
         assert len(server.asked) < 30
+
+
+def test_the_limit_of_an_answer_has_two_names() -> None:
+    words = "Unsupported parameter: 'max_tokens' is not supported with this model. Use 'max_completion_tokens' instead."
+    refused = status(400, {"error": {"message": words, "param": "max_tokens", "code": "unsupported_parameter"}})
+    with serving(refused, YES) as server:
+        assert answered(engine(server), GenerationSettings(max_new_tokens=7))[0] == "Yes."
+        assert server.asked[1]["max_completion_tokens"] == 7 and "max_tokens" not in server.asked[1]
