@@ -1,6 +1,6 @@
 """One HTTP request and its answer, in pieces as they come, left at any moment.
 
-The standard library's client, which starts four times as fast as httpx2, in a thread of its own: whoever waits for
+The standard library's client, which starts about three times as fast as httpx2, in a thread of its own: whoever waits for
 the answer gets a sign of life twenty times a second and never hangs in a socket. It knows no JSON and no server.
 """
 
