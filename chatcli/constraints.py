@@ -80,6 +80,27 @@ def grammar(constraint: Constraint) -> str:
     return made
 
 
+def conforms(constraint: Constraint, text: str) -> bool:
+    """Whether a finished answer, which somebody else has held to the constraint, is what it should be.
+
+    Of a schema's answer only that it is JSON: a grammar has one order of the fields, and a schema has none.
+    """
+    if constraint.kind == "choice":
+        return text in json.loads(constraint.text)
+    if constraint.kind == "schema":
+        try:
+            json.loads(text)
+        except (ValueError, RecursionError):
+            return False
+        return True
+    from llguidance import LLMatcher, LLTokenizer
+
+    tokenizer = LLTokenizer("byte")
+    tokens = tokenizer.tokenize_str(text)
+    matcher = LLMatcher(tokenizer, grammar(constraint), log_level=0)
+    return bool(matcher.try_consume_tokens(tokens) == len(tokens) and matcher.is_accepting())
+
+
 def checked(constraint: Constraint, flag: str) -> Constraint:
     """The constraint, which can be followed; `flag` is what a person gave it with.
 

@@ -89,6 +89,11 @@ GROUPS: Mapping[str, Group] = {
     "templates": Group(
         "List and show prompt templates.", {"show": "templates:templates_show"}, "templates:templates_list"
     ),
+    "servers": Group(
+        "List, name, test and forget servers that answer as models here do.",
+        {"add": "servers:servers_add", "rm": "servers:servers_rm", "test": "servers:servers_test"},
+        "servers:servers_list",
+    ),
     "config": Group(
         "Show and change settings.",
         {"path": "config:config_path", "show": "config:config_show", "set": "config:config_set"},

@@ -18,6 +18,7 @@ from chatcli.environment import Environment
 from chatcli.errors import UsageError
 from chatcli.generation import Engine
 from chatcli.history.store import Store
+from chatcli.servers.profiles import model_and_server, model_at
 from chatcli.session import Session
 from chatcli.torchrun import processes
 
@@ -44,10 +45,13 @@ def open_session(environment: Environment, config: Config, talk: Talk) -> Sessio
         ModelError: there is no agreement on the model's own code.
     """
     store, stored_id = _opened(environment, talk.resume, keep=config.value("history") is not False)
-    stored_model = store.load(stored_id).model if stored_id and not config.said_by_flag("model") else ""
-    name = full_name(stored_model or str(config.value("model") or guide.NAME), config)
+    anew = config.said_by_flag("model") or config.said_by_flag("server")
+    stored_model = store.load(stored_id).model if stored_id and not anew else ""
+    name = full_name(stored_model, config) if stored_model else meant_model(config)
     if name == guide.NAME:
         environment.note(GUIDE_NOTE)
+    if talk.trust and model_and_server(name):
+        raise UsageError(f"--trust-remote-code is for models of this machine, and {name} is a server's.")
     if talk.trust:
         from chatcli.cli.consent import agree_on_code
 
@@ -71,6 +75,10 @@ def open_engine(
     It is `here`, in this process, or where it stays for the next call, as the configuration says. Folder and adapters
     of the `request` become parts of its name, by which the history finds them again.
     """
+    if found := model_and_server(config.unaliased(name)):
+        from chatcli.cli.at_server import open_at_server
+
+        return open_at_server(*found, config, environment, request)
     meant = _meant(name, config, request)
     alone = here or processes(environment.variables) > 1 or not (config.keep_alive and sockets.available())
     opened = _open_here if alone else _open_resident
@@ -79,6 +87,20 @@ def open_engine(
         return opened(meant, config, environment, report, _with_draft_folder(request, config, environment, report))
 
     return DeferredEngine(open_it, name=meant)
+
+
+def meant_model(config: Config, name: str = "") -> str:
+    """The full name of the model that a person means who says `name`, or nothing beyond the configuration.
+
+    Where a server is set, a name is one of its models; of the configuration's own, one said there or nearer.
+    """
+    server, said = config.value("server"), name or str(config.value("model") or "")
+    if not server or said == guide.NAME or model_and_server(config.unaliased(said)):
+        return full_name(said or guide.NAME, config)
+    profile = config.servers.get(str(server))
+    its_own = profile.model if profile else ""
+    ours = name or config.said_by_flag("model") or (not its_own and config.as_near("model", "server"))
+    return model_at(said if ours else its_own, str(server))
 
 
 def _meant(name: str, config: Config, request: LoadRequest) -> str:
@@ -120,6 +142,8 @@ def full_name(name: str, config: Config) -> str:
     Raises:
         UsageError: an adapter in it is no name and scale.
     """
+    if model_and_server(config.unaliased(name)):
+        return config.unaliased(name)
     from chatcli.models.naming import with_loras
 
     base, loras = named_parts(name, config)

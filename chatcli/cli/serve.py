@@ -29,7 +29,7 @@ OF_A_TALK: frozenset[str] = frozenset(
     ("model", "system", "resume", "conversation", "no_history", "plain", "overflow", "stop", "keep_alive")
 )
 OF_A_TALK |= {"temperature", "top_p", "top_k", "min_p", "repetition_penalty", "seed", "max_tokens", "think"}
-OF_A_TALK |= {"reasoning_effort"}
+OF_A_TALK |= {"reasoning_effort", "server"}
 """Shared options that a server does not take: each request says these for itself, and models stay as long as it."""
 _OF_ONE_MODEL = ("revision", "subfolder", "lora", "draft")
 _KEY = "CHATCLI_API_KEY"

@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from chatcli.adapters.format import ChatFormat
 from chatcli.adapters.tool_prompt import offered
@@ -30,12 +30,24 @@ TOKENS = 1 << 17
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What became of the question at `index`: a message and how it ended, or why there is none."""
+    """What became of the question at `index`: a message and how it ended, or why there is none.
+
+    `notes` are sentences about it that the person must see.
+    """
 
     index: int
     message: Message = field(default_factory=lambda: Message("assistant", ""))
     finished: Finished = field(default_factory=lambda: Finished("error"))
     error: ChatcliError | None = None
+    notes: tuple[str, ...] = ()
+
+
+class AnswersTogether(Protocol):
+    """An engine that answers many conversations at once; closing the generator leaves those that have no answer."""
+
+    def answer_together(self, asked: Sequence[tuple[Conversation, GenerationSettings]]) -> Generator[Answer]:
+        """Answers as they end, in any order."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
