@@ -1,7 +1,7 @@
 """One HTTP request and its answer, in pieces as they come, left at any moment.
 
-The standard library's client, which starts about three times as fast as httpx2, in a thread of its own: whoever waits for
-the answer gets a sign of life twenty times a second and never hangs in a socket. It knows no JSON and no server.
+The standard library's client, which starts about three times as fast as httpx2, in a thread of its own: whoever waits
+for the answer gets a sign of life twenty times a second and never hangs in a socket. It knows no JSON and no server.
 """
 
 from __future__ import annotations
