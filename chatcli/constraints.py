@@ -37,7 +37,7 @@ def json_schema(said: str) -> Constraint:
         schema = {}
     if not isinstance(schema, dict):
         raise UsageError('--schema must be a JSON object, such as {"type": "object"}.')
-    return _checked(Constraint("schema", json.dumps(schema, ensure_ascii=False)), "--schema")
+    return checked(Constraint("schema", json.dumps(schema, ensure_ascii=False)), "--schema")
 
 
 def regex(pattern: str) -> Constraint:
@@ -48,7 +48,7 @@ def regex(pattern: str) -> Constraint:
     """
     if not pattern:
         raise UsageError("--regex is empty: give a pattern, as in --regex '[0-9]+'.")
-    return _checked(Constraint("regex", pattern), "--regex")
+    return checked(Constraint("regex", pattern), "--regex")
 
 
 def choice(choices: Sequence[str]) -> Constraint:
@@ -59,7 +59,7 @@ def choice(choices: Sequence[str]) -> Constraint:
     """
     if not choices or not all(choices):
         raise UsageError("--choice needs choices that are not empty, as in --choice yes,no.")
-    return _checked(Constraint("choice", json.dumps(list(choices), ensure_ascii=False)), "--choice")
+    return checked(Constraint("choice", json.dumps(list(choices), ensure_ascii=False)), "--choice")
 
 
 def grammar(constraint: Constraint) -> str:
@@ -78,7 +78,12 @@ def grammar(constraint: Constraint) -> str:
     return made
 
 
-def _checked(constraint: Constraint, flag: str) -> Constraint:
+def checked(constraint: Constraint, flag: str) -> Constraint:
+    """The constraint, which can be followed; `flag` is what a person gave it with.
+
+    Raises:
+        UsageError: it cannot be.
+    """
     from llguidance import LLMatcher, LLTokenizer
 
     made = grammar(constraint)

@@ -39,7 +39,11 @@ class UsageError(ChatcliError):
 
 
 class ContextOverflow(UsageError):
-    """The prompt does not fit into the model's context."""
+    """The prompt does not fit into the model's context; `tokens` is how long it is, 0 where that is not known."""
+
+    def __init__(self, text: str, tokens: int = 0) -> None:
+        super().__init__(text)
+        self.tokens = tokens
 
 
 class ConfigError(ChatcliError):

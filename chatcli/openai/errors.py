@@ -1,0 +1,60 @@
+"""Errors as the OpenAI API tells them: a status, and a JSON object that says what is wrong and where.
+
+Source: https://platform.openai.com/docs/guides/error-codes, and what the API answers. It knows no HTTP server.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from chatcli import errors
+
+
+class ApiError(Exception):
+    """A request that gets no answer, with its HTTP status.
+
+    `param` is the request's field that is wrong, `code` a word for programs, `retry_after` in seconds.
+    """
+
+    def __init__(
+        self, status: int, message: str, *, param: str | None = None, code: str | None = None, retry_after: int = 0
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.param = param
+        self.code = code
+        self.retry_after = retry_after
+
+    @property
+    def body(self) -> dict[str, Any]:
+        """The JSON object of the answer."""
+        kind = "server_error" if self.status >= 500 else _TYPES.get(self.status, "invalid_request_error")
+        return {"error": {"message": str(self), "type": kind, "param": self.param, "code": self.code}}
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """What goes with it; the official clients heed both."""
+        retry = {"Retry-After": str(self.retry_after)} if self.retry_after else {}
+        return {**retry, "X-Should-Retry": "true"} if retry else {"X-Should-Retry": "false"}
+
+
+_TYPES = {401: "authentication_error", 403: "permission_error", 408: "timeout_error", 429: "rate_limit_error"}
+
+
+def api_error(error: errors.ChatcliError, context: int = 0) -> ApiError:
+    """An engine's error as a client is told; `context` is the model's, in tokens.
+
+    What was asked for wrongly is said as it is; of the machine's own troubles only their kind, for their sentences
+    are made for the machine's owner and may name files.
+    """
+    match error:
+        case errors.ContextOverflow(tokens=tokens):
+            counted = f" However, your messages resulted in {tokens} tokens." if tokens else ""
+            message = f"This model's maximum context length is {context} tokens.{counted} Please reduce their length."
+            return ApiError(400, message, param="messages", code="context_length_exceeded")
+        case errors.UsageError():
+            return ApiError(400, str(error))
+        case errors.OutOfMemory():
+            return ApiError(503, "The server's memory is too small for this request.", code="out_of_memory")
+        case _:
+            return ApiError(500, "The model failed while answering.", code="engine_error")
