@@ -1,16 +1,16 @@
 """What runs in a replica's process: engines of some models, asked by many requests at once.
 
-Ray Serve makes one `Replica` a process, asks it whether it is well, and closes it. It knows no HTTP and no router;
-Ray comes in only with the decorator that `deployment` puts on `model`.
+It knows no HTTP, no router and no Ray: `deployment` makes a class of Ray Serve's of it.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
+from weakref import WeakSet
 
 from chatcli.conversation import Conversation
 from chatcli.errors import ChatcliError, EngineError
@@ -19,46 +19,107 @@ from chatcli.server.api.served import Served
 from chatcli.server.replicas.gathering import gathered
 from chatcli.wire import Failure
 
-Said: TypeAlias = "list[Event | Failure]"
+Said: TypeAlias = Event | Failure
+Lists: TypeAlias = AsyncGenerator[list[Said]]
+Result = TypeVar("Result")
 
 STUCK_SECONDS = 300.0
-"""An engine that is asked and says nothing for so long is replaced; the longest prompt on a CPU says something."""
+"""An engine that is asked and says nothing new for so long is replaced."""
+_POLL = 0.05
 
 
 class Holding:
-    """One model in this replica, and how it is doing."""
+    """A model that this replica holds, and how it is doing. `asked` counts the requests that are under way."""
 
     def __init__(self, engine: Served) -> None:
         self.engine = engine
-        self.running = 0
-        self.heard = time.monotonic()
-        self.defect = ""
+        self.asked = 0
+        self._heard = time.monotonic()
+        self._defect = ""
 
-    def watched(self, events: Generator[Event]) -> Generator[Event]:
-        """Pass the events on, noting that they come."""
-        self.running += 1
+    def told(self, events: Generator[Event]) -> Generator[Said]:
+        """The events, and the error they end in as a value; what nobody foresaw makes this holding unfit."""
+        latest: Event | None = None
         try:
             for event in events:
-                self.heard = time.monotonic()
+                if event != latest:  # one that waits says the same again and again
+                    self._heard = time.monotonic()
+                latest = event
                 yield event
-        except ChatcliError:
-            raise
+        except ChatcliError as error:
+            yield Failure.of(error)
         except Exception as error:
-            self.defect = f"{type(error).__name__}: {error}"
-            raise EngineError(f"The model failed unexpectedly: {self.defect}. Its replica is replaced.") from error
+            self._defect = f"{type(error).__name__}: {error}"
+            yield Failure.of(EngineError(f"The model failed unexpectedly ({self._defect}); its replica is replaced."))
         finally:
             events.close()
-            self.running -= 1
 
     def require_well(self) -> None:
         """Raise where this engine can no more be relied on."""
-        if self.defect:
-            raise RuntimeError(self.defect)
-        if self.running and time.monotonic() - self.heard > STUCK_SECONDS:
+        if self._defect:
+            raise RuntimeError(self._defect)
+        if self.asked and time.monotonic() - self._heard > STUCK_SECONDS:
             raise RuntimeError(f"{self.engine.facts.model} has said nothing for {STUCK_SECONDS:.0f} s.")
 
     def __del__(self) -> None:
-        """Close when the last stream is done: Ray calls this to make room for another model, and Python at the end."""
-        while self.running:
-            time.sleep(0.05)
+        """Close behind the last request: Ray Serve calls this where another model needs the room, Python at the end."""
+        while self.asked:
+            time.sleep(_POLL)
         self.engine.close()
+
+
+class Replica:
+    """Answers requests for the models that `open_served` opens by their names; `places` is how many at a time."""
+
+    def __init__(self, open_served: Callable[[str], Served], places: int) -> None:
+        self._open = open_served
+        self._pool = ThreadPoolExecutor(places + 4, thread_name_prefix="answer")  # some for questions beside answers
+        self._holdings: WeakSet[Holding] = WeakSet()
+
+    async def model(self, name: str) -> Holding:
+        """The model of this name, opened where it is not; which ones are kept is said where this is overridden."""
+        holding = Holding(await self._in_thread(self._open, name))
+        self._holdings.add(holding)
+        return holding
+
+    async def stream(self, name: str, conversation: Conversation, settings: GenerationSettings) -> Lists:
+        """`Served.stream`, some events at a time."""
+        async for said in self._answer(name, lambda engine: engine.stream(conversation, settings)):
+            yield said
+
+    async def complete(self, name: str, prompt: str | Sequence[int], settings: GenerationSettings) -> Lists:
+        """`Served.complete`, some events at a time."""
+        async for said in self._answer(name, lambda engine: engine.complete(prompt, settings)):
+            yield said
+
+    async def ask(self, name: str, what: str, *given: object) -> object:
+        """What the model's own method of this name returns, or the failure that it raises."""
+        holding = await self.model(name)
+        holding.asked += 1
+        try:
+            return await self._in_thread(getattr(holding.engine, what), *given)
+        except ChatcliError as error:
+            return Failure.of(error)
+        finally:
+            holding.asked -= 1
+
+    async def facts(self, name: str) -> EngineFacts:
+        """What is known of the model."""
+        return (await self.model(name)).engine.facts
+
+    async def check_health(self) -> None:
+        """Raise where this replica should be replaced; Ray Serve asks."""
+        for holding in self._holdings:
+            holding.require_well()
+
+    async def _answer(self, name: str, call: Callable[[Served], Generator[Event]]) -> Lists:
+        holding = await self.model(name)
+        holding.asked += 1
+        try:
+            async for said in gathered(lambda: holding.told(call(holding.engine)), self._pool):
+                yield said
+        finally:
+            holding.asked -= 1
+
+    async def _in_thread(self, call: Callable[..., Result], *given: object) -> Result:
+        return await asyncio.get_running_loop().run_in_executor(self._pool, call, *given)

@@ -1,0 +1,74 @@
+"""All replicas of all models of one server: started, updated one after the other, and ended."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from chatcli.errors import EngineError
+from chatcli.generation import EngineFacts
+from chatcli.server.api.served import Served
+from chatcli.server.replicas import cluster
+from chatcli.server.replicas.deployment import FAILED, Layout, deployment
+from chatcli.server.replicas.served import Loop, ReplicatedModel
+from chatcli.sockets import name_of
+from chatcli.wire import decode
+
+_READY_SECONDS = 3600.0
+
+
+class Fleet:
+    """Replicas in a cluster; `models` are what is served, by name."""
+
+    def __init__(self, place: cluster.Cluster, layout: Layout) -> None:
+        self._place = place
+        self._layout = layout
+        self._app = f"chatcli-{name_of(repr(sorted(layout.names)))}"
+        self._loop = Loop()
+        self._handle = self._deploy()
+        self.models: Mapping[str, Served] = {
+            name: ReplicatedModel(name, self._asking(name), self._loop, self._facts(name)) for name in layout.names
+        }
+
+    def update(self) -> None:
+        """Replace the replicas, a few at a time, by such that open the models anew; nobody who asks notices.
+
+        Raises:
+            ChatcliError: the new ones cannot open a model; the old ones answer still.
+        """
+        self._deploy()
+
+    def close(self) -> None:
+        """End the replicas, and Ray where it was started for them."""
+        from ray import serve
+
+        if not self._place.ours:
+            serve.delete(self._app)
+        cluster.stop(self._place)
+        self._loop.close()
+
+    def _deploy(self) -> Any:
+        """The handle of the application, whose replicas are there.
+
+        Raises:
+            ChatcliError: what kept them from opening a model.
+        """
+        from ray import serve
+
+        app = deployment(self._layout, loopback=self._place.ours)
+        try:
+            return serve.run(app, name=self._app, route_prefix=None)
+        except RuntimeError as error:
+            found = re.search(re.escape(FAILED) + r"(\{.*\})", f"{serve.status().applications.get(self._app)} {error}")
+            if found:
+                raise decode(found[1]).error from error
+            raise EngineError(f"The replicas do not start: {error}") from error
+
+    def _asking(self, name: str) -> Any:
+        """The handle that asks for one model."""
+        return self._handle.options(multiplexed_model_id=name) if len(self._layout.models) > 1 else self._handle
+
+    def _facts(self, name: str) -> EngineFacts:
+        facts: EngineFacts = self._asking(name).options(method_name="facts").remote(name).result()
+        return facts
