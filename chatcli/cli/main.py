@@ -31,6 +31,7 @@ COMMANDS: Mapping[str, str] = {
     "run": "run:run",
     "ask": "ask:ask",
     "batch": "batch:batch",
+    "serve": "serve:serve",
     "pull": "models.pull:models_pull",
     "replay": "replay:replay",
     "tokens": "tokens:tokens",

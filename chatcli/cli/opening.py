@@ -21,6 +21,8 @@ from chatcli.session import Session
 from chatcli.torchrun import processes
 
 if TYPE_CHECKING:
+    from chatcli.engines.local import LocalEngine
+    from chatcli.engines.one_at_a_time import OneAtATime
     from chatcli.load_request import LoadRequest, Lora
     from chatcli.models.checkpoint import Checkpoint, LoraFolder
     from chatcli.wire import Spec
@@ -66,10 +68,7 @@ def open_engine(
     It is `here`, in this process, or where it stays for the next call, as the configuration says. Folder and adapters
     of the `request` become parts of its name, by which the history finds them again.
     """
-    from chatcli.models.naming import inside, with_loras
-
-    base, loras = named_parts(name, config)
-    meant = with_loras(inside(base, request.subfolder), (*loras, *map(_absolute, request.loras)))
+    meant = _meant(name, config, request)
     alone = here or processes(environment.variables) > 1 or not (config.keep_alive and sockets.available())
     opened = _open_here if alone else _open_resident
 
@@ -77,6 +76,14 @@ def open_engine(
         return opened(meant, config, environment, report, _with_draft_folder(request, config, environment, report))
 
     return DeferredEngine(open_it, name=meant)
+
+
+def _meant(name: str, config: Config, request: LoadRequest) -> str:
+    """The full name of a model with the folder and the adapters of the request."""
+    from chatcli.models.naming import inside, with_loras
+
+    base, loras = named_parts(name, config)
+    return with_loras(inside(base, request.subfolder), (*loras, *map(_absolute, request.loras)))
 
 
 def _with_draft_folder(request: LoadRequest, config: Config, environment: Environment, report: Report) -> LoadRequest:
@@ -196,7 +203,19 @@ def _open_resident(name: str, config: Config, environment: Environment, report: 
     return open_resident(spec(checkpoint), place, config.keep_alive, report)
 
 
-def _open_here(name: str, config: Config, environment: Environment, report: Report, request: LoadRequest) -> Engine:
+def open_served(
+    name: str, config: Config, environment: Environment, report: Report, request: LoadRequest
+) -> OneAtATime:
+    """The model that a person calls `name`, in this process, for many who ask at once."""
+    from chatcli.engines.one_at_a_time import OneAtATime
+
+    request = _with_draft_folder(request, config, environment, report)
+    return OneAtATime(_open_here(_meant(name, config, request), config, environment, report, request))
+
+
+def _open_here(
+    name: str, config: Config, environment: Environment, report: Report, request: LoadRequest
+) -> LocalEngine:
     """The model in this process; idle ones in others leave where it needs their room."""
     from chatcli.adapters.table import load_table
     from chatcli.cli.consent import commit_note

@@ -23,7 +23,7 @@ from chatcli.conversation import Conversation, Message
 from chatcli.engines.overflow import fit
 from chatcli.engines.reply import NOTHING, Reply
 from chatcli.engines.together import Answer, answer_together
-from chatcli.errors import ChatcliError, OutOfMemory, UsageError
+from chatcli.errors import ChatcliError, ContextOverflow, OutOfMemory, UsageError
 from chatcli.generation import (
     DEFAULTS,
     EngineFacts,
@@ -163,6 +163,29 @@ class LocalEngine:
             return len(self._encode(conversation, GenerationSettings())) if conversation.spoken else 0
         except ChatcliError:  # a template that refuses it says so when it is asked
             return 0
+
+    def tokenize(self, text: str) -> list[int]:
+        """The ids of a text, control tokens in it as such, with what the tokenizer itself puts around it."""
+        return self._chat.tokenizer.encode(text).ids
+
+    def detokenize(self, ids: Sequence[int]) -> str:
+        """The text of ids, control tokens with it."""
+        return self._chat.tokenizer.decode(ids, skip_special_tokens=False)
+
+    def embed(self, texts: Sequence[str]) -> list[list[float]]:
+        """A vector of length 1 for each text; see `runtime.embed`.
+
+        Raises:
+            ContextOverflow: a text is longer than the context.
+            UsageError: the model gives no vectors.
+        """
+        prompts = [self.tokenize(text) for text in texts]
+        longest = max(map(len, prompts))
+        if longest > self.facts.context:
+            raise ContextOverflow(
+                f"A text has {longest} tokens, but the model's context holds {self.facts.context}: shorten it.", longest
+            )
+        return self._model.embed(prompts)
 
     def another_talk(self) -> LocalEngine:
         """An engine for one more talk over the same model, with what is remembered of replies."""

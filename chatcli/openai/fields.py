@@ -30,7 +30,8 @@ class Fields:
 
     def text(self, name: str) -> str | None:
         """A string."""
-        return self._of(name, str, "a string")
+        value: str | None = self._of(name, str, "a string")
+        return value
 
     def flag(self, name: str) -> bool:
         """True or false; false where it is left out."""
@@ -63,7 +64,7 @@ class Fields:
             raise self.wrong(name, f"must be one of {', '.join(words)}")
         return value
 
-    def object(self, name: str) -> Fields | None:
+    def inner(self, name: str) -> Fields | None:
         """A JSON object."""
         value = self.get(name)
         return None if value is None else Fields(value, self.at(name))

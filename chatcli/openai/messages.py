@@ -84,7 +84,7 @@ def _content(fields: Fields) -> tuple[str, tuple[Attachment, ...]]:
 def _image(part: Fields, number: int) -> Attachment:
     """The picture of a `data:` address."""
     part.required("image_url")
-    address = part.object("image_url") or part
+    address = part.inner("image_url") or part
     address.required("url")
     head, comma, data = (address.text("url") or "").partition(",")
     if not (head.startswith("data:") and comma):
@@ -103,7 +103,7 @@ def _call(fields: Fields) -> ToolCall:
     """A call that the model asked for earlier."""
     fields.required("id")
     fields.required("function")
-    function = fields.object("function") or fields
+    function = fields.inner("function") or fields
     function.required("name")
     return ToolCall(fields.text("id") or "", function.text("name") or "", function.text("arguments") or "{}")
 

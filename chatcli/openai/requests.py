@@ -167,7 +167,7 @@ def _refuse_what_none_can(fields: Fields) -> None:
 
 
 def _ways(fields: Fields, settings: GenerationSettings) -> Ways:
-    options = fields.object("stream_options")
+    options = fields.inner("stream_options")
     stream = fields.flag("stream")
     if options and not stream:
         raise fields.wrong("stream_options", "may be given only where stream is true")
@@ -206,14 +206,14 @@ def _seed(fields: Fields) -> int | None:
 
 def _think(fields: Fields) -> bool | None:
     """Whether the model is to think: as the variable that templates have for it, or an effort of none."""
-    variables = fields.object("chat_template_kwargs")
+    variables = fields.inner("chat_template_kwargs")
     if variables and "enable_thinking" in variables:
         return variables.flag("enable_thinking")
     return False if fields.get("reasoning_effort") == "none" else None
 
 
 def _response_format(fields: Fields) -> Constraint | None:
-    wanted = fields.object("response_format")
+    wanted = fields.inner("response_format")
     if wanted is None:
         return None
     wanted.required("type")
@@ -223,7 +223,7 @@ def _response_format(fields: Fields) -> Constraint | None:
     schema: dict[str, Any] = {"type": "object"}
     if kind == "json_schema":
         wanted.required("json_schema")
-        told = wanted.object("json_schema") or wanted
+        told = wanted.inner("json_schema") or wanted
         told.required("schema")
         if not isinstance(told.get("schema"), dict):
             raise told.wrong("schema", "must be a JSON object")
@@ -239,12 +239,12 @@ def _tools(fields: Fields) -> tuple[Tool, ...]:
     for each in fields.objects("tools"):
         each.word("type", "function")
         each.required("function")
-        function = each.object("function") or each
+        function = each.inner("function") or each
         function.required("name")
         name = function.text("name") or ""
         if not _TOOL_NAME.fullmatch(name) or name in _CHOICES:
             raise function.wrong("name", "must be up to 64 of the letters a-z, A-Z, 0-9, _ and -, and no tool_choice")
-        parameters = function.object("parameters")
+        parameters = function.inner("parameters")
         schema = function.get("parameters") if parameters else {}
         tools.append(Tool(name, function.text("description") or "", json.dumps(schema, ensure_ascii=False)))
     return tuple(tools)
@@ -257,9 +257,9 @@ def _tool_choice(fields: Fields, tools: tuple[Tool, ...]) -> str:
         raise fields.wrong("tool_choice", "may be given only where there are tools")
     if isinstance(fields.get("tool_choice"), str):
         return fields.word("tool_choice", *_CHOICES) or "auto"
-    chosen = fields.object("tool_choice") or fields
+    chosen = fields.inner("tool_choice") or fields
     chosen.required("function")
-    function = chosen.object("function") or chosen
+    function = chosen.inner("function") or chosen
     function.required("name")
     name = function.text("name") or ""
     if name not in (tool.name for tool in tools):

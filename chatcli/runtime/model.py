@@ -177,6 +177,17 @@ class CausalModel:
         with self._explained():
             yield from decode_batch(self._model, prompts, samplers, end=end, limits=limits, stopped=stopped)
 
+    def embed(self, prompts: Sequence[Sequence[int]]) -> list[list[float]]:
+        """A vector for each of the prompts; see `runtime.embed`.
+
+        Raises:
+            UsageError: the model gives none.
+        """
+        from chatcli.runtime.embed import embed
+
+        with self._explained():
+            return embed(self._model, prompts)
+
     def constrained(
         self, tokenizer: Tokenizer, grammar: str, *, end: Collection[int], limit: int, begin: int | None
     ) -> TokenConstraint:

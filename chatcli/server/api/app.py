@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
@@ -16,24 +15,27 @@ from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from chatcli.openai.errors import ApiError
 from chatcli.server.api.admission import Admission
-from chatcli.server.api.answering import JsonResponse
 from chatcli.server.api.chat import chat_completions
-from chatcli.server.api.defects import tell_of
 from chatcli.server.api.guard import Guard, Guarded
 from chatcli.server.api.health import health, metrics
 from chatcli.server.api.metrics import Metrics
 from chatcli.server.api.models import list_models, one_model
 from chatcli.server.api.served import Served
 from chatcli.server.api.service import Limits, Service
+from chatcli.server.api.telling import Told, error_response
+from chatcli.server.api.texts import completions, detokenize, embeddings, tokenize
 
 ROUTES: tuple[tuple[str, str, Callable[[Request], object]], ...] = (
     ("GET", "/v1/models", list_models),
     ("GET", "/v1/models/{name:path}", one_model),
     ("POST", "/v1/chat/completions", chat_completions),
+    ("POST", "/v1/completions", completions),
+    ("POST", "/v1/embeddings", embeddings),
+    ("POST", "/tokenize", tokenize),
+    ("POST", "/detokenize", detokenize),
     ("GET", "/health", health),
     ("GET", "/metrics", metrics),
 )
@@ -76,44 +78,6 @@ def build_app(
     return app
 
 
-class Told:
-    """The application whose every error is an answer, and whose every answer is counted."""
-
-    def __init__(self, app: ASGIApp, service: Service) -> None:
-        self._app = app
-        self._service = service
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Have the request answered."""
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        begun = time.monotonic()
-        status = 0
-
-        async def noting(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-            await send(message)
-
-        try:
-            await self._app(scope, receive, noting)
-        except Exception as error:
-            failure = error if isinstance(error, ApiError) else _unforeseen(error)
-            if not status:
-                await _response(failure)(scope, receive, noting)
-        finally:
-            route = getattr(scope.get("route"), "path", "other")
-            self._service.metrics.requests.labels(route, str(status or 499)).inc()  # 499: the client left before
-            self._service.metrics.seconds.labels(route).observe(time.monotonic() - begun)
-
-
-def _unforeseen(error: Exception) -> ApiError:
-    tell_of(error)
-    return ApiError(500, "The server had an error while processing your request.")
-
-
 async def _plain_error(request: Request, error: Exception) -> Response:
     """What Starlette itself refuses: a path or a method that there is not."""
     assert isinstance(error, HTTPException)
@@ -121,10 +85,6 @@ async def _plain_error(request: Request, error: Exception) -> Response:
         told = ApiError(404, f"Invalid URL ({request.method} {request.url.path[:200]})", code="unknown_url")
     else:
         told = ApiError(error.status_code, f"{error.detail}.", code="method_not_allowed")
-    response = _response(told)
+    response = error_response(told)
     response.headers.update(error.headers or {})
     return response
-
-
-def _response(error: ApiError) -> Response:
-    return JsonResponse(error.body, error.status, error.headers)
