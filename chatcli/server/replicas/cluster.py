@@ -15,8 +15,12 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from chatcli.errors import EngineError, UsageError
+
+if TYPE_CHECKING:
+    from chatcli.models.plan.values import Device
 
 _LONGEST = 40
 """Characters of the temporary folder: Ray's sockets are 60 longer, and the system takes 107."""
@@ -96,7 +100,7 @@ def stop(cluster: Cluster) -> None:
         shutil.rmtree(cluster.folder, ignore_errors=True)
 
 
-def _init(**options: object) -> None:
+def _init(**options: Any) -> None:
     try:
         import ray
         from ray import serve
@@ -113,3 +117,18 @@ def _init(**options: object) -> None:
     except Exception as error:
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise EngineError(f"Ray does not start: {first}") from error
+
+
+def devices(cluster: Cluster, variables: Mapping[str, str]) -> tuple[Device, ...]:
+    """What a replica can compute on: this machine's devices, or those of one of the cluster's that has GPUs."""
+    import ray
+
+    from chatcli.models import machine
+
+    resources: Mapping[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]  # Ray's own
+    if cluster.ours or not resources.get("GPU"):
+        return machine.devices(variables)
+    # Not those that Ray would show a task, but all of the machine's: none is taken for looking.
+    looking = ray.remote(num_cpus=0, num_gpus=0.01)(machine.devices)
+    found: tuple[Device, ...] = ray.get(looking.remote({}))
+    return found

@@ -6,28 +6,28 @@ It turns our values into a deployment; it starts nothing.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from ray import serve
 
 from chatcli.errors import ChatcliError
 from chatcli.server.replicas.opening import Model, open_model
-from chatcli.server.replicas.replica import Holding, Lists, Replica
+from chatcli.server.replicas.replica import Holding, Replica
 from chatcli.server.replicas.router import PATH
 from chatcli.wire import Failure, encode
 
-PLACES = 16
-"""Answers that a replica gives at a time; a batch of more gains little on what this was measured with."""
 DRAIN_SECONDS = 600.0
 """How long a replica that is replaced may take for the answers that it is giving."""
+_BESIDE = 4
+"""Requests that a replica takes beyond its places: the next answers, and questions that take no place."""
 FAILED = "chatcli could not open a model: "
 """Before the line of `wire` that says why, in what Ray reports of a replica that did not start."""
 
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """How many replicas: `least` to `most`, by how many requests are under way; the same number means always so many."""
+    """How many replicas: `least` to `most`, by how many requests are under way; where both are one number, so many."""
 
     least: int
     most: int
@@ -35,10 +35,11 @@ class Scale:
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """Which models are served, by their names, and how many of them a replica holds at a time."""
+    """Which models are served, by their names, by how many replicas; each gives `places` answers at a time."""
 
     models: tuple[tuple[str, Model], ...]
     scale: Scale
+    places: int = 16
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -58,11 +59,10 @@ class Layout:
 
 def deployment(layout: Layout, *, loopback: bool) -> serve.Application:
     """The application that Ray Serve runs. With `loopback` nothing of it listens for other machines."""
-    several = len(layout.models) > 1
 
     class ServedReplica(Replica):
-        async def __init__(self) -> None:
-            super().__init__(lambda name: open_model(dict(layout.models)[name]), PLACES)
+        async def __init__(self) -> None:  # type: ignore[misc]  # Ray Serve awaits it
+            super().__init__(lambda name: open_model(dict(layout.models)[name]), layout.places)
             if loopback:
                 _keep_to_loopback()
             for name in layout.share(serve.get_replica_context().rank.rank):
@@ -75,12 +75,10 @@ def deployment(layout: Layout, *, loopback: bool) -> serve.Application:
             except ChatcliError as error:
                 raise RuntimeError(FAILED + encode(Failure.of(error)).decode("ascii")) from error
 
-    return serve.deployment(
-        ServedReplica,
-        name="models" if several else "model",
-        max_ongoing_requests=PLACES + 4,
-        ray_actor_options=_resources(layout),
-        autoscaling_config=_autoscaling(layout.scale),
+    made: Any = serve.deployment(
+        name="replicas",
+        max_ongoing_requests=layout.places + _BESIDE,
+        autoscaling_config=_autoscaling(layout),
         num_replicas=None if layout.scale.most > layout.scale.least else layout.scale.least,
         request_router_config={"request_router_class": PATH},
         health_check_period_s=5,
@@ -89,24 +87,32 @@ def deployment(layout: Layout, *, loopback: bool) -> serve.Application:
         graceful_shutdown_timeout_s=DRAIN_SECONDS,
         max_constructor_retry_count=2,
         logging_config={"enable_access_log": False, "log_level": "WARNING"},
-    ).bind()
+        **_resources(layout),
+    )
+    application: serve.Application = made(ServedReplica).bind()
+    return application
 
 
-def _resources(layout: Layout) -> dict[str, float]:
-    """What a replica takes of a machine, by which Ray finds it a place."""
-    gpus = max(sum(sorted((model.gpus for _, model in layout.models), reverse=True)[: layout.held]), 0)
-    cores = 1 if gpus else max((os.cpu_count() or 1) // layout.scale.most, 1)
-    return {"num_gpus": gpus, "num_cpus": cores}
+def _resources(layout: Layout) -> dict[str, Any]:
+    """What a replica takes of a machine, or of several, by which Ray finds it a place."""
+    needed = sorted((model.gpus for _, model in layout.models), reverse=True)[: layout.held]
+    division = layout.models[0][1].division
+    if division:  # vLLM's workers are processes of their own: a GPU for each, kept together where there is room
+        bundles = [{"CPU": 1, "GPU": 1}, *[{"GPU": 1}] * (division.gpus - 1)]
+        return {"ray_actor_options": {"num_cpus": 1}, "placement_group_bundles": bundles}
+    cores = 1 if sum(needed) else max((os.cpu_count() or 1) // layout.scale.most, 1)
+    return {"ray_actor_options": {"num_gpus": sum(needed), "num_cpus": cores}}
 
 
-def _autoscaling(scale: Scale) -> dict[str, float] | None:
+def _autoscaling(layout: Layout) -> dict[str, float] | None:
+    scale = layout.scale
     if scale.most == scale.least:
         return None
     return {
         "min_replicas": scale.least,
         "initial_replicas": scale.least,
         "max_replicas": scale.most,
-        "target_ongoing_requests": PLACES / 2,
+        "target_ongoing_requests": layout.places / 2,
         "upscale_delay_s": 10,
         "downscale_delay_s": 300,
     }
@@ -114,7 +120,7 @@ def _autoscaling(scale: Scale) -> dict[str, float] | None:
 
 def _keep_to_loopback() -> None:
     """Have the port that Ray Serve opens in every replica, which takes the token, be for this machine alone."""
-    import grpc
+    import grpc  # type: ignore[import-untyped]  # it has stubs in a package of their own
 
     made = type(grpc.aio.server())
     opened = made.add_insecure_port

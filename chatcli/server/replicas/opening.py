@@ -10,31 +10,32 @@ import os
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
+from chatcli import guide
 from chatcli.errors import ModelNotFound
 from chatcli.generation import Progress
-from chatcli.models.checkpoint import Checkpoint
+from chatcli.models.checkpoint import Checkpoint, open_checkpoint
 from chatcli.server.api.served import Served
+from chatcli.server.replicas.placement import Division
 from chatcli.wire import Spec
 
 if TYPE_CHECKING:
     from chatcli.adapters.table import Table
-
-Kind = Literal["local", "vllm"]
 
 
 @dataclass(frozen=True, slots=True)
 class Model:
     """What a replica must open: the checkpoint and how it is run, by which engine, under which rows of one's own.
 
-    `adapters` is the text of a person's adapters.toml; `gpus` is how many GPUs a replica needs for it.
+    `adapters` is the text of a person's adapters.toml. `gpus` are those that the model's own engine needs; `division`
+    is how vLLM, where it is to, spreads it.
     """
 
     spec: Spec
-    kind: Kind = "local"
     adapters: str = ""
     gpus: int = 0
+    division: Division | None = None
 
 
 def open_model(model: Model) -> Served:
@@ -45,13 +46,14 @@ def open_model(model: Model) -> Served:
         OutOfMemory: it does not fit.
     """
     checkpoint, table = _checkpoint(model.spec), _table(model.adapters)
-    if model.kind == "vllm":
+    if model.division:
         from chatcli.engines.vllm import open_vllm
 
-        return open_vllm(checkpoint, table, gpus=max(model.gpus, 1), distributed=True)
-    from chatcli.engines.concurrent import open_served
+        return open_vllm(checkpoint, table, model.spec.request, model.division.tensor, model.division.pipeline)
+    from chatcli.engines.local import open_local
+    from chatcli.engines.one_at_a_time import OneAtATime
 
-    return open_served(checkpoint, table, _silent, model.spec.request)
+    return OneAtATime(open_local(checkpoint, table, _silent, model.spec.request))
 
 
 def _checkpoint(spec: Spec) -> Checkpoint:
@@ -60,6 +62,8 @@ def _checkpoint(spec: Spec) -> Checkpoint:
 
     if Path(spec.path).exists():
         return specified(spec)
+    if spec.name == guide.NAME:
+        return open_checkpoint(guide.folder(), guide.NAME)
     if not spec.revision or spec.loras:
         raise ModelNotFound(
             f"{spec.path} is not on {os.uname().nodename}: a folder must be at the same place on every machine of the "

@@ -16,7 +16,7 @@ from chatcli.server.replicas.beginnings import Beginning, Beginnings, of_convers
 PATH = f"{__name__}:BeginningsRouter"
 
 
-class BeginningsRouter(MultiplexMixin, RequestRouter):  # type: ignore[misc]  # Ray has no types
+class BeginningsRouter(MultiplexMixin, RequestRouter):
     """Sends a talk to the replica that has read most of it, unless that one has too much to do.
 
     Where replicas hold different models, only those count that hold the one that is asked, as long as some do.
