@@ -33,9 +33,10 @@ class ApiError(Exception):
 
     @property
     def headers(self) -> dict[str, str]:
-        """What goes with it; the official clients heed both."""
+        """What goes with it; the official clients heed when, and whether, to try again."""
         retry = {"Retry-After": str(self.retry_after)} if self.retry_after else {}
-        return {**retry, "X-Should-Retry": "true"} if retry else {"X-Should-Retry": "false"}
+        key = {"WWW-Authenticate": "Bearer"} if self.status == 401 else {}
+        return {**retry, **key, "X-Should-Retry": "true" if retry else "false"}
 
 
 _TYPES = {401: "authentication_error", 403: "permission_error", 408: "timeout_error", 429: "rate_limit_error"}

@@ -173,7 +173,9 @@ async def _until_the_end(carried: Carried, going: int) -> AsyncGenerator[list[tu
         come: list[tuple[int, Event | Exception | None]] = []
         with anyio.move_on_after(KEEP_ALIVE):
             come = await carried.some()
-        yield [(number, event) for number, event in come if event and not isinstance(event, Exception)]
+        events = [(number, event) for number, event in come if event and not isinstance(event, Exception)]
+        if events or not come:
+            yield events
         for _, event in come:
             if isinstance(event, Exception):
                 raise event

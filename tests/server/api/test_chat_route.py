@@ -11,6 +11,7 @@ from api_server import serving
 
 from chatcli.engines.scripted import ScriptedEngine
 
+CLIENT = httpx.Client()
 QUESTION = {"model": "scripted", "messages": [{"role": "user", "content": "How are you?"}]}
 
 
@@ -21,7 +22,7 @@ def address() -> Iterator[str]:
 
 
 def test_a_question_is_answered(address: str) -> None:
-    answer = httpx.post(f"{address}/v1/chat/completions", json=QUESTION)
+    answer = CLIENT.post(f"{address}/v1/chat/completions", json=QUESTION)
     assert answer.status_code == 200, answer.text
     told = answer.json()
     assert told["object"] == "chat.completion" and told["model"] == "scripted"
@@ -32,7 +33,7 @@ def test_a_question_is_answered(address: str) -> None:
 
 def test_an_answer_is_streamed_piece_by_piece(address: str) -> None:
     wanted = {**QUESTION, "stream": True, "stream_options": {"include_usage": True}}
-    with httpx.stream("POST", f"{address}/v1/chat/completions", json=wanted) as answer:
+    with CLIENT.stream("POST", f"{address}/v1/chat/completions", json=wanted) as answer:
         assert answer.headers["content-type"].startswith("text/event-stream")
         lines = [line for line in answer.iter_lines() if line]
     assert lines[-1] == "data: [DONE]"
@@ -47,7 +48,7 @@ def test_an_answer_is_streamed_piece_by_piece(address: str) -> None:
 
 
 def test_the_models_are_listed(address: str) -> None:
-    listed = httpx.get(f"{address}/v1/models").json()
+    listed = CLIENT.get(f"{address}/v1/models").json()
     assert listed["object"] == "list" and [each["id"] for each in listed["data"]] == ["scripted"]
-    assert httpx.get(f"{address}/v1/models/scripted").json() == listed["data"][0]
-    assert httpx.get(f"{address}/v1/models/another").json()["error"]["code"] == "model_not_found"
+    assert CLIENT.get(f"{address}/v1/models/scripted").json() == listed["data"][0]
+    assert CLIENT.get(f"{address}/v1/models/another").json()["error"]["code"] == "model_not_found"
