@@ -9,10 +9,9 @@ in `benchmarks/scale_simulation.py` and the router of Ray Serve use the same lin
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
-from random import Random
-from typing import Generic, TypeVar
+from typing import Generic, TypeAlias, TypeVar
 
 from chatcli.conversation import Conversation, Message
 
@@ -22,10 +21,14 @@ HOLDERS = 8
 """Replicas that are remembered for a beginning. What more have read is no reason to go to any: all will have soon."""
 LIMIT = 400_000
 """Beginnings that are remembered; those used longest ago are forgotten first."""
-CHARACTERS_PER_REQUEST = 2000.0
-"""What a request that is being answered costs the next one, in characters that could be read in that time."""
+CHARACTERS_PER_REQUEST = 600.0
+"""What a request that is being answered costs the next one, in characters that could be read in that time: between
+200 and 2000 it makes little difference in the simulation, none at all piles requests up, and ten times that reads
+twice as much again."""
 
 Replica = TypeVar("Replica", bound=Hashable)
+Load: TypeAlias = Callable[[Replica], "float | None"]
+"""How many requests a replica is answering; None where it is no more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,11 +73,12 @@ class Beginnings(Generic[Replica]):
     """Who has read what, as far as one router knows: what it sent there itself.
 
     A replica may have dropped a beginning since, or read it for another router; the guess then costs some reading,
-    never a wrong answer.
+    never a wrong answer. `request_cost` is in the unit of a prompt's length.
     """
 
-    def __init__(self, limit: int = LIMIT) -> None:
+    def __init__(self, limit: int = LIMIT, request_cost: float = CHARACTERS_PER_REQUEST) -> None:
         self._limit = limit
+        self._request_cost = request_cost
         self._holders: OrderedDict[int, tuple[Replica, ...]] = OrderedDict()
 
     def __len__(self) -> int:
@@ -91,8 +95,8 @@ class Beginnings(Generic[Replica]):
         while len(self._holders) > self._limit:
             self._holders.popitem(last=False)
 
-    def longest(self, prompt: Sequence[Beginning], among: Mapping[Replica, float]) -> tuple[int, tuple[Replica, ...]]:
-        """Characters of the longest beginning that one of these has read, and which have.
+    def longest(self, prompt: Sequence[Beginning], ongoing: Load[Replica]) -> tuple[int, tuple[Replica, ...]]:
+        """Characters of the longest beginning that a replica has read which is there still, and which have.
 
         None at all means that so many have that it is no reason to choose one.
         """
@@ -100,25 +104,23 @@ class Beginnings(Generic[Replica]):
             holders = self._holders.get(each.key, ())
             if len(holders) > HOLDERS:
                 return each.length, ()
-            alive = tuple(replica for replica in holders if replica in among)
-            if alive:
-                return each.length, alive
+            there = tuple(replica for replica in holders if ongoing(replica) is not None)
+            if there:
+                return each.length, there
         return 0, ()
 
-    def choose(self, prompt: Sequence[Beginning], ongoing: Mapping[Replica, float], random: Random) -> Replica:
-        """The replica of `ongoing` (requests that each is answering) that should be able to answer first.
+    def choose(self, prompt: Sequence[Beginning], drawn: Sequence[Replica], ongoing: Load[Replica]) -> Replica:
+        """The replica that should be able to answer first: one that has read the longest beginning, or one of `drawn`.
 
-        Those that have read the longest beginning stand against two that are drawn by lot. What a replica has to read
-        counts, and what it is answering already: a talk stays where its cache is until that one is so much busier
-        than another that reading again is quicker.
+        Those are some that were drawn by lot, two at best, whose load is known. What a
+        replica has to read counts, and what it is answering already: a talk stays where its cache is until that one is
+        so much busier than another that reading again is quicker. It takes no longer the more replicas there are.
         """
         read, holders = self.longest(prompt, ongoing)
-        everybody = list(ongoing)
-        drawn = [everybody[random.randrange(len(everybody))] for _ in range(2)]
         length = prompt[-1].length if prompt else 0
 
         def cost(replica: Replica) -> float:
             known = read if replica in holders or not holders else 0
-            return length - known + ongoing[replica] * CHARACTERS_PER_REQUEST
+            return length - known + (ongoing(replica) or 0) * self._request_cost
 
         return min((*holders, *drawn), key=cost)

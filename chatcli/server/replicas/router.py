@@ -30,18 +30,25 @@ class BeginningsRouter(MultiplexMixin, RequestRouter):
     async def choose_replicas(
         self, candidate_replicas: list[RunningReplica], pending_request: PendingRequest | None = None
     ) -> list[list[RunningReplica]]:
-        """The best replica first, and behind it the others: the first whose queue is not full is taken."""
-        by_id = {replica.replica_id: replica for replica in candidate_replicas}
+        """The best replica, then two that were drawn, then all: the first whose queue is not full is taken."""
+        candidates = candidate_replicas
+        holding = None
         if pending_request and pending_request.metadata.multiplexed_model_id:
             holding = self.apply_multiplex_routing(pending_request)
-            by_id = {each: by_id[each] for each in holding if each in by_id} or by_id
+            candidates = [self.curr_replicas[each] for each in holding if each in self.curr_replicas]
         elif pending_request:
             pending_request.routing_context.should_backoff = True
-        if not by_id:
+        if not candidates:
             return []
-        ongoing = {each: float(self.replica_queue_len_cache.get(each) or 0) for each in by_id}
-        best = self._read.choose(_prompt(pending_request), ongoing, self._random)
-        return [[by_id[best]], [replica for each, replica in by_id.items() if each != best]]
+
+        def ongoing(replica: ReplicaID) -> float | None:
+            if replica not in self.curr_replicas or (holding is not None and replica not in holding):
+                return None
+            return float(self.replica_queue_len_cache.get(replica) or 0)
+
+        drawn = [self._random.choice(candidates) for _ in range(2)]
+        best = self._read.choose(_prompt(pending_request), [each.replica_id for each in drawn], ongoing)
+        return [[self.curr_replicas[best]], drawn, candidates]
 
     def on_request_routed(self, pending_request: PendingRequest, replica_id: ReplicaID, result: Any) -> None:
         """Remember who reads this prompt."""
