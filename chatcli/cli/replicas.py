@@ -38,7 +38,7 @@ class Wanted:
     engine: str
 
 
-def wanted(replicas: str, address: str, engine: str) -> Wanted | None:
+def wanted(names: list[str], replicas: str, address: str, engine: str) -> Wanted | None:
     """What `--replicas`, `--ray-address` and `--engine` say together; None where the model runs in this process.
 
     Raises:
@@ -52,6 +52,8 @@ def wanted(replicas: str, address: str, engine: str) -> Wanted | None:
     least, most = (int(found[1]), int(found[2] or found[1])) if found else (0, 0)
     if not 1 <= least <= most:
         raise UsageError(f"--replicas {replicas} is no number of replicas: write 2, or 1-8 for as many as are needed.")
+    if engine == "vllm" and len(names) > 1:
+        raise UsageError("--engine vllm runs one model: serve one at a time.")
     return Wanted(least, most, address, engine)
 
 

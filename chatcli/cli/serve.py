@@ -85,8 +85,8 @@ def serve(
 
     environment = real_environment()
     config = load(environment, talk.flags)
-    copies = wanted(replicas, ray_address, engine)
     names = list(dict.fromkeys(models or [str(config.value("model") or guide.NAME)]))
+    copies = wanted(names, replicas, ray_address, engine)
     if len(names) > 1 and (said := [each for each in _OF_ONE_MODEL if talk.flags.get(each) or getattr(talk, each, "")]):
         raise UsageError(f"--{said[0]} is of one model: serve one at a time.")
     keys = _keys(environment, key_file, key)

@@ -95,11 +95,12 @@ def deployment(layout: Layout, *, loopback: bool) -> serve.Application:
 
 def _resources(layout: Layout) -> dict[str, Any]:
     """What a replica takes of a machine, or of several, by which Ray finds it a place."""
-    needed = sorted((model.gpus for _, model in layout.models), reverse=True)[: layout.held]
     division = layout.models[0][1].division
-    if division:  # vLLM's workers are processes of their own: a GPU for each, kept together where there is room
+    if division and division.gpus > 1:  # vLLM's workers are processes of their own, a GPU for each, near each other
         bundles = [{"CPU": 1, "GPU": 1}, *[{"GPU": 1}] * (division.gpus - 1)]
         return {"ray_actor_options": {"num_cpus": 1}, "placement_group_bundles": bundles}
+    gpus = [model.division.gpus if model.division else model.gpus for _, model in layout.models]
+    needed = sorted(gpus, reverse=True)[: layout.held]
     cores = 1 if sum(needed) else max((os.cpu_count() or 1) // layout.scale.most, 1)
     return {"ray_actor_options": {"num_gpus": sum(needed), "num_cpus": cores}}
 
