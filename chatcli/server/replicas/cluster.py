@@ -11,6 +11,7 @@ import logging
 import os
 import secrets
 import shutil
+import socket
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -38,6 +39,7 @@ _ALONE = {
     # Despite its name this holds on Linux, too: no cluster of several machines, hence loopback for every port.
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
 }
+_CONNECT_SECONDS = 5.0
 _OBJECTS = 128 * 2**20
 """Bytes of shared memory for objects: events are small and travel without it."""
 
@@ -86,6 +88,7 @@ def join(address: str, variables: Mapping[str, str]) -> Cluster:
             f"The cluster at {address} wants a token: set RAY_AUTH_TOKEN, or RAY_AUTH_TOKEN_PATH to the file that "
             "has it. A cluster without one runs anybody's code; start it with RAY_AUTH_MODE=token."
         )
+    _require_listening(address)
     os.environ.update(_QUIET)
     _init(address=address)
     return Cluster(None)
@@ -98,6 +101,17 @@ def stop(cluster: Cluster) -> None:
     ray.shutdown()
     if cluster.folder:
         shutil.rmtree(cluster.folder, ignore_errors=True)
+
+
+def _require_listening(address: str) -> None:
+    """Raise at once where nobody listens: Ray tries for minutes."""
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdecimal():
+        raise UsageError(f"--ray-address {address} is no address: write HOST:PORT, as `ray start` says it.")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), _CONNECT_SECONDS).close()
+    except (OSError, OverflowError) as error:
+        raise EngineError(f"No Ray cluster is at {address}: start it there with `ray start --head`.") from error
 
 
 def _init(**options: Any) -> None:
@@ -115,8 +129,13 @@ def _init(**options: Any) -> None:
         # HTTP is ours alone: no proxy of Ray Serve's listens anywhere.
         serve.start(proxy_location="Disabled", logging_config={"enable_access_log": False, "log_level": "WARNING"})
     except Exception as error:
-        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise EngineError(f"Ray does not start: {first}") from error
+        first = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        if options["address"] == "local":
+            raise EngineError(f"Ray does not start: {first}") from error
+        raise EngineError(
+            f"The Ray cluster at {options['address']} cannot be joined: the token is another, or this machine is none "
+            f"of the cluster's, which `ray start` makes it. Ray says: {first}"
+        ) from error
 
 
 def devices(cluster: Cluster, variables: Mapping[str, str]) -> tuple[Device, ...]:

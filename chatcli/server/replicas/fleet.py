@@ -15,18 +15,21 @@ from chatcli.server.replicas.served import Loop, ReplicatedModel
 from chatcli.sockets import name_of
 from chatcli.wire import decode
 
-_READY_SECONDS = 3600.0
-
 
 class Fleet:
-    """Replicas in a cluster; `models` are what is served, by name."""
+    """Replicas in a cluster; `models` are what is served, by name.
+
+    A server that finds just these replicas in a cluster already, for another one like it, asks them, too: so there may
+    be as many servers as the traffic needs. The first one ends them.
+    """
 
     def __init__(self, place: cluster.Cluster, layout: Layout) -> None:
         self._place = place
         self._layout = layout
-        self._app = f"chatcli-{name_of(repr(sorted(layout.names)))}"
+        self._app = f"chatcli-{name_of(repr(layout))}"
         self._loop = Loop()
-        self._handle = self._deploy()
+        self._found = self._running()
+        self._handle = self._found or self._deploy()
         self.models: Mapping[str, Served] = {
             name: ReplicatedModel(name, self._asking(name), self._loop, self._facts(name)) for name in layout.names
         }
@@ -43,10 +46,17 @@ class Fleet:
         """End the replicas, and Ray where it was started for them."""
         from ray import serve
 
-        if not self._place.ours:
+        if not (self._place.ours or self._found):
             serve.delete(self._app)
         cluster.stop(self._place)
         self._loop.close()
+
+    def _running(self) -> Any:
+        """The handle of the application where it runs already; None where it does not."""
+        from ray import serve
+
+        there = serve.status().applications.get(self._app)
+        return serve.get_app_handle(self._app) if there and there.status == "RUNNING" else None
 
     def _deploy(self) -> Any:
         """The handle of the application, whose replicas are there.
