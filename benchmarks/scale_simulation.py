@@ -185,6 +185,23 @@ class PrefixAware(LeastOfTwo):
         return chosen
 
 
+class Servers(LeastOfTwo):
+    """Several servers, each with a router that knows what it has sent itself.
+
+    A load balancer before them sends a talk always to the same, or each request to any.
+    """
+
+    def __init__(self, replicas: list[Replica], random: Random, servers: int, *, by_talk: bool) -> None:
+        super().__init__(replicas, random)
+        self._servers = [PrefixAware(replicas, random) for _ in range(servers)]
+        self._by_talk = by_talk
+
+    def choose(self, prompt: Sequence[Beginning]) -> int:
+        """As the server that is asked does; the second beginning is the talk's first question."""
+        asked = prompt[1].key if self._by_talk else self._random.randrange(len(self._servers))
+        return self._servers[asked % len(self._servers)].choose(prompt)
+
+
 def drawn_from(percentiles: Sequence[int], random: Random) -> int:
     """A number that is distributed as these percentiles say."""
     place = random.random() * (len(percentiles) - 1)
@@ -363,6 +380,20 @@ def compare(sizes: Sequence[int], seconds: float, seed: int) -> None:
             print(f"| {size} | {name} | {outcome.hits:.0%} | {' | '.join([*times, *cells])} |", flush=True)
 
 
+def several_servers(seconds: float, seed: int) -> None:
+    """What is lost where no server sees all."""
+    print("\n| servers before 512 replicas | cache hits | first token p50 | p99 |\n|---|---|---|---|")
+    for servers, by_talk in ((1, True), (8, True), (8, False), (32, True), (32, False)):
+
+        def make(there: list[Replica], random: Random, servers: int = servers, by_talk: bool = by_talk) -> Servers:
+            return Servers(there, random, servers, by_talk=by_talk)
+
+        outcome, _ = run(make, 512, seconds, seed)
+        times = " | ".join(f"{outcome.percentile(share):.2f} s" for share in (0.5, 0.99))
+        name = f"{servers}, {'a talk always to one' if by_talk else 'each request to any'}" if servers > 1 else "1"
+        print(f"| {name} | {outcome.hits:.0%} | {times} |", flush=True)
+
+
 def costs(seconds: float, seed: int) -> None:
     """What the one constant of the router does."""
     print("\n| a request under way counts as | cache hits | first token p50 | p99 |\n|---|---|---|---|")
@@ -402,6 +433,7 @@ def main() -> None:
     parser.add_argument("--costs", action="store_true", help="also try other costs of a request that is under way")
     said = parser.parse_args()
     compare([int(each) for each in said.replicas.split(",")], said.seconds, said.seed)
+    several_servers(said.seconds, said.seed)
     if said.costs:
         costs(said.seconds, said.seed)
     cold_starts(said.seed)
