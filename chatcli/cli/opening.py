@@ -5,9 +5,10 @@ The wiring of configuration, history, engine and session; it knows no key and no
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from chatcli import guide, sockets
 from chatcli.cli.options import Talk
@@ -21,11 +22,13 @@ from chatcli.session import Session
 from chatcli.torchrun import processes
 
 if TYPE_CHECKING:
-    from chatcli.engines.local import LocalEngine
-    from chatcli.engines.one_at_a_time import OneAtATime
+    from chatcli.adapters.table import Table
     from chatcli.load_request import LoadRequest, Lora
     from chatcli.models.checkpoint import Checkpoint, LoraFolder
+    from chatcli.server.api.served import Served
     from chatcli.wire import Spec
+
+Opened = TypeVar("Opened")
 
 GUIDE_NOTE = "The built-in guide answers; for a real model: chatcli config set model NAME"
 
@@ -213,23 +216,33 @@ def located(
     return found, request
 
 
-def open_served(
-    name: str, config: Config, environment: Environment, report: Report, request: LoadRequest
-) -> OneAtATime:
+def open_served(name: str, config: Config, environment: Environment, report: Report, request: LoadRequest) -> Served:
     """The model that a person calls `name`, in this process, for many who ask at once."""
-    from chatcli.engines.one_at_a_time import OneAtATime
+    from chatcli.engines.one_at_a_time import open_served as opened
 
     request = _with_draft_folder(request, config, environment, report)
-    return OneAtATime(_open_here(_meant(name, config, request), config, environment, report, request))
+    return _here(opened, _meant(name, config, request), config, environment, report, request)
 
 
-def _open_here(
-    name: str, config: Config, environment: Environment, report: Report, request: LoadRequest
-) -> LocalEngine:
-    """The model in this process; idle ones in others leave where it needs their room."""
+def _open_here(name: str, config: Config, environment: Environment, report: Report, request: LoadRequest) -> Engine:
+    """The model in this process, for one talk."""
+    from chatcli.engines.local import open_local
+
+    return _here(open_local, name, config, environment, report, request)
+
+
+def _here(
+    opened: Callable[[Checkpoint, Table, Report, LoadRequest], Opened],
+    name: str,
+    config: Config,
+    environment: Environment,
+    report: Report,
+    request: LoadRequest,
+) -> Opened:
+    """What `opened` makes of the model's files; idle models in other processes leave where it needs their room."""
     from chatcli.adapters.table import load_table
     from chatcli.cli.consent import commit_note
-    from chatcli.engines.local import fits, open_local
+    from chatcli.engines.local import fits
     from chatcli.engines.resident import make_room
 
     table = load_table(environment.config_folder)
@@ -238,7 +251,7 @@ def _open_here(
         report(commit_note(checkpoint))
     if sockets.available():
         make_room(sockets.folder(environment.variables), lambda: fits(checkpoint, request), checkpoint.name)
-    return open_local(checkpoint, table, report, request)
+    return opened(checkpoint, table, report, request)
 
 
 def find_checkpoint(

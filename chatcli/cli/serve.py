@@ -101,11 +101,11 @@ def serve(
         app = build_app(served, _guard(keys, host, socket_path), limits)
 
         def started() -> None:
-            print(f"{', '.join(names)} at {where}\nCtrl-C ends it.", flush=True)
+            print(f"Serving {', '.join(names)} at {where}; Ctrl-C ends it.", flush=True)
 
         def draining() -> None:
             if running := app.state.service.admission.running:
-                environment.warn(f"chatcli: {running} answers are being finished; Ctrl-C again ends them.")
+                environment.warn(f"chatcli: {running} answers are being finished; Ctrl-C again ends at once.")
 
         listen(app, bound, started, draining)
     return 0

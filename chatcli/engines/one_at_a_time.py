@@ -6,16 +6,28 @@ It knows a lock and an engine; that many could be answered together it does not 
 from __future__ import annotations
 
 import threading
-from collections.abc import Generator, Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Generator, Sequence
+from contextlib import closing
+from typing import TYPE_CHECKING
 
+from chatcli.adapters.table import Table
 from chatcli.conversation import Conversation
-from chatcli.engines.local import LocalEngine
+from chatcli.engines.local import LocalEngine, open_local
 from chatcli.errors import UsageError
 from chatcli.generation import EngineFacts, Event, GenerationSettings, Progress
+from chatcli.load_request import LoadRequest
+from chatcli.models.checkpoint import Checkpoint
+
+if TYPE_CHECKING:
+    from chatcli.engines.deferred import Report
 
 _TURN_SECONDS = 0.05
 """How often one that waits looks whether it still should."""
+
+
+def open_served(checkpoint: Checkpoint, table: Table, report: Report, request: LoadRequest) -> OneAtATime:
+    """Load `checkpoint`; see `open_local`."""
+    return OneAtATime(open_local(checkpoint, table, report, request))
 
 
 class OneAtATime:
@@ -59,15 +71,10 @@ class OneAtATime:
 
     def embed(self, texts: Sequence[str]) -> list[list[float]]:
         """A vector for each text."""
-        with self._turn():
+        with self._lock:
             return self._engine.embed(texts)
 
     def close(self) -> None:
         """Free the model's memory when the answer under way is given."""
-        with self._turn():
-            self._engine.close()
-
-    @contextmanager
-    def _turn(self) -> Iterator[None]:
         with self._lock:
-            yield
+            self._engine.close()

@@ -12,7 +12,17 @@ from cache_files import put
 
 from chatcli.cli.main import COMMANDS, GROUPS
 
-HEAVY = {"torch", "transformers", "accelerate", "prompt_toolkit", "huggingface_hub", "numpy", "sympy"}
+HEAVY = {
+    "torch",
+    "transformers",
+    "accelerate",
+    "prompt_toolkit",
+    "huggingface_hub",
+    "numpy",
+    "sympy",
+    "starlette",
+    "uvicorn",
+}
 REPORT = """
 import os, sys
 sys.argv = ["chatcli", *{arguments!r}]
@@ -50,6 +60,7 @@ def imported(tmp_path: Path, *arguments: str) -> tuple[int, str, set[str]]:
         ("--help",),
         ("ask", "--help"),
         ("run", "--help"),
+        ("serve", "--help"),
         ("history",),
         ("history", "search", "a"),
         ("history", "path"),

@@ -6,13 +6,12 @@ A client that leaves has its generators closed at once. It knows events and answ
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Sequence
 from contextlib import suppress
 
 import anyio
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from chatcli.errors import ChatcliError
@@ -21,10 +20,11 @@ from chatcli.openai.answers import Answer, Json, Said
 from chatcli.openai.errors import ApiError, api_error
 from chatcli.server.api.carrying import Carried
 from chatcli.server.api.defects import tell_of
+from chatcli.server.api.sending import EventSender, JsonResponse, event_data
 from chatcli.server.api.service import Service
 
-KEEP_ALIVE = 10.0
-"""Seconds without a word after which a stream says that it is alive."""
+LOOK_SECONDS = 1.0
+"""How often a stream without events is looked after."""
 
 Make = Callable[[], Generator[Event]]
 
@@ -43,12 +43,12 @@ class Answering(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer, or let it be where the client has left."""
-        finished = await _unless_left(self._told(scope, receive, send), receive)
+        finished = await _unless_left(self._answered(scope, receive, send), receive)
         if not finished:
             self._service.metrics.cancelled.labels(self._model).inc()
 
-    async def _told(self, scope: Scope, receive: Receive, send: Send) -> None:
-        out = EventStream(send)
+    async def _answered(self, scope: Scope, receive: Receive, send: Send) -> None:
+        out = EventSender(send)
         try:
             with anyio.fail_after(self._service.limits.seconds):
                 async with (
@@ -78,7 +78,7 @@ class Answering(Response):
                 said[number].add(event)
         return self._answer.whole(said)
 
-    async def _stream(self, carried: Carried, out: EventStream) -> None:
+    async def _stream(self, carried: Carried, out: EventSender) -> None:
         """Tell what comes as it comes.
 
         A choice is opened when its prompt has proved right, so that what is wrong with it has a status of its own.
@@ -95,7 +95,7 @@ class Answering(Response):
                 if isinstance(event, Finished):
                     ends[number] = event
                 chunks.append(self._answer.chunk(number, event))
-            await out.write(b"".join(map(event_data, filter(None, chunks))) if come else b": alive\n\n")
+            await out.write(b"".join(map(event_data, filter(None, chunks))))
         if last := self._answer.last([end for _, end in sorted(ends.items())]):
             await out.write(event_data(last))
 
@@ -124,54 +124,11 @@ class Answering(Response):
                 return ApiError(500, "The server had an error while processing your request.")
 
 
-class EventStream:
-    """Server-sent events to one client; their head goes out with the first."""
-
-    def __init__(self, send: Send) -> None:
-        self.started = False
-        self._send = send
-
-    async def write(self, data: bytes) -> None:
-        """Send what is not empty."""
-        if not data:
-            return
-        if not self.started:
-            self.started = True
-            headers = [
-                (b"content-type", b"text/event-stream; charset=utf-8"),
-                (b"cache-control", b"no-store"),
-                (b"x-accel-buffering", b"no"),
-            ]
-            await self._send({"type": "http.response.start", "status": 200, "headers": headers})
-        await self._send({"type": "http.response.body", "body": data, "more_body": True})
-
-    async def end(self) -> None:
-        """There is no more."""
-        await self._send({"type": "http.response.body", "body": b"", "more_body": False})
-
-
-class JsonResponse(JSONResponse):
-    """JSON in which half a character, from a tokenizer's odd piece, breaks nothing."""
-
-    def render(self, content: object) -> bytes:
-        """The bytes."""
-        return _json(content)
-
-
-def event_data(value: Json) -> bytes:
-    """One server-sent event."""
-    return b"data: " + _json(value) + b"\n\n"
-
-
-def _json(value: object) -> bytes:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
-
-
 async def _until_the_end(carried: Carried, going: int) -> AsyncGenerator[list[tuple[int, Event]]]:
-    """The events of `going` generators as they come; an empty list where for some time there is none."""
+    """The events of `going` generators as they come; an empty list where for some time there are none."""
     while going:
         come: list[tuple[int, Event | Exception | None]] = []
-        with anyio.move_on_after(KEEP_ALIVE):
+        with anyio.move_on_after(LOOK_SECONDS):
             come = await carried.some()
         events = [(number, event) for number, event in come if event and not isinstance(event, Exception)]
         if events or not come:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from typing import TypeVar
 
+import anyio
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 
@@ -13,6 +14,8 @@ from chatcli.openai.errors import ApiError
 from chatcli.server.api.service import service_of
 
 Asked = TypeVar("Asked")
+SECONDS = 60.0
+"""How long a client may take to send a request."""
 
 
 async def read(request: Request, parse: Callable[[object], Asked]) -> Asked:
@@ -30,10 +33,14 @@ async def read(request: Request, parse: Callable[[object], Asked]) -> Asked:
 
 async def _body(request: Request, most: int) -> bytes:
     body = bytearray()
-    async for piece in request.stream():
-        body += piece
-        if len(body) > most:
-            raise ApiError(413, f"The request is longer than {most >> 20} MiB.", code="request_too_large")
+    try:
+        with anyio.fail_after(SECONDS):
+            async for piece in request.stream():
+                body += piece
+                if len(body) > most:
+                    raise ApiError(413, f"The request is longer than {most >> 20} MiB.", code="request_too_large")
+    except TimeoutError as error:
+        raise ApiError(408, f"The request did not come whole within {SECONDS:.0f} seconds.") from error
     return bytes(body)
 
 

@@ -22,7 +22,7 @@ class Carried:
     """The events of all generators as (number, event), in the order in which they come.
 
     The last of each is None, or the error that broke it. To be used with `async with`; each generator is made and
-    run in a thread of `pool`, which has one for each.
+    run in a thread of `pool`, and waits where that has none left.
     """
 
     def __init__(self, make: Sequence[Callable[[], Generator[Event]]], pool: Executor) -> None:
@@ -56,6 +56,8 @@ class Carried:
 
     def _run(self, number: int, make: Callable[[], Generator[Event]]) -> None:
         """Run a generator to its end, or until the reader has left."""
+        if self._gone.is_set():  # while it waited for a thread
+            return
         try:
             with closing(make()) as events:
                 for event in events:

@@ -6,7 +6,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from chatcli.openai.answers import Json
-from chatcli.server.api.answering import JsonResponse
+from chatcli.server.api.sending import JsonResponse
 from chatcli.server.api.served import Served
 from chatcli.server.api.service import service_of
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import time
 
+from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from chatcli.openai.errors import ApiError
-from chatcli.server.api.answering import JsonResponse
 from chatcli.server.api.defects import tell_of
+from chatcli.server.api.sending import JsonResponse
 from chatcli.server.api.service import Service
 
 
@@ -36,6 +37,8 @@ class Told:
 
         try:
             await self._app(scope, receive, noting)
+        except ClientDisconnect:  # in the middle of its request
+            pass
         except Exception as error:
             failure = error if isinstance(error, ApiError) else _unforeseen(error)
             if not status:

@@ -16,9 +16,10 @@ from chatcli.openai.answers import TextAnswer
 from chatcli.openai.errors import ApiError, api_error
 from chatcli.openai.fields import Fields
 from chatcli.openai.requests import completion_request, embedding_request
-from chatcli.server.api.answering import Answering, JsonResponse
+from chatcli.server.api.answering import Answering
 from chatcli.server.api.body import read
 from chatcli.server.api.length import require_fitting
+from chatcli.server.api.sending import JsonResponse
 from chatcli.server.api.served import Served
 from chatcli.server.api.service import service_of
 

@@ -49,13 +49,13 @@ def reading() -> Iterator[tuple[Endless, str]]:
         engine.ends.set()
 
 
-def ask(address: str, *, stream: bool) -> socket.socket:
-    """A client that has asked and waits."""
+def ask(address: str, *, stream: bool, unsent: int = 0) -> socket.socket:
+    """A client that has asked, but for so many bytes, and waits."""
     body = httpx.Request("POST", f"{address}/v1/chat/completions", json={**QUESTION, "stream": stream}).read()
     host, _, port = address.removeprefix("http://").partition(":")
     client = socket.create_connection((host, int(port)))
     head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\n"
-    client.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
+    client.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body[: len(body) - unsent])
     return client
 
 
@@ -85,6 +85,14 @@ def test_a_client_that_leaves_the_queue_is_never_answered(reading: tuple[Endless
     assert soon(lambda: engine.running == 0) and engine.cancelled == 1
 
 
+def test_a_client_that_leaves_within_its_request_is_no_defect(capfd: pytest.CaptureFixture[str]) -> None:
+    with serving({"m": ScriptedEngine(["Fine."])}) as address:
+        client = ask(address, stream=True, unsent=5)
+        client.close()
+        assert soon(lambda: number(address, 'chatcli_requests_total{route="/v1/chat/completions",status="499"}') == 1)
+    assert capfd.readouterr().err == ""
+
+
 def test_too_many_are_told_to_come_back(reading: tuple[Endless, str]) -> None:
     engine, address = reading
     clients = [ask(address, stream=True) for _ in range(2)]
@@ -109,12 +117,17 @@ def test_an_answer_that_takes_too_long_is_ended() -> None:
             assert soon(lambda: engine.running == 0)  # noqa: B023
 
 
-def test_a_long_silence_is_kept_alive(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("chatcli.server.api.answering.KEEP_ALIVE", 0.05)
+@pytest.mark.parametrize("says", [True, False], ids=["progress", "nothing"])
+def test_a_long_silence_is_kept_alive(monkeypatch: pytest.MonkeyPatch, says: bool) -> None:
+    monkeypatch.setattr("chatcli.server.api.answering.LOOK_SECONDS", 0.02)
+    monkeypatch.setattr("chatcli.server.api.sending.KEEP_ALIVE", 0.05)
 
     class Slow(ScriptedEngine):
         def stream(self, conversation: Conversation, settings: GenerationSettings) -> Generator[Event]:
-            threading.Event().wait(0.2)
+            for _ in range(20):
+                if says:
+                    yield Progress("waiting")
+                threading.Event().wait(0.01)
             yield from super().stream(conversation, settings)
 
     with serving({"m": Slow(["Fine."])}) as address:
