@@ -7,19 +7,20 @@ stop strings, reasoning. It knows the order of these steps and no tensor; torch 
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Collection, Generator, Iterator, Sequence
 from contextlib import closing
 from copy import copy
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from chatcli.adapters.encode import Spoken, encode_text
 from chatcli.adapters.format import ChatFormat, chat_format, require_chat_format
 from chatcli.adapters.table import Table
 from chatcli.constraints import grammar
-from chatcli.conversation import Conversation, Message
+from chatcli.conversation import Attachment, Conversation, Message
 from chatcli.engines.overflow import fit
 from chatcli.engines.reply import NOTHING, Reply
 from chatcli.engines.together import Answer, answer_together
@@ -47,14 +48,40 @@ if TYPE_CHECKING:
     from chatcli.runtime.bench import Measured
     from chatcli.runtime.constrain import TokenConstraint
     from chatcli.runtime.model import CausalModel
+    from chatcli.runtime.sampling import Drawn
 
 SOME_TEXT = "A prompt to measure with, of words that any tokenizer knows, over and over again. "
 UNKNOWN_CONTEXT = 4096
 """Tokens that a model is trusted with whose config.json does not say."""
 REMEMBERED_REPLIES = 256
 
+_NO_TAGS = ("\0", "\0")
+"""Tags of a text in which nothing is reasoning: what is shown holds no such character."""
+
 Key = TypeVar("Key")
 Value = TypeVar("Value")
+
+
+class Generates(Protocol):
+    """Whatever makes ids of ids as `CausalModel.generate` does: a model, or a place in a batch."""
+
+    @property
+    def logprobs(self) -> Sequence[Drawn]:
+        """What is known of the tokens of the latest answer, where its settings asked for that."""
+        ...
+
+    def generate(
+        self,
+        ids: Sequence[int],
+        settings: GenerationSettings,
+        *,
+        end: Collection[int],
+        limit: int,
+        constraint: TokenConstraint | None = None,
+        images: Sequence[Attachment] = (),
+    ) -> Generator[Progress | int, None, bool]:
+        """New ids after `ids`; returns whether one of `end` came."""
+        ...
 
 
 class LocalEngine:
@@ -63,10 +90,12 @@ class LocalEngine:
     def __init__(self, checkpoint: Checkpoint, chat: ChatFormat, model: CausalModel) -> None:
         self._chat = chat
         self._model = model
+        self._generates: Generates = model
         self._checkpoint = checkpoint
         self._pictures = model.pictures(chat.tokenizer)
         self._spoken: dict[str, Spoken] = {}
         self._made: dict[Message, tuple[int, ...]] = {}
+        self._remembering = threading.Lock()
         self._dropped = 0
         self._noted: set[str] = set()
         self.facts = EngineFacts(
@@ -124,7 +153,7 @@ class LocalEngine:
             for event in reply.replay(before):
                 yield reply.show(event)
             end = self._chat.end | reply.end
-            tokens = self._model.generate(
+            tokens = self._generates.generate(
                 fitted.ids,
                 settings,
                 end=end,
@@ -135,8 +164,36 @@ class LocalEngine:
             ended = reply.stopped or (yield from self._relay(tokens, reply, made, counted))
         finally:
             self._remember([*before, *made], reply.shown)
-        finished = counted.finished("stop" if ended else "length", len(made))
-        yield replace(finished, logprobs=self._logprobs()) if settings.top_logprobs is not None else finished
+        yield self._finished(counted, settings, made, reply, ended=ended)
+
+    def complete(self, prompt: str | Sequence[int], settings: GenerationSettings) -> Generator[Event]:
+        """Go on with a text as such, or with ids, under no chat format; special tokens in the text are what they are.
+
+        Nothing of what comes is reasoning, and it ends where the checkpoint says that a text ends.
+
+        Raises:
+            ContextOverflow: the prompt leaves no room in the context.
+            UsageError: it is empty, or has ids that the model does not know.
+            OutOfMemory, EngineError: the model failed.
+        """
+        begun = time.monotonic()
+        settings = settings.over(self._chat.defaults).over(DEFAULTS)
+        ids = self._ids_of_text(prompt) if isinstance(prompt, str) else list(prompt)
+        if not ids or min(ids) < 0 or max(ids) >= self._model.tokens:
+            raise UsageError(f"A prompt is a text, or ids from 0 to {self._model.tokens - 1}, and not empty.")
+        room = self.facts.context - len(ids)
+        if room < 1:
+            raise ContextOverflow(
+                f"The prompt has {len(ids)} tokens, and the model's context holds {self.facts.context}: shorten it."
+            )
+        limit = min(settings.max_new_tokens or room, room)
+        bare = replace(self._chat, stop=(), tags=_NO_TAGS, cleanup="")
+        reply, made = Reply(bare, settings, inside=False), list[int]()
+        counted = _Counted(begun, len(ids))
+        constraint = self._constraint(settings, limit, (), inside=False)
+        tokens = self._generates.generate(ids, settings, end=bare.end | reply.end, limit=limit, constraint=constraint)
+        ended = yield from self._relay(tokens, reply, made, counted)
+        yield self._finished(counted, settings, made, reply, ended=ended)
 
     def answer_together(self, asked: Sequence[tuple[Conversation, GenerationSettings]]) -> Generator[Answer]:
         """Answer many conversations at once; see `engines.together`."""
@@ -187,11 +244,21 @@ class LocalEngine:
             )
         return self._model.embed(prompts)
 
-    def another_talk(self) -> LocalEngine:
-        """An engine for one more talk over the same model, with what is remembered of replies."""
+    def another_talk(self, through: Generates | None = None) -> LocalEngine:
+        """An engine for one more talk over the same model, with what is remembered of replies.
+
+        Its answers come `through` another way than a call of the model, where one is given; then each talk may be in
+        a thread of its own.
+        """
         other = copy(self)
         other._dropped, other._noted = 0, set()
+        other._generates = through or self._generates
         return other
+
+    @property
+    def model(self) -> CausalModel:
+        """What computes."""
+        return self._model
 
     def measure(self, prompt: int, tokens: int, rounds: int) -> Generator[Progress, None, Measured]:
         """How fast the model reads `prompt` tokens and writes `tokens` more; see `runtime.bench`."""
@@ -217,13 +284,22 @@ class LocalEngine:
             made.take(token)
         return made
 
-    def _logprobs(self) -> tuple[TokenLogprob, ...]:
+    def _finished(
+        self, counted: _Counted, settings: GenerationSettings, made: Sequence[int], reply: Reply, *, ended: bool
+    ) -> Finished:
+        finished = counted.finished("stop" if ended else "length", len(made))
+        if settings.top_logprobs is None:
+            return finished
+        # A batch may have drawn on before it heard that a stop string had come.
+        count = len(made) if reply.stopped else None
+        return replace(finished, logprobs=self._logprobs(self._generates.logprobs[:count]))
+
+    def _logprobs(self, drawn: Sequence[Drawn]) -> tuple[TokenLogprob, ...]:
         def told(token: int, logprob: float) -> TokenLogprob:
             return TokenLogprob(token, self._chat.tokenizer.decode([token], skip_special_tokens=False), logprob)
 
         return tuple(
-            replace(told(token, logprob), top=tuple(told(*each) for each in top))
-            for token, logprob, top in self._model.logprobs
+            replace(told(token, logprob), top=tuple(told(*each) for each in top)) for token, logprob, top in drawn
         )
 
     def _relay(
@@ -277,10 +353,16 @@ class LocalEngine:
 
     def _remember(self, made: list[int], shown: Message) -> None:
         """Keep a reply's ids, to go on with it; where its text is just what they decode to, for later prompts too."""
-        _keep(self._made, shown, tuple(made))
         text = self._chat.tokenizer.decode(made)
-        if text and text == shown.text and text == text.strip():
-            _keep(self._spoken, text, Spoken(text, tuple(made)))
+        with self._remembering:
+            _keep(self._made, shown, tuple(made))
+            if text and text == shown.text and text == text.strip():
+                _keep(self._spoken, text, Spoken(text, tuple(made)))
+
+    def _ids_of_text(self, text: str) -> list[int]:
+        """The ids of a text with what the tokenizer itself puts around it, such as a token that begins every text."""
+        whole = text.encode("utf-8", "replace").decode("utf-8")  # JSON may hold lone surrogates
+        return list(self._chat.tokenizer.encode(whole).ids)
 
 
 def _keep(memory: dict[Key, Value], key: Key, value: Value) -> None:
@@ -300,7 +382,7 @@ class _Counted:
 
     def progress(self, progress: Progress) -> None:
         """Note the first report of reading, which begins with what was cached."""
-        if self.cached < 0:
+        if self.cached < 0 and progress.stage == "reading":
             self.cached = progress.done
 
     def token(self) -> None:

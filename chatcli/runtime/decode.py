@@ -30,16 +30,17 @@ LEAST_CHUNK, MOST_CHUNK = 256, 512
 
 
 class Pace:
-    """How many tokens of a prompt to read at once, from how long the last ones took."""
+    """How many tokens of a prompt to read at once: `least`, or more where the last ones took less than `seconds`."""
 
-    def __init__(self) -> None:
-        self.chunk = LEAST_CHUNK
+    def __init__(self, seconds: float = CHUNK_SECONDS, least: int = LEAST_CHUNK) -> None:
+        self.chunk = self._least = least
+        self._seconds = seconds
 
     def took(self, tokens: int, seconds: float) -> None:
         """Learn from a chunk: the next is at most twice as long, for one measurement may be disturbed."""
         if tokens >= self.chunk:  # the rest of a prompt says little
-            wanted = int(tokens * CHUNK_SECONDS / max(seconds, 1e-6))
-            self.chunk = min(max(min(wanted, 2 * tokens), LEAST_CHUNK), MOST_CHUNK)
+            wanted = int(tokens * self._seconds / max(seconds, 1e-6))
+            self.chunk = min(max(min(wanted, 2 * tokens), self._least), MOST_CHUNK)
 
 
 def prefill(

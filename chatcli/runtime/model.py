@@ -50,6 +50,8 @@ class CausalModel:
         device: where its first layer is, such as "cuda:0" or "cpu".
         precision: the weights' type, such as "bfloat16" or "int4".
         most_tokens_per_second: the decode rate that the memory's bandwidth bounds; 0 where it is not known.
+        pace: how much of a prompt is read at once.
+        one_row: how it computes a single token fastest.
         draft: a smaller model with the same tokens, which guesses; without one, guesses come from the text itself.
     """
 
@@ -59,9 +61,9 @@ class CausalModel:
         self._is_shared = bool(getattr(model, "is_shared", False))
         budget = 0 if self._is_shared else free_bytes(input_device(model)) // _SHARE_OF_TALKS
         self._talks = Talks(model.config, budget)
-        self._pace = Pace()
+        self.pace = Pace()
         self.draft: CausalModel | None = None
-        self._one_row = fastest_row(model)
+        self.one_row = fastest_row(model)
         self._steps = StaticSteps(model) if can_be_recorded(model) and not self._is_shared else None
         self.device = str(input_device(model))
         self.precision = precision(model)
@@ -91,9 +93,8 @@ class CausalModel:
             OutOfMemory: the device ran full; the cache has been freed.
             EngineError: the model failed.
         """
-        with self._explained():
-            cache = self._talks.cache_for(ids)
-            logits = yield from prefill(self._model, cache, ids, self._pace)
+        with self._explained(), self._talks.lent(ids) as cache:
+            logits = yield from prefill(self._model, cache, ids, self.pace)
             cache.asked = len(ids)
             sampler = Sampler(settings, logits.device, constraint)
             self.logprobs = sampler.logprobs
@@ -109,7 +110,7 @@ class CausalModel:
                     sampler,
                     end=end,
                     limit=limit,
-                    one_row=self._one_row,
+                    one_row=self.one_row,
                     guesser=guesser,
                 )
             )
@@ -119,10 +120,10 @@ class CausalModel:
         if len(ids) + count > (context_length(self._model.config.to_dict()) or len(ids) + count):
             return []
         cache = self._talks.latest
-        logits = _returned(prefill(self._model, cache, ids, self._pace))
+        logits = _returned(prefill(self._model, cache, ids, self.pace))
         made = [int(logits.argmax())]
         while len(made) < count:
-            with self._one_row():
+            with self.one_row():
                 made.append(int(feed(self._model, cache, made[-1:])[0].argmax()))
         return made
 
@@ -132,13 +133,31 @@ class CausalModel:
         A cache that cannot be cut would have to be made again from nothing if they say something else.
         """
         if self.batches:
-            with self._explained():
-                yield from prefill(self._model, self._talks.cache_for(ids), ids, self._pace)
+            with self._explained(), self._talks.lent(ids) as cache:
+                yield from prefill(self._model, cache, ids, self.pace)
 
     @property
     def module(self) -> Any:
-        """The model as transformers has it, for those who measure it."""
+        """The model as transformers has it, for those who feed or measure it themselves."""
         return self._model
+
+    @property
+    def tokens(self) -> int:
+        """How many tokens it knows."""
+        return int(self._model.get_input_embeddings().num_embeddings)
+
+    @property
+    def talks(self) -> Talks:
+        """What was read before."""
+        return self._talks
+
+    @property
+    def interleaves(self) -> bool:
+        """Whether several calls of `generate` may be under way at once, a step of one after a step of another.
+
+        Not where all of them share a cache: that of the other processes, or the buffers of a recorded step.
+        """
+        return not self._is_shared and self._steps is None
 
     def pictures(self, tokenizer: Tokenizer) -> Pictures | None:
         """How it is shown pictures; None for a model that reads text only."""

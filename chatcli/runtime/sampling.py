@@ -101,24 +101,58 @@ def draw_at(logits: torch.Tensor, uniform: torch.Tensor) -> torch.Tensor:
     return torch.searchsorted(cumulative, wanted, right=True).squeeze(-1)
 
 
-def draw_rows(logits: torch.Tensor, samplers: Sequence[Sampler], seen: Sequence[Sequence[int]]) -> list[int]:
+def draw_rows(
+    logits: torch.Tensor, samplers: Sequence[Sampler], seen: Sequence[Sequence[int]]
+) -> list[int | EngineError]:
     """The next token of every row of `logits` (rows, vocabulary), each as its own sampler would draw it.
 
-    Raises:
-        EngineError: a row's logits are not numbers.
+    A row that cannot have one, for its logits are no numbers or its constraint cannot be followed, has an error
+    instead; the others do not suffer.
     """
+    drawn: list[int | EngineError] = [0] * len(samplers)
+    alike: dict[tuple[object, ...], list[int]] = {}
+    for place, sampler in enumerate(samplers):
+        alike.setdefault(_kind(sampler, place, logits.device), []).append(place)
+    for places in alike.values():
+        first = places[0]
+        if len(places) == 1:
+            found = [_drawn_or_error(samplers[first], logits[first], seen[first])]
+        else:
+            found = _draw_alike(logits[places].float(), [samplers[place] for place in places])
+        for place, each in zip(places, found, strict=True):
+            drawn[place] = each
+    return drawn
+
+
+def _kind(sampler: Sampler, place: int, device: torch.device) -> tuple[object, ...]:
+    """The same for rows that are drawn in one go; a sampler that minds more than its logits is of its own kind.
+
+    A CPU finds the likeliest of one row without sorting it, so that one after the other they are drawn sooner.
+    """
+    settings = sampler.settings
+    sorts = bool(settings.temperature) and (settings.top_k or (settings.top_p or 1.0) < 1.0)
+    if not sampler.plain or (sorts and device.type == "cpu"):
+        return (place,)
+    return settings.temperature, settings.top_k, settings.top_p, settings.min_p
+
+
+def _draw_alike(logits: torch.Tensor, samplers: Sequence[Sampler]) -> list[int | EngineError]:
     settings = samplers[0].settings
-    if not all(sampler.plain and sampler.settings == settings for sampler in samplers):
-        return [sampler.draw(row, before) for row, sampler, before in zip(logits, samplers, seen, strict=True)]
-    logits = logits.float()
-    if not bool(torch.isfinite(logits.amax(dim=-1)).all()):
-        raise EngineError(NOT_NUMBERS)
     if not settings.temperature:
         tokens = logits.argmax(dim=-1)
     else:
         tokens = draw_at(filter_logits(logits, settings), torch.cat([sampler.uniform() for sampler in samplers]))
-    drawn: list[int] = tokens.tolist()
-    return drawn
+    usable = torch.isfinite(logits.amax(dim=-1)).tolist()
+    return [
+        token if number else EngineError(NOT_NUMBERS) for token, number in zip(tokens.tolist(), usable, strict=True)
+    ]
+
+
+def _drawn_or_error(sampler: Sampler, logits: torch.Tensor, seen: Sequence[int]) -> int | EngineError:
+    try:
+        return sampler.draw(logits, seen)
+    except EngineError as error:
+        return error
 
 
 def _drawn(logits: torch.Tensor, token: int, others: int) -> Drawn:

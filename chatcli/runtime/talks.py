@@ -7,7 +7,8 @@ used longest ago go first when the budget is full. It knows ids and sizes; it fe
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 
 from transformers.configuration_utils import PreTrainedConfig
 
@@ -26,6 +27,7 @@ class Talks:
         self._config = config
         self._budget = budget
         self._caches = [PrefixCache(config)]
+        self._lent: set[PrefixCache] = set()
 
     @property
     def latest(self) -> PrefixCache:
@@ -35,13 +37,33 @@ class Talks:
     def cache_for(self, ids: Sequence[int]) -> PrefixCache:
         """The cache to read the prompt `ids` with; it becomes the latest."""
         held = max(reversed(self._caches), key=lambda cache: cache.shared(ids))
-        chosen = held
-        if held.bytes <= self._budget and _spoils(held, ids):
-            # A copy of what is shared takes no more than the cache that it is taken from.
-            self._shrink(self._budget - held.bytes, but=held)
-            if sum(cache.bytes for cache in self._caches) <= self._budget:
-                chosen = _copy(held, ids) or PrefixCache(self._config)
-        self._caches = [*(cache for cache in self._caches if cache is not chosen and cache.ids), chosen]
+        if held in self._lent:
+            chosen = self._beside(held, ids) or PrefixCache(self._config)
+        else:
+            chosen = (_spoils(held, ids) and self._beside(held, ids)) or held
+        others = (cache for cache in self._caches if cache is not chosen and (cache.ids or cache in self._lent))
+        self._caches = [*others, chosen]
+        self._shrink(self._budget, but=chosen)
+        return chosen
+
+    @contextmanager
+    def lent(self, ids: Sequence[int]) -> Generator[PrefixCache]:
+        """The same, and nobody else is given it until this ends."""
+        cache = self.cache_for(ids)
+        self._lent.add(cache)
+        try:
+            yield cache
+        finally:
+            self._lent.discard(cache)
+
+    def beginning(self, ids: Sequence[int], cache: PrefixCache) -> PrefixCache:
+        """A cache to be given the rest of `ids`: `cache`, where it still holds their beginning and nobody has it.
+
+        It becomes the latest.
+        """
+        free = cache in self._caches and cache not in self._lent and cache.shared(ids) == len(cache.ids)
+        chosen = cache if free else PrefixCache(self._config)
+        self._caches = [*(each for each in self._caches if each is not chosen), chosen]
         self._shrink(self._budget, but=chosen)
         return chosen
 
@@ -49,9 +71,19 @@ class Talks:
         """Forget everything and free its memory."""
         self._caches = [PrefixCache(self._config)]
 
+    def _beside(self, held: PrefixCache, ids: Sequence[int]) -> PrefixCache | None:
+        """A cache of its own for `ids`, with what it shares with `held`; None where there is no room for both."""
+        if held.bytes > self._budget:
+            return None
+        # A copy of what is shared takes no more than the cache that it is taken from.
+        self._shrink(self._budget - held.bytes, but=held)
+        if sum(cache.bytes for cache in self._caches) > self._budget:
+            return None
+        return _copy(held, ids) or PrefixCache(self._config)
+
     def _shrink(self, budget: int, *, but: PrefixCache) -> None:
         """Drop the caches used longest ago until the others hold no more than `budget` bytes."""
-        others = [cache for cache in self._caches if cache is not but]
+        others = [cache for cache in self._caches if cache is not but and cache not in self._lent]
         total = sum(cache.bytes for cache in others)
         for cache in others:
             if total <= budget:

@@ -72,22 +72,45 @@ class VisionModel(CausalModel):
         if not images:
             return (yield from super().generate(ids, settings, end=end, limit=limit, constraint=constraint))
         with self._explained():
-            try:
-                placed = self._placed(ids, images)
-                keys = self._keys(ids, placed)
-                cache = self._talks.cache_for(keys)
-                logits = yield from self._read(cache, ids, keys, placed)
-                cache.asked = len(ids)
-                sampler = Sampler(settings, logits.device, constraint)
-                self.logprobs = sampler.logprobs
-                return (
-                    yield from decode(
-                        self._model, cache, ids, logits, sampler, end=end, limit=limit, one_row=self._one_row
-                    )
-                )
-            finally:
-                if self._places is not None:
-                    self._places.rope_deltas = None  # the next prompt may be without pictures
+            placed = self._placed(ids, images)
+            keys = self._keys(ids, placed)
+            with self._talks.lent(keys) as cache:
+                reading = self._read(cache, ids, keys, placed)
+                return (yield from self._apart(self._answer(cache, ids, reading, settings, end, limit, constraint)))
+
+    def _answer(
+        self,
+        cache: PrefixCache,
+        ids: Sequence[int],
+        reading: Generator[Progress, None, torch.Tensor],
+        settings: GenerationSettings,
+        end: Collection[int],
+        limit: int,
+        constraint: TokenConstraint | None,
+    ) -> Generator[Progress | int, None, bool]:
+        logits = yield from reading
+        cache.asked = len(ids)
+        sampler = Sampler(settings, logits.device, constraint)
+        self.logprobs = sampler.logprobs
+        return (yield from decode(self._model, cache, ids, logits, sampler, end=end, limit=limit, one_row=self.one_row))
+
+    def _apart(self, steps: Generator[Progress | int, None, bool]) -> Generator[Progress | int, None, bool]:
+        """The same steps; between them, where others may compute, the model knows nothing of this prompt's places."""
+        if self._places is None:
+            return (yield from steps)
+        deltas = None
+        try:
+            while True:
+                self._places.rope_deltas = deltas
+                try:
+                    item = next(steps)
+                except StopIteration as end:
+                    return bool(end.value)
+                deltas, self._places.rope_deltas = self._places.rope_deltas, None
+                yield item
+        finally:
+            self._places.rope_deltas = None
+            steps.close()
 
     @property
     def _seen(self) -> ShownPictures:
@@ -122,7 +145,7 @@ class VisionModel(CausalModel):
         logits = torch.empty(0)
         while done < len(ids):
             yield Progress("reading", done, len(ids), "tokens")
-            stop = max(_chunk_end(done, placed, len(ids), self._pace.chunk), undivided)
+            stop = max(_chunk_end(done, placed, len(ids), self.pace.chunk), undivided)
             within = [each.image for each in placed if done <= each.start < stop]
             told = self._seen.inputs(within) if within else {}
             if self._sees_whole and within:
@@ -132,7 +155,7 @@ class VisionModel(CausalModel):
             begun = time.perf_counter()
             logits = self._forward(cache, ids[done:stop], keys[done:stop], told)
             if not within:
-                self._pace.took(stop - done, time.perf_counter() - begun)
+                self.pace.took(stop - done, time.perf_counter() - begun)
             done = stop
         return logits
 

@@ -50,10 +50,9 @@ def open_model(model: Model) -> Served:
         from chatcli.engines.vllm import open_vllm
 
         return open_vllm(checkpoint, table, model.spec.request, model.division.tensor, model.division.pipeline)
-    from chatcli.engines.local import open_local
-    from chatcli.engines.one_at_a_time import OneAtATime
+    from chatcli.engines.concurrent import open_served
 
-    return OneAtATime(open_local(checkpoint, table, _silent, model.spec.request))
+    return open_served(checkpoint, table, _silent, model.spec.request)
 
 
 def _checkpoint(spec: Spec) -> Checkpoint:

@@ -1,0 +1,359 @@
+"""A batch that runs on while requests join and leave it: a step of all rows, a chunk of one prompt, over and over.
+
+Each prompt is read alone, in chunks, going on from what was read before; then its keys and values join the batch. So
+every request comes to the tokens that it would come to alone. A model whose rows cannot share a batch, and a question
+with pictures, takes turns with it. It knows ids and samplers and belongs to one thread; who asks is told by a call.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Generator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from itertools import count
+from typing import TYPE_CHECKING, TypeAlias
+
+import torch
+
+from chatcli.conversation import Attachment
+from chatcli.errors import ChatcliError, OutOfMemory
+from chatcli.generation import GenerationSettings, Progress
+from chatcli.runtime.columns import Columns
+from chatcli.runtime.cpu import AS_TORCH_DOES
+from chatcli.runtime.decode import Pace, feed
+from chatcli.runtime.devices import free_bytes
+from chatcli.runtime.explain import explained_answer
+from chatcli.runtime.kv import PrefixCache
+from chatcli.runtime.model import CausalModel
+from chatcli.runtime.placement import input_device
+from chatcli.runtime.sampling import Drawn, Sampler, draw_rows
+
+if TYPE_CHECKING:
+    from chatcli.runtime.constrain import TokenConstraint
+
+ROWS = 32
+"""Requests that are answered at once at the most."""
+TURNS = 4
+"""Of these, the ones that take turns: each has a cache of its own and computes alone."""
+CHUNK_SECONDS, LEAST_CHUNK = 0.1, 32
+"""What of a prompt is read between two steps: the others wait so long for their next token, and a newcomer for its
+first; with fewer tokens a processor reads its weights too often."""
+_SHARE_OF_ROWS = 2
+"""The rows may take one part in so many of the memory that the model leaves free."""
+_MARGIN = 64
+"""Tokens that every row is taken to grow by when another one is let in."""
+
+Told: TypeAlias = Progress | int | bool | BaseException
+"""What a request is told: what is read, its tokens, and last whether it came to its own end, or why it could not."""
+
+
+@dataclass(eq=False)
+class Request:
+    """A prompt, how to go on with it, and whom to tell.
+
+    Attributes:
+        cancelled: to be set by whoever asked, from any thread; nothing is told from then on.
+        logprobs: of the tokens told, where the settings ask for them.
+    """
+
+    ids: Sequence[int]
+    settings: GenerationSettings
+    end: Collection[int]
+    limit: int
+    tell: Callable[[Told], None]
+    constraint: TokenConstraint | None = None
+    images: Sequence[Attachment] = ()
+    cancelled: bool = False
+    logprobs: list[Drawn] = field(default_factory=list)
+
+
+@dataclass(eq=False)
+class _Row:
+    """A request on its way, the `number`th to come.
+
+    `seen` are its prompt and its tokens, `left` is what is to be read of them yet, `passed` what was read of others
+    while it waited. `steps` does the work of one that is being read or takes turns.
+    """
+
+    request: Request
+    number: int
+    seen: list[int]
+    left: int
+    takes_turns: bool
+    passed: int = 0
+    made: int = 0
+    sampler: Sampler | None = None
+    steps: Generator[None] | None = None
+    cache: PrefixCache | None = None
+
+    @property
+    def urgency(self) -> int:
+        """The lower, the sooner it is read: a short one does not wait for a long one, and that not for ever."""
+        return self.left - self.passed
+
+    def take(self, token: int | ChatcliError) -> bool:
+        """Tell the request what was drawn for it; returns whether that was all."""
+        request = self.request
+        if isinstance(token, ChatcliError):
+            request.tell(token)
+            return True
+        if token in request.end:
+            request.tell(True)
+            return True
+        self.seen.append(token)
+        self.made += 1
+        request.tell(token)
+        if self.made == request.limit:
+            request.tell(False)
+        return self.made == request.limit
+
+
+class Continuous:
+    """Requests over one model. `advance` does the next bit of work; nothing happens outside of it."""
+
+    def __init__(self, model: CausalModel, budget: int | None = None) -> None:
+        """The rows of the batch may take `budget` bytes; by default a part of what is free now."""
+        self._model = model
+        model.pace = self._pace = Pace(CHUNK_SECONDS, LEAST_CHUNK)
+        self._budget = free_bytes(input_device(model.module)) // _SHARE_OF_ROWS if budget is None else budget
+        self._columns = Columns(model.module)
+        self._most = ROWS
+        self._numbers = count()
+        self._rows: list[_Row] = []
+        self._turns: list[_Row] = []
+        self._reading: list[_Row] = []
+        self._waiting: list[_Row] = []
+
+    @property
+    def running(self) -> int:
+        """Requests that are being read or answered."""
+        return len(self._rows) + len(self._turns) + len(self._reading)
+
+    @property
+    def waiting(self) -> int:
+        """Requests that nothing was done for yet, or that had to make room."""
+        return len(self._waiting)
+
+    def add(self, request: Request) -> None:
+        """Let a request wait until there is room for it."""
+        turns = bool(request.images) or not self._model.batches
+        self._waiting.append(_Row(request, next(self._numbers), list(request.ids), len(request.ids), turns))
+
+    def advance(self) -> bool:
+        """A step of every row and a chunk of one prompt; False where there is nothing to do."""
+        self._drop_cancelled()
+        self._make_room()
+        if self._rows:
+            self._step()
+        for turn in list(self._turns):
+            self._go_on(turn)
+        if row := self._next_to_read():
+            before = row.left
+            self._go_on(row)
+            for other in (*self._reading, *self._waiting):
+                other.passed += before - row.left if other is not row else 0
+        return bool(self.running or self.waiting)
+
+    def fail(self, error: BaseException) -> None:
+        """Tell everybody that it has come to an end, and forget them."""
+        everybody = [*self._rows, *self._turns, *self._reading, *self._waiting]
+        self._rows, self._turns, self._reading, self._waiting = [], [], [], []
+        self._columns.clear()
+        for row in everybody:
+            row.request.tell(error)
+            if row.steps:
+                row.steps.close()
+
+    def _drop_cancelled(self) -> None:
+        for place in range(len(self._rows) - 1, -1, -1):
+            if self._rows[place].request.cancelled:
+                self._leave(place)
+        for group in (self._turns, self._reading, self._waiting):
+            for row in [each for each in group if each.request.cancelled]:
+                group.remove(row)
+                if row.steps:
+                    row.steps.close()
+
+    def _step(self) -> None:
+        """Feed every row its last token and draw the next."""
+        one_row = self._model.one_row if len(self._rows) == 1 else AS_TORCH_DOES
+        try:
+            with explained_answer(self._model.device):
+                with one_row():
+                    logits = self._columns.feed([row.seen[-1] for row in self._rows])
+                drawn = self._drawn(logits, self._rows)
+        except OutOfMemory as error:
+            self._run_short(error)
+            return
+        except ChatcliError as error:
+            self._model.forget()
+            drawn = [error for _ in self._rows]
+        for place in range(len(self._rows) - 1, -1, -1):
+            if self._rows[place].take(drawn[place]):
+                self._leave(place, keep=not isinstance(drawn[place], ChatcliError))
+        if any(isinstance(each, ChatcliError) for each in drawn):
+            # What is no number would reach others from the room that it leaves.
+            self._put_back_all()
+
+    def _drawn(self, logits: torch.Tensor, rows: Sequence[_Row]) -> list[int | ChatcliError]:
+        """The next token of each of `rows`, whose `logits` are (rows, vocabulary)."""
+        for row in rows:
+            row.sampler = row.sampler or Sampler(row.request.settings, logits.device, row.request.constraint)
+            row.request.logprobs = row.sampler.logprobs
+        samplers = [row.sampler for row in rows if row.sampler]
+        return list(draw_rows(logits, samplers, [row.seen for row in rows]))
+
+    def _leave(self, place: int, *, keep: bool = True) -> None:
+        """Take a row out of the batch; what was computed for it is kept for the next turn of its talk."""
+        row = self._rows[place]
+        try:
+            if keep and row.cache:
+                kept = self._model.talks.beginning(self._columns.ids[place], row.cache)
+                self._columns.extend(kept, place)
+        except (torch.OutOfMemoryError, MemoryError):
+            self._model.forget()
+        self._columns.leave(place)
+        self._rows[place] = self._rows[-1]
+        self._rows.pop()
+        if not self._rows:
+            self._columns.clear()
+            self._most = ROWS
+
+    def _make_room(self) -> None:
+        """Have the rows that came last wait again while all together take more than they may."""
+        while len(self._rows) > 1 and not self._fit(len(self._rows), self._columns.longest + 1):
+            place = max(range(len(self._rows)), key=lambda place: self._rows[place].number)
+            row = self._rows[place]
+            self._leave(place)
+            self._wait_again([row])
+
+    def _run_short(self, error: OutOfMemory, *reading: _Row) -> None:
+        """Go on with fewer rows and nothing kept; one that is alone cannot be helped."""
+        self._model.forget()
+        if not self._turns and len(self._rows) + len(reading) + len(self._reading) == 1:
+            for row in (*self._rows, *reading):
+                row.request.tell(error)
+            self._rows = []
+            self._columns.clear()
+            return
+        self._most = max((self.running + len(reading)) // 2, 1)
+        self._put_back_all()
+        self._wait_again(list(reading))
+
+    def _put_back_all(self) -> None:
+        rows, self._rows = self._rows, []
+        self._columns.clear()
+        self._wait_again(rows)
+
+    def _wait_again(self, rows: list[_Row]) -> None:
+        """Let rows wait for their turn, first of all; they are read again with what they have made, and go on."""
+        for row in rows:
+            row.left, row.steps, row.cache = len(row.seen), None, None
+        self._waiting = sorted([*rows, *self._waiting], key=lambda row: row.number)
+
+    def _next_to_read(self) -> _Row | None:
+        """Whose prompt is read on; one that waits begins where there is room for it, and nobody overtakes it else."""
+        row = min((*self._reading, *self._waiting), key=lambda row: (row.urgency, row.number), default=None)
+        if row in self._waiting and not self._may_begin(row):
+            return min(self._reading, key=lambda row: row.urgency, default=None)
+        if row in self._waiting:
+            self._waiting.remove(row)
+            self._reading.append(row)
+            row.steps = self._turn(row) if row.takes_turns else self._read(row)
+        return row
+
+    def _may_begin(self, row: _Row) -> bool:
+        if not self.running:
+            return True
+        if self.running >= self._most:
+            return False
+        if row.takes_turns:
+            others = sum(each.takes_turns for each in (*self._turns, *self._reading))
+            return others < (TURNS if self._model.interleaves else 1)
+        rows = [*self._rows, *self._reading, row]
+        return self._fit(len(rows), max(len(each.seen) for each in rows) + _MARGIN)
+
+    def _fit(self, rows: int, longest: int) -> bool:
+        return rows * longest * self._columns.bytes_per_token <= self._budget
+
+    def _go_on(self, row: _Row) -> None:
+        """The next bit of a row that is being read or takes turns."""
+        group = self._turns if row in self._turns else self._reading
+        assert row.steps
+        over = True
+        try:
+            with explained_answer(self._model.device):
+                over = next(row.steps, _OVER) is _OVER
+        except OutOfMemory as error:
+            group.remove(row)
+            if row.made and row.takes_turns:
+                row.request.tell(error)
+            else:
+                self._run_short(error, row)
+            return
+        except ChatcliError as error:
+            row.request.tell(error)
+        if over:
+            group.remove(row)
+
+    def _read(self, row: _Row) -> Generator[None]:
+        """Read a prompt, a chunk between two yields, and have the row join the batch with its first token."""
+        module, ids = self._model.module, list(row.seen)
+        with self._model.talks.lent(ids) as cache:
+            undivided = module.undivided(ids) if hasattr(module, "undivided") else 0
+            done = cache.keep_common_prefix(ids, undivided)
+            logits = torch.empty(0)
+            while done < len(ids):
+                if not row.made:
+                    row.request.tell(Progress("reading", done, len(ids), "tokens"))
+                chunk = ids[done : max(done + self._pace.chunk, undivided)]
+                begun = time.perf_counter()
+                logits = feed(module, cache, chunk)[0]
+                self._pace.took(len(chunk), time.perf_counter() - begun)
+                done += len(chunk)
+                row.left = len(ids) - done
+                if row.left:
+                    yield
+            cache.asked, row.cache = len(ids), cache
+        if not row.take(self._drawn(logits[None], [row])[0]):
+            self._columns.join(cache)
+            self._rows.append(row)
+
+    def _turn(self, row: _Row) -> Generator[None]:
+        """Answer a request alone, a token or a chunk of its prompt between two yields."""
+        request = row.request
+        steps = self._model.generate(
+            request.ids,
+            request.settings,
+            end=request.end,
+            limit=request.limit,
+            constraint=request.constraint,
+            images=request.images,
+        )
+        told: Progress | int | None = None
+        with closing(steps):
+            while True:
+                try:
+                    item = next(steps)
+                except StopIteration as end:
+                    request.tell(bool(end.value))
+                    return
+                if item is told and isinstance(item, Progress):  # a chunk is under way: nobody else computes beside it
+                    if request.cancelled:
+                        return
+                    continue
+                told = item
+                if isinstance(item, Progress):
+                    row.left = item.total - item.done
+                elif not row.made:
+                    request.logprobs = self._model.logprobs  # before others begin to draw
+                    row.left = 0
+                    self._reading.remove(row)
+                    self._turns.append(row)
+                row.made += isinstance(item, int)
+                request.tell(item)
+                yield
+
+
+_OVER = object()
