@@ -7,6 +7,7 @@ knows no model; `start` must come before anything else imports ray, which reads 
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import secrets
@@ -14,6 +15,7 @@ import shutil
 import socket
 import tempfile
 from collections.abc import Mapping
+from contextlib import redirect_stdout, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,6 +30,8 @@ _LONGEST = 40
 _QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_AUTH_MODE": "token",
+    # Who asks Ray for something behind its end starts no other cluster.
+    "RAY_ENABLE_AUTO_CONNECT": "0",
     "RAY_COLOR_PREFIX": "0",
     # What replicas say comes straight from them, for half of what it costs through Ray's store of objects.
     "RAY_SERVE_USE_GRPC_BY_DEFAULT": "1",
@@ -62,17 +66,25 @@ def start(replicas: int) -> Cluster:
     Raises:
         EngineError: ray is not installed, or does not start.
     """
-    place = tempfile.gettempdir()
-    folder = Path(tempfile.mkdtemp(prefix="chatcli-ray-", dir=place if len(place) <= _LONGEST else "/tmp"))
     os.environ.update(_QUIET | _ALONE | {"RAY_AUTH_TOKEN": secrets.token_hex(32)})
     cores = max(os.cpu_count() or 1, replicas)
     try:
+        return _started(cores)
+    except EngineError:  # Ray gives its processes 30 seconds, which a busy machine may not have
+        return _started(cores)
+
+
+def _started(cores: int) -> Cluster:
+    place = tempfile.gettempdir()
+    folder = Path(tempfile.mkdtemp(prefix="chatcli-ray-", dir=place if len(place) <= _LONGEST else "/tmp"))
+    cluster = Cluster(folder)
+    try:
         # Ray opens the folder to everybody, so it is one that lies in ours.
         _init(address="local", num_cpus=cores, include_dashboard=False, _temp_dir=str(folder / "ray"))
-    except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
+    except EngineError:
+        stop(cluster)
         raise
-    return Cluster(folder)
+    return cluster
 
 
 def join(address: str, variables: Mapping[str, str]) -> Cluster:
@@ -96,9 +108,14 @@ def join(address: str, variables: Mapping[str, str]) -> Cluster:
 
 def stop(cluster: Cluster) -> None:
     """Leave, and end what was started: no process and no file of it stays."""
-    import ray
+    with suppress(ImportError), redirect_stdout(io.StringIO()):  # Ray reports there that it is being ended
+        import ray
+        from ray import serve
 
-    ray.shutdown()
+        if cluster.ours and ray.is_initialized():
+            with suppress(Exception):  # it may be gone already
+                serve.shutdown()
+        ray.shutdown()
     if cluster.folder:
         shutil.rmtree(cluster.folder, ignore_errors=True)
 

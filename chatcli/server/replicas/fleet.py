@@ -46,10 +46,11 @@ class Fleet:
         """End the replicas, and Ray where it was started for them."""
         from ray import serve
 
+        self._loop.close()
+        self._handle.shutdown()
         if not (self._place.ours or self._found):
             serve.delete(self._app)
         cluster.stop(self._place)
-        self._loop.close()
 
     def _running(self) -> Any:
         """The handle of the application where it runs already; None where it does not."""

@@ -64,8 +64,17 @@ class Loop:
             reading.cancel()
 
     def close(self) -> None:
-        """End the thread."""
+        """Break off what is under way, and end the thread: nothing asks Ray for anything from now on."""
+        with suppress(TimeoutError):
+            asyncio.run_coroutine_threadsafe(_break_off(), self._loop).result(POLL_SECONDS * 50)
         self._loop.call_soon_threadsafe(self._loop.stop)
+
+
+async def _break_off() -> None:
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in others:
+        task.cancel()
+    await asyncio.gather(*others, return_exceptions=True)
 
 
 async def _read(ask: Any, given: Sequence[object], come: queue.SimpleQueue[Any]) -> None:

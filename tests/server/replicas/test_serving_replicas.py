@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import stat
 import subprocess
@@ -71,8 +72,8 @@ def server(make_checkpoint: Callable[..., Path], tmp_path_factory: pytest.TempPa
     )
     assert process.stdout
     for line in process.stdout:
-        if " at http" in line:
-            yield Server(process, line.split(" at ")[1].strip())
+        if found := re.search(r"http://[^ ;]+", line):
+            yield Server(process, found[0])
             break
     process.terminate()
     process.communicate(timeout=PATIENCE)
