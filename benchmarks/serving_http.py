@@ -19,7 +19,7 @@ import uvicorn
 from chatcli import guide
 from chatcli.adapters.table import shipped
 from chatcli.conversation import Conversation, Message
-from chatcli.engines.one_at_a_time import OneAtATime, open_served
+from chatcli.engines.concurrent import ConcurrentEngine, open_served
 from chatcli.generation import Event, Finished, GenerationSettings, Text
 from chatcli.load_request import LoadRequest
 from chatcli.models.checkpoint import open_checkpoint
@@ -31,7 +31,7 @@ QUESTION = "What do all the exit codes mean, and what do I do about each of them
 TOKENS = 200
 
 
-class Watched(OneAtATime):
+class Watched(ConcurrentEngine):
     """Notes when a stream was closed."""
 
     closed = 0.0
@@ -45,7 +45,7 @@ class Watched(OneAtATime):
 
 
 @contextmanager
-def serving(model: OneAtATime) -> Iterator[str]:
+def serving(model: ConcurrentEngine) -> Iterator[str]:
     """The address of a server in a thread."""
     bound = bind_tcp("127.0.0.1", 0)
     server = uvicorn.Server(uvicorn.Config(build_app({"guide": model}, Guard()), log_level="critical"))
@@ -58,7 +58,7 @@ def serving(model: OneAtATime) -> Iterator[str]:
     thread.join()
 
 
-def direct(model: OneAtATime) -> tuple[float, float]:
+def direct(model: ConcurrentEngine) -> tuple[float, float]:
     """Seconds to the first piece and tokens a second, of the engine."""
     begun, first = time.perf_counter(), 0.0
     asked = Conversation((Message("user", QUESTION),))

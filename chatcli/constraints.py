@@ -73,6 +73,8 @@ def grammar(constraint: Constraint) -> str:
         )
     elif constraint.kind == "regex":
         made = LLMatcher.grammar_from_regex(constraint.text)
+    elif constraint.kind == "lark":
+        made = LLMatcher.grammar_from_lark(constraint.text)
     else:
         made = LLMatcher.grammar_from_lark("start: " + " | ".join(json.dumps(c) for c in json.loads(constraint.text)))
     return made

@@ -19,9 +19,12 @@ Effort = Literal["low", "medium", "high"]
 
 @dataclass(frozen=True, slots=True)
 class Constraint:
-    """What the answer must conform to: `text` is a JSON schema, a regular expression, or a JSON list of choices."""
+    """What the answer must conform to: `text` is a JSON schema, a regular expression, or a JSON list of choices.
 
-    kind: Literal["schema", "regex", "choice"]
+    A grammar in Lark, with a model's token ids in it, is what an engine itself makes of a `tool_choice`.
+    """
+
+    kind: Literal["schema", "regex", "choice", "lark"]
     text: str
 
 

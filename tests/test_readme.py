@@ -28,7 +28,10 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 PAGES = (
     README,
-    *((ROOT / "docs" / page).read_text(encoding="utf-8") for page in ("scripts.md", "adapters.md", "speed.md")),
+    *(
+        (ROOT / "docs" / page).read_text(encoding="utf-8")
+        for page in ("scripts.md", "adapters.md", "speed.md", "tools.md")
+    ),
 )
 
 

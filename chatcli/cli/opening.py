@@ -218,7 +218,7 @@ def located(
 
 def open_served(name: str, config: Config, environment: Environment, report: Report, request: LoadRequest) -> Served:
     """The model that a person calls `name`, in this process, for many who ask at once."""
-    from chatcli.engines.one_at_a_time import open_served as opened
+    from chatcli.engines.concurrent import open_served as opened
 
     request = _with_draft_folder(request, config, environment, report)
     return _here(opened, _meant(name, config, request), config, environment, report, request)

@@ -105,7 +105,7 @@ def serve(
 
         def draining() -> None:
             if running := app.state.service.admission.running:
-                environment.warn(f"chatcli: {running} answers are being finished; Ctrl-C again ends at once.")
+                environment.warn(f"chatcli: answers under way ({running}) are finished first; Ctrl-C again ends now.")
 
         listen(app, bound, started, draining)
     return 0
@@ -158,9 +158,9 @@ def _bound(host: str, port: int, path: str, keys: tuple[str, ...], stack: ExitSt
         bound = stack.enter_context(listening.bind_unix(place))
         stack.callback(listening.remove, place)
         return bound, f"the socket {path}"
-    if not keys and not listening.is_loopback(host):
-        raise UsageError(f"At {host} other machines could ask: give a key with --api-key-file FILE or ${_KEY}.")
     bound = stack.enter_context(listening.bind_tcp(host, port))
+    if not keys and not listening.is_loopback(bound):
+        raise UsageError(f"At {host} other machines could ask: give a key with --api-key-file FILE or ${_KEY}.")
     return bound, f"{listening.url(bound)}/v1"
 
 

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 from chatcli.adapters.encode import Spoken, encode_text
 from chatcli.adapters.format import ChatFormat, chat_format, require_chat_format
 from chatcli.adapters.table import Table
+from chatcli.adapters.tool_prompt import offered
 from chatcli.constraints import grammar
 from chatcli.conversation import Attachment, Conversation, Message
 from chatcli.engines.overflow import fit
@@ -122,7 +123,7 @@ class LocalEngine:
             OutOfMemory, EngineError: the model failed.
         """
         begun = time.monotonic()
-        settings = settings.over(self._chat.defaults).over(DEFAULTS)
+        settings = self._chat.held_to_calls(conversation, settings.over(self._chat.defaults).over(DEFAULTS))
         if conversation.images and not self._pictures:
             require_no_picture(conversation, self._checkpoint)
         for note in self._notes(conversation, settings):
@@ -146,7 +147,7 @@ class LocalEngine:
         counted = _Counted(begun, len(fitted.ids))
         limit = min(settings.max_new_tokens or fitted.room, fitted.room)
         inside = self._chat.begins_inside_reasoning(fitted.ids[: len(fitted.ids) - len(before)])
-        reply = Reply(self._chat, settings, began or NOTHING, inside=inside)
+        reply = Reply(self._chat, settings, began or NOTHING, inside=inside, tools=offered(conversation))
         made: list[int] = []
         constraint = self._constraint(settings, limit, before, inside=inside)
         try:
@@ -178,13 +179,14 @@ class LocalEngine:
         """
         begun = time.monotonic()
         settings = settings.over(self._chat.defaults).over(DEFAULTS)
-        ids = self._ids_of_text(prompt) if isinstance(prompt, str) else list(prompt)
+        ids = self.tokenize(prompt) if isinstance(prompt, str) else list(prompt)
         if not ids or min(ids) < 0 or max(ids) >= self._model.tokens:
             raise UsageError(f"A prompt is a text, or ids from 0 to {self._model.tokens - 1}, and not empty.")
         room = self.facts.context - len(ids)
         if room < 1:
             raise ContextOverflow(
-                f"The prompt has {len(ids)} tokens, and the model's context holds {self.facts.context}: shorten it."
+                f"The prompt has {len(ids)} tokens, and the model's context holds {self.facts.context}: shorten it.",
+                len(ids),
             )
         limit = min(settings.max_new_tokens or room, room)
         bare = replace(self._chat, stop=(), tags=_NO_TAGS, cleanup="")
@@ -223,7 +225,8 @@ class LocalEngine:
 
     def tokenize(self, text: str) -> list[int]:
         """The ids of a text, control tokens in it as such, with what the tokenizer itself puts around it."""
-        return self._chat.tokenizer.encode(text).ids
+        whole = text.encode("utf-8", "replace").decode("utf-8")  # JSON may hold lone surrogates
+        return list(self._chat.tokenizer.encode(whole).ids)
 
     def detokenize(self, ids: Sequence[int]) -> str:
         """The text of ids, control tokens with it."""
@@ -287,7 +290,7 @@ class LocalEngine:
     def _finished(
         self, counted: _Counted, settings: GenerationSettings, made: Sequence[int], reply: Reply, *, ended: bool
     ) -> Finished:
-        finished = counted.finished("stop" if ended else "length", len(made))
+        finished = counted.finished(reply.reason(ended=ended), len(made))
         if settings.top_logprobs is None:
             return finished
         # A batch may have drawn on before it heard that a stop string had come.
@@ -358,11 +361,6 @@ class LocalEngine:
             _keep(self._made, shown, tuple(made))
             if text and text == shown.text and text == text.strip():
                 _keep(self._spoken, text, Spoken(text, tuple(made)))
-
-    def _ids_of_text(self, text: str) -> list[int]:
-        """The ids of a text with what the tokenizer itself puts around it, such as a token that begins every text."""
-        whole = text.encode("utf-8", "replace").decode("utf-8")  # JSON may hold lone surrogates
-        return list(self._chat.tokenizer.encode(whole).ids)
 
 
 def _keep(memory: dict[Key, Value], key: Key, value: Value) -> None:

@@ -6,36 +6,21 @@ refused unless they say what holds anyway.
 
 from __future__ import annotations
 
-import json
-import re
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Literal, cast
+from typing import Literal, cast
 
-from chatcli.constraints import checked
-from chatcli.conversation import Conversation, Tool
-from chatcli.errors import UsageError
-from chatcli.generation import Constraint, Effort, GenerationSettings
-from chatcli.openai.errors import ApiError
+from chatcli.conversation import Conversation
+from chatcli.generation import GenerationSettings
 from chatcli.openai.fields import Fields
 from chatcli.openai.messages import conversation
+from chatcli.openai.sampling import effort, response_format, sampling, think
+from chatcli.openai.tools import choice_of, tools_of
 
 MOST_CHOICES = 16
 MOST_LOGPROBS = 20
 """Of likeliest tokens beside each, as the API allows."""
-_MOST_STOPS = 16
 _COMPLETION_TOKENS = 16
 """Length of an answer of /v1/completions where the request says none, as the API has it."""
-_TOOL_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
-_CHOICES = ("auto", "none", "required")
-_EFFORTS: Mapping[str, Effort | None] = {
-    "none": None,
-    "minimal": "low",
-    "low": "low",
-    "medium": "medium",
-    "high": "high",
-    "xhigh": "high",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,19 +79,19 @@ def chat_request(body: object) -> ChatRequest:
     fields.refuse("audio", None, "asks for sound, which this server has none of")
     fields.refuse("modalities", ["text"], "may only ask for text")
     talk = conversation(fields)
-    tools = _tools(fields)
-    talk = replace(talk, tools=tools, tool_choice=_tool_choice(fields, tools))
+    tools = tools_of(fields)
+    talk = replace(talk, tools=tools, tool_choice=choice_of(fields, tools))
     logprobs = (fields.count("top_logprobs", 0, MOST_LOGPROBS) or 0) if fields.flag("logprobs") else None
     if logprobs is None and "top_logprobs" in fields:
         raise fields.wrong("top_logprobs", "needs logprobs to be true")
     longest = fields.count("max_completion_tokens", 1) or fields.count("max_tokens", 1)
     settings = replace(
-        _sampling(fields),
+        sampling(fields),
         max_new_tokens=longest,
         top_logprobs=logprobs,
-        constraint=_response_format(fields),
-        think=_think(fields),
-        reasoning_effort=_EFFORTS[fields.word("reasoning_effort", *_EFFORTS) or "none"],
+        constraint=response_format(fields),
+        think=think(fields),
+        reasoning_effort=effort(fields),
     )
     parallel = fields.get("parallel_tool_calls") is None or fields.flag("parallel_tool_calls")
     return ChatRequest(_ways(fields, settings), talk, parallel)
@@ -127,7 +112,7 @@ def completion_request(body: object) -> CompletionRequest:
     )
     fields.required("prompt")
     settings = replace(
-        _sampling(fields),
+        sampling(fields),
         max_new_tokens=fields.count("max_tokens", 1) or _COMPLETION_TOKENS,
         top_logprobs=fields.count("logprobs", 0, MOST_LOGPROBS),
     )
@@ -173,98 +158,6 @@ def _ways(fields: Fields, settings: GenerationSettings) -> Ways:
         raise fields.wrong("stream_options", "may be given only where stream is true")
     usage = bool(options and options.flag("include_usage"))
     return Ways(fields.text("model") or "", settings, fields.count("n", 1, MOST_CHOICES) or 1, stream, usage)
-
-
-def _sampling(fields: Fields) -> GenerationSettings:
-    """What both APIs say of sampling; the long answer that does not fit is an error, no cut made unasked."""
-    stops = fields.texts("stop", _MOST_STOPS)
-    if stops is not None and not all(stops):
-        raise fields.wrong("stop", "must hold no empty string")
-    return GenerationSettings(
-        temperature=fields.number("temperature", 0, 2),
-        top_p=fields.number("top_p", 0, 1),
-        top_k=_top_k(fields),
-        min_p=fields.number("min_p", 0, 1),
-        repetition_penalty=fields.number("repetition_penalty", 0.01, 100),
-        stop=stops,
-        seed=_seed(fields),
-        overflow="stop",
-    )
-
-
-def _top_k(fields: Fields) -> int | None:
-    """How many of the likeliest tokens; others write -1 for all."""
-    found = fields.count("top_k", -1)
-    return 0 if found == -1 else found
-
-
-def _seed(fields: Fields) -> int | None:
-    """Any whole number, as the API allows, folded to what a generator takes."""
-    found = fields.count("seed", -(1 << 63), (1 << 64) - 1)
-    return None if found is None else found % (1 << 63)
-
-
-def _think(fields: Fields) -> bool | None:
-    """Whether the model is to think: as the variable that templates have for it, or an effort of none."""
-    variables = fields.inner("chat_template_kwargs")
-    if variables and "enable_thinking" in variables:
-        return variables.flag("enable_thinking")
-    return False if fields.get("reasoning_effort") == "none" else None
-
-
-def _response_format(fields: Fields) -> Constraint | None:
-    wanted = fields.inner("response_format")
-    if wanted is None:
-        return None
-    wanted.required("type")
-    kind = wanted.word("type", "text", "json_object", "json_schema")
-    if kind == "text":
-        return None
-    schema: dict[str, Any] = {"type": "object"}
-    if kind == "json_schema":
-        wanted.required("json_schema")
-        told = wanted.inner("json_schema") or wanted
-        told.required("schema")
-        if not isinstance(told.get("schema"), dict):
-            raise told.wrong("schema", "must be a JSON object")
-        schema = told.get("schema")
-    try:
-        return checked(Constraint("schema", json.dumps(schema, ensure_ascii=False)), "response_format")
-    except UsageError as error:
-        raise ApiError(400, str(error), param="response_format", code="invalid_schema") from error
-
-
-def _tools(fields: Fields) -> tuple[Tool, ...]:
-    tools = []
-    for each in fields.objects("tools"):
-        each.word("type", "function")
-        each.required("function")
-        function = each.inner("function") or each
-        function.required("name")
-        name = function.text("name") or ""
-        if not _TOOL_NAME.fullmatch(name) or name in _CHOICES:
-            raise function.wrong("name", "must be up to 64 of the letters a-z, A-Z, 0-9, _ and -, and no tool_choice")
-        parameters = function.inner("parameters")
-        schema = function.get("parameters") if parameters else {}
-        tools.append(Tool(name, function.text("description") or "", json.dumps(schema, ensure_ascii=False)))
-    return tuple(tools)
-
-
-def _tool_choice(fields: Fields, tools: tuple[Tool, ...]) -> str:
-    if "tool_choice" not in fields:
-        return "auto"
-    if not tools and fields.get("tool_choice") != "none":
-        raise fields.wrong("tool_choice", "may be given only where there are tools")
-    if isinstance(fields.get("tool_choice"), str):
-        return fields.word("tool_choice", *_CHOICES) or "auto"
-    chosen = fields.inner("tool_choice") or fields
-    chosen.required("function")
-    function = chosen.inner("function") or chosen
-    function.required("name")
-    name = function.text("name") or ""
-    if name not in (tool.name for tool in tools):
-        raise function.wrong("name", "must be the name of one of the tools")
-    return name
 
 
 def _prompts(fields: Fields) -> tuple[str | tuple[int, ...], ...]:

@@ -197,14 +197,15 @@ class CausalModel:
             yield from decode_batch(self._model, prompts, samplers, end=end, limits=limits, stopped=stopped)
 
     def embed(self, prompts: Sequence[Sequence[int]]) -> list[list[float]]:
-        """A vector for each of the prompts; see `runtime.embed`.
+        """A vector for each of the prompts, apart from any talk; see `runtime.embed`.
 
         Raises:
             UsageError: the model gives none.
+            OutOfMemory, EngineError: it failed.
         """
         from chatcli.runtime.embed import embed
 
-        with self._explained():
+        with explained_answer(self.device):
             return embed(self._model, prompts)
 
     def constrained(

@@ -68,7 +68,7 @@ def test_a_port_in_use_is_told_before_anything_is_loaded(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("arguments", "code", "sentence"),
     [
-        (["--host", "0.0.0.0"], 2, "give a key with --api-key-file"),
+        (["--host", "0.0.0.0", "--port", "0"], 2, "give a key with --api-key-file"),
         (["--api-key-file", "no-such-file"], 2, "cannot be read"),
         (["--api-key", "two words"], 2, "no client could send it"),
         (["--time-limit", "soon"], 2, "a time is written 90s"),
@@ -117,17 +117,18 @@ def guide(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]
     """The guide, served to the page's examples: an address and a folder with the socket api.sock."""
     from chatcli import guide
     from chatcli.adapters.table import shipped
+    from chatcli.engines.concurrent import ConcurrentEngine
     from chatcli.engines.local import open_local
-    from chatcli.engines.one_at_a_time import OneAtATime
     from chatcli.models.checkpoint import open_checkpoint
     from chatcli.server.api.guard import Guard
     from chatcli.server.api.listening import bind_unix
 
     place = tmp_path_factory.mktemp("page")
-    served = OneAtATime(open_local(open_checkpoint(guide.folder(), guide.NAME), shipped(), lambda _: None))
+    served = ConcurrentEngine(open_local(open_checkpoint(guide.folder(), guide.NAME), shipped(), lambda _: None))
     over_socket = serving({guide.NAME: served}, Guard((), None), listener=bind_unix(place / "api.sock"))
     with serving({guide.NAME: served}) as address, over_socket:
         yield address, place
+    served.close()
 
 
 @pytest.mark.parametrize("line", [line for line in LINES if line.startswith("curl")])
@@ -179,7 +180,7 @@ def test_a_second_signal_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         with client.stream("POST", "http://localhost/v1/chat/completions", json=endless) as answer:
             next(answer.iter_lines())
             process.send_signal(signal.SIGINT)
-            assert process.stderr and "1 answers are being finished" in process.stderr.readline()
+            assert process.stderr and "answers under way (1)" in process.stderr.readline()
             process.send_signal(signal.SIGINT)
             assert process.wait(30) == -signal.SIGINT
         assert process.stderr.read() == "" and not Path("api.sock").exists()

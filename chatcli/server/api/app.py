@@ -68,9 +68,11 @@ def build_app(
         yield
         service.pool.shutdown(wait=False, cancel_futures=True)
 
+    routes = [*(Route(path, answer, methods=[method]) for method, path, answer in ROUTES), *more_routes]
+    paths: dict[object, str] = {route.endpoint: route.path for route in routes if isinstance(route, Route)}
     app = Starlette(
-        routes=[*(Route(path, answer, methods=[method]) for method, path, answer in ROUTES), *more_routes],
-        middleware=[Middleware(Told, service), Middleware(Guarded, guard)],
+        routes=routes,
+        middleware=[Middleware(Told, service, paths), Middleware(Guarded, guard)],
         exception_handlers={HTTPException: _plain_error},
         lifespan=lifespan,
     )

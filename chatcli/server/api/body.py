@@ -46,7 +46,10 @@ async def _body(request: Request, most: int) -> bytes:
 
 def _decoded(body: bytes) -> object:
     try:
-        return json.loads(body)
+        value = json.loads(body)
+        if b"\\ud" in body or b"\\uD" in body:  # of half a character no tokenizer knows what to do
+            value = json.loads(json.dumps(value, ensure_ascii=False).encode("utf-8", "replace"))
+        return value
     except (ValueError, RecursionError) as error:
         reason = "it is nested too deeply" if isinstance(error, RecursionError) else "it cannot be parsed"
         raise ApiError(400, f"The body of your request is not valid JSON: {reason}.", code="invalid_json") from error

@@ -68,13 +68,9 @@ def bind_unix(path: Path) -> socket.socket:
         raise UsageError(f"No socket can be made at {path} ({reason}): name another --socket.") from error
 
 
-def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches what is bound to `host`, a name or an address."""
-    try:
-        found = {str(each[4][0]) for each in socket.getaddrinfo(host, None)}
-    except (OSError, UnicodeError):
-        return False  # `bind_tcp` says that there is none
-    return bool(found) and all(ipaddress.ip_address(each.partition("%")[0]).is_loopback for each in found)
+def is_loopback(bound: socket.socket) -> bool:
+    """Whether only this machine reaches a bound TCP socket: the address counts, not the name that it came from."""
+    return ipaddress.ip_address(bound.getsockname()[0].partition("%")[0]).is_loopback
 
 
 def url(bound: socket.socket) -> str:

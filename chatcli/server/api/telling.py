@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
@@ -15,11 +16,15 @@ from chatcli.server.api.service import Service
 
 
 class Told:
-    """The application whose every error is an answer, and whose every answer is counted."""
+    """The application whose every error is an answer, and whose every answer is counted.
 
-    def __init__(self, app: ASGIApp, service: Service) -> None:
+    `paths` names what answers: the paths that clients make up would be names without end.
+    """
+
+    def __init__(self, app: ASGIApp, service: Service, paths: Mapping[object, str]) -> None:
         self._app = app
         self._service = service
+        self._paths = paths
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Have the request answered."""
@@ -44,7 +49,7 @@ class Told:
             if not status:
                 await error_response(failure)(scope, receive, noting)
         finally:
-            route = getattr(scope.get("route"), "path", "other")
+            route = self._paths.get(scope.get("endpoint"), "other")
             self._service.metrics.requests.labels(route, str(status or 499)).inc()  # 499: the client left before
             self._service.metrics.seconds.labels(route).observe(time.monotonic() - begun)
 

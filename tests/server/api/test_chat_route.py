@@ -52,3 +52,12 @@ def test_the_models_are_listed(address: str) -> None:
     assert listed["object"] == "list" and [each["id"] for each in listed["data"]] == ["scripted"]
     assert CLIENT.get(f"{address}/v1/models/scripted").json() == listed["data"][0]
     assert CLIENT.get(f"{address}/v1/models/another").json()["error"]["code"] == "model_not_found"
+
+
+def test_half_a_character_is_a_question_mark_and_a_whole_one_stays() -> None:
+    engine = ScriptedEngine(["Fine."])
+    body = rb'{"messages": [{"role": "user", "content": "\ud800 \ud83d\ude00 \uD83D\uDE00"}]}'
+    with serving({"scripted": engine}) as address:
+        headers = {"Content-Type": "application/json"}
+        assert CLIENT.post(f"{address}/v1/chat/completions", content=body, headers=headers).status_code == 200
+    assert engine.asked[0].messages[0].text == "? 😀 😀"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,8 +17,7 @@ from api_server import serving
 from chatcli import sockets
 from chatcli.adapters.table import shipped
 from chatcli.conversation import ToolCall
-from chatcli.engines.local import open_local
-from chatcli.engines.one_at_a_time import OneAtATime
+from chatcli.engines.concurrent import ConcurrentEngine, open_served
 from chatcli.engines.scripted import ScriptedEngine
 from chatcli.generation import Finished, Progress, Reasoning, Text, TokenLogprob, ToolCalled
 from chatcli.models.checkpoint import open_checkpoint
@@ -54,9 +53,18 @@ class Door:
         return openai.AsyncOpenAI(base_url=f"{self.address}/v1", http_client=client, api_key=KEY)
 
 
+@pytest.fixture(scope="module")
+def tiny(make_checkpoint: Callable[..., Path]) -> Iterator[ConcurrentEngine]:
+    folder = make_checkpoint(max_position_embeddings=2048)
+    engine = open_served(open_checkpoint(folder, "tiny"), shipped(), lambda _: None)
+    yield engine
+    engine.close()
+
+
 @pytest.fixture(scope="module", params=["tcp", "unix"])
-def door(request: pytest.FixtureRequest, tiny_llama: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Door]:
-    tiny = OneAtATime(open_local(open_checkpoint(tiny_llama, "tiny"), shipped(), lambda _: None))
+def door(
+    request: pytest.FixtureRequest, tiny: ConcurrentEngine, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Door]:
     models = {"org/tiny": tiny, "calling": ScriptedEngine([CALLING]), "thinking": ScriptedEngine([THINKING])}
     if request.param == "tcp":
         with serving(models, Guard((KEY,), None)) as address:
@@ -154,6 +162,35 @@ def test_a_tool_is_called_and_answered(door: Door) -> None:
     assert final.message.content == "Let me look."
 
 
+def test_a_real_model_calls_what_it_must_call(door: Door) -> None:
+    """Random weights, held to a call; what the tool said then goes into the next prompt."""
+    client = door.sync()
+    city = {"type": "object", "properties": {"city": {"enum": ["Ulm", "Bonn"]}}, "required": ["city"]}
+    function = {"name": "weather", "parameters": {**city, "additionalProperties": False}}
+    settings: Any = {"model": "org/tiny", "tools": [{"type": "function", "function": function}], "max_tokens": 200}
+    asked = client.chat.completions.create(
+        messages=HELLO, tool_choice={"type": "function", "function": {"name": "weather"}}, **settings
+    ).choices[0]
+    assert asked.finish_reason == "tool_calls" and asked.message.tool_calls
+    call: Any = asked.message.tool_calls[0]
+    assert json.loads(call.function.arguments)["city"] in ("Ulm", "Bonn")
+    messages: Any = [*HELLO, asked.message, {"role": "tool", "tool_call_id": call.id, "content": "Sunny"}]
+    plain = client.chat.completions.create(messages=messages, **settings)
+    assert plain.usage and plain.usage.prompt_tokens > 20
+    called: Any = None
+    for chunk in client.chat.completions.create(messages=HELLO, tool_choice="required", stream=True, **settings):
+        called = chunk.choices[0].delta.tool_calls or called
+    assert called[0].function.name == "weather" and json.loads(called[0].function.arguments)["city"] in ("Ulm", "Bonn")
+
+
+def test_bare_text_of_a_real_model(door: Door) -> None:
+    settings: Any = {"model": "org/tiny", "max_tokens": 6, "temperature": 0}
+    text = door.sync().completions.create(prompt="Hello there", **settings)
+    assert text.choices[0].text and text.usage
+    with pytest.raises(openai.BadRequestError):
+        door.sync().completions.create(prompt=[10**9], **settings)
+
+
 def test_what_a_model_thinks_comes_beside_its_answer(door: Door) -> None:
     answer = door.sync().chat.completions.create(model="thinking", messages=HELLO, reasoning_effort="high")
     message: Any = answer.choices[0].message
@@ -195,12 +232,12 @@ def test_errors_are_those_of_the_api(door: Door) -> None:
         client.chat.completions.create(model="org/tiny", messages=HELLO, temperature=9)
     assert wrong.value.param == "temperature" and wrong.value.type == "invalid_request_error"
     with pytest.raises(openai.BadRequestError) as long:
-        client.chat.completions.create(model="org/tiny", messages=[{"role": "user", "content": "Hello there " * 300}])
-    assert long.value.code == "context_length_exceeded" and "512 tokens" in long.value.message
+        client.chat.completions.create(model="org/tiny", messages=[{"role": "user", "content": "Hello there " * 1500}])
+    assert long.value.code == "context_length_exceeded" and "2048 tokens" in long.value.message
     with pytest.raises(openai.BadRequestError):
         list(
             client.chat.completions.create(
-                model="org/tiny", messages=[{"role": "user", "content": "x " * 600}], stream=True
+                model="org/tiny", messages=[{"role": "user", "content": "x " * 2500}], stream=True
             )
         )
     with pytest.raises(openai.AuthenticationError) as stranger:

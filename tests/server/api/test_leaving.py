@@ -138,8 +138,8 @@ def test_a_long_silence_is_kept_alive(monkeypatch: pytest.MonkeyPatch, says: boo
 def test_a_thread_ends_with_its_server() -> None:
     with serving({"m": ScriptedEngine(["Fine."])}) as address:
         CLIENT.post(f"{address}/v1/chat/completions", json=QUESTION)
-        assert any(each.name.startswith("answer") for each in threading.enumerate())
-    assert soon(lambda: not any(each.name.startswith("answer") for each in threading.enumerate()))
+        assert any(each.name.startswith("answer_") for each in threading.enumerate())
+    assert soon(lambda: not any(each.name.startswith("answer_") for each in threading.enumerate()))
 
 
 def test_the_numbers_tell_what_happened() -> None:

@@ -33,13 +33,11 @@ def test_an_address_that_this_machine_has_not(host: str) -> None:
 
 @pytest.mark.parametrize(
     ("host", "only_this_machine"),
-    [
-        *(("127.0.0.1", True), ("127.9.9.9", True), ("::1", True), ("localhost", True)),
-        *(("0.0.0.0", False), ("::", False), ("192.0.2.1", False), ("no such host", False)),
-    ],
+    [("127.0.0.1", True), ("127.9.9.9", True), ("localhost", True), ("0.0.0.0", False)],
 )
 def test_which_addresses_others_reach(host: str, only_this_machine: bool) -> None:
-    assert is_loopback(host) == only_this_machine
+    with bind_tcp(host, 0) as bound:  # which listens not yet
+        assert is_loopback(bound) == only_this_machine
 
 
 def test_only_its_owner_can_open_the_socket(tmp_path: Path) -> None:
