@@ -36,8 +36,8 @@ ROWS = 32
 """Requests that are answered at once at the most."""
 TURNS = 4
 """Of these, the ones that take turns: each has a cache of its own and computes alone."""
-CHUNK_SECONDS, LEAST_CHUNK = 0.1, 32
-"""What of a prompt is read between two steps: the others wait so long for their next token, and a newcomer for its
+CHUNK_SECONDS, LEAST_CHUNK = 0.1, 64
+"""What of the prompts is read between two steps: the others wait so long for their next token, and a newcomer for its
 first; with fewer tokens a processor reads its weights too often."""
 _SHARE_OF_ROWS = 2
 """The rows may take one part in so many of the memory that the model leaves free."""
@@ -120,6 +120,7 @@ class Continuous:
         self._columns = Columns(model.module)
         self._most = ROWS
         self._numbers = count()
+        self._read_tokens = 0
         self._rows: list[_Row] = []
         self._turns: list[_Row] = []
         self._reading: list[_Row] = []
@@ -138,21 +139,18 @@ class Continuous:
     def add(self, request: Request) -> None:
         """Let a request wait until there is room for it."""
         turns = bool(request.images) or not self._model.batches
-        self._waiting.append(_Row(request, next(self._numbers), list(request.ids), len(request.ids), turns))
+        left = len(request.ids) - self._model.talks.shared(request.ids)
+        self._waiting.append(_Row(request, next(self._numbers), list(request.ids), left, turns))
 
     def advance(self) -> bool:
-        """A step of every row and a chunk of one prompt; False where there is nothing to do."""
+        """A step of every row, and a chunk of a prompt or some short ones; False where there is nothing to do."""
         self._drop_cancelled()
         self._make_room()
         if self._rows:
             self._step()
         for turn in list(self._turns):
             self._go_on(turn)
-        if row := self._next_to_read():
-            before = row.left
-            self._go_on(row)
-            for other in (*self._reading, *self._waiting):
-                other.passed += before - row.left if other is not row else 0
+        self._read_some()
         return bool(self.running or self.waiting)
 
     def fail(self, error: BaseException) -> None:
@@ -252,6 +250,19 @@ class Continuous:
             row.left, row.steps, row.cache = len(row.seen), None, None
         self._waiting = sorted([*rows, *self._waiting], key=lambda row: row.number)
 
+    def _read_some(self) -> None:
+        """Read on: a chunk of the prompt that is next, and whole ones behind it as far as they fit into a chunk."""
+        room = self._pace.chunk
+        while (row := self._next_to_read()) and (room == self._pace.chunk or row.left <= room):
+            before = self._read_tokens
+            self._go_on(row)
+            read = self._read_tokens - before
+            for other in (*self._reading, *self._waiting):
+                other.passed += read if other is not row else 0
+            room -= read
+            if not read or room <= 0:
+                return
+
     def _next_to_read(self) -> _Row | None:
         """Whose prompt is read on; one that waits begins where there is room for it, and nobody overtakes it else."""
         row = min((*self._reading, *self._waiting), key=lambda row: (row.urgency, row.number), default=None)
@@ -303,22 +314,29 @@ class Continuous:
         with self._model.talks.lent(ids) as cache:
             undivided = module.undivided(ids) if hasattr(module, "undivided") else 0
             done = cache.keep_common_prefix(ids, undivided)
+            row.left = len(ids) - done
             logits = torch.empty(0)
             while done < len(ids):
                 if not row.made:
                     row.request.tell(Progress("reading", done, len(ids), "tokens"))
-                chunk = ids[done : max(done + self._pace.chunk, undivided)]
+                chunk = ids[done : max(self._end_of_chunk(done, len(ids)), undivided)]
                 begun = time.perf_counter()
                 logits = feed(module, cache, chunk)[0]
                 self._pace.took(len(chunk), time.perf_counter() - begun)
                 done += len(chunk)
-                row.left = len(ids) - done
+                row.left -= len(chunk)
+                self._read_tokens += len(chunk)
                 if row.left:
                     yield
             cache.asked, row.cache = len(ids), cache
         if not row.take(self._drawn(logits[None], [row])[0]):
             self._columns.join(cache)
             self._rows.append(row)
+
+    def _end_of_chunk(self, done: int, length: int) -> int:
+        """Where the chunk behind `done` tokens ends: a few tokens more cost less than a pass of their own."""
+        end = done + self._pace.chunk
+        return length if length - end < self._pace.chunk // 4 else end
 
     def _turn(self, row: _Row) -> Generator[None]:
         """Answer a request alone, a token or a chunk of its prompt between two yields."""
@@ -343,14 +361,16 @@ class Continuous:
                     if request.cancelled:
                         return
                     continue
-                told = item
                 if isinstance(item, Progress):
+                    self._read_tokens += row.left - (item.total - item.done) if told else 0
                     row.left = item.total - item.done
                 elif not row.made:
                     request.logprobs = self._model.logprobs  # before others begin to draw
+                    self._read_tokens += row.left
                     row.left = 0
                     self._reading.remove(row)
                     self._turns.append(row)
+                told = item
                 row.made += isinstance(item, int)
                 request.tell(item)
                 yield

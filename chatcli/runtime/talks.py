@@ -34,6 +34,10 @@ class Talks:
         """The cache that was used last."""
         return self._caches[-1]
 
+    def shared(self, ids: Sequence[int]) -> int:
+        """How many of the first `ids` some cache holds."""
+        return max(cache.shared(ids) for cache in self._caches)
+
     def cache_for(self, ids: Sequence[int]) -> PrefixCache:
         """The cache to read the prompt `ids` with; it becomes the latest."""
         held = max(reversed(self._caches), key=lambda cache: cache.shared(ids))

@@ -256,7 +256,7 @@ def test_a_request_that_cannot_be_read_fails_alone(llama: CausalModel) -> None:
 def test_a_row_whose_numbers_break_spoils_no_other(llama: CausalModel) -> None:
     """Its keys and values, which are no numbers, stand beside the others', and in the room that later rows get."""
     asked = [ask(text(each, 10), limit=9) for each in range(3)]
-    expected = [alone(llama, text(each, 10), limit=9) for each in range(3)]
+    expected = [alone(CausalModel(llama.module), text(each, 10), limit=9) for each in range(3)]
 
     def broken(module: Any, inputs: Any, output: torch.Tensor) -> None:
         if len(output) == 3 and len(asked[1].tokens) == 3:
