@@ -88,8 +88,8 @@ def open_fleet(
         raise
 
 
-def update_on_hangup(fleet: Fleet, environment: Environment) -> None:
-    """Have SIGHUP replace the replicas, a few at a time, by such that open the models' files anew."""
+def update_on_signal(fleet: Fleet, environment: Environment) -> None:
+    """Have SIGUSR1 replace the replicas, a few at a time, by such that open the models' files anew."""
 
     def update() -> None:
         environment.warn("chatcli: the replicas are being replaced.")
@@ -100,8 +100,8 @@ def update_on_hangup(fleet: Fleet, environment: Environment) -> None:
         else:
             environment.warn("chatcli: the replicas are replaced.")
 
-    if hasattr(signal, "SIGHUP"):
-        signal.signal(signal.SIGHUP, lambda *_: threading.Thread(target=update, daemon=True).start())
+    if hasattr(signal, "SIGUSR1"):  # not SIGHUP, which is what a terminal sends when it is closed
+        signal.signal(signal.SIGUSR1, lambda *_: threading.Thread(target=update, daemon=True).start())
 
 
 def _model(

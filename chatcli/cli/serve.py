@@ -202,7 +202,7 @@ def _replicated(
     stack: ExitStack,
 ) -> Mapping[str, Served]:
     """The models by their names, in replicas; ended at the end."""
-    from chatcli.cli.replicas import open_fleet, update_on_hangup
+    from chatcli.cli.replicas import open_fleet, update_on_signal
     from chatcli.render.progress import ProgressLine
 
     progress = ProgressLine(environment)
@@ -211,5 +211,5 @@ def _replicated(
     finally:
         progress.clear()
     stack.callback(fleet.close)
-    update_on_hangup(fleet, environment)
+    update_on_signal(fleet, environment)
     return fleet.models

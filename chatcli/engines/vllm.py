@@ -163,6 +163,8 @@ def _structured(constraint: Constraint) -> object:
             return StructuredOutputsParams(regex=constraint.text)
         case "choice":
             return StructuredOutputsParams(choice=json.loads(constraint.text))
+        case "lark":
+            raise UsageError("vLLM is not made to call a tool: leave tool_choice at auto.")
 
 
 class VllmEngine:
@@ -251,6 +253,6 @@ def open_vllm(checkpoint: Checkpoint, table: Table, request: LoadRequest, tensor
         with suppress(RuntimeError):
             loop.call_soon_threadsafe(loop.stop)
         raise EngineError(f"vLLM does not start: {error}") from error
-    size = int(text_config(checkpoint.config).get("vocab_size") or 0) or tokenizer.get_vocab_size()
+    size = int(text_config(checkpoint.config)["vocab_size"])
     model = VllmModel(llm, loop, request.dtype or "auto", size)
     return VllmEngine(LocalEngine(checkpoint, chat_format(checkpoint, tokenizer, table), cast("CausalModel", model)))

@@ -115,7 +115,7 @@ def stop(cluster: Cluster) -> None:
         if cluster.ours and ray.is_initialized():
             with suppress(Exception):  # it may be gone already
                 serve.shutdown()
-        ray.shutdown()
+        ray.shutdown()  # type: ignore[no-untyped-call]  # Ray's own
     if cluster.folder:
         shutil.rmtree(cluster.folder, ignore_errors=True)
 

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from chatcli.errors import EngineError
+from chatcli.errors import ChatcliError, EngineError
 from chatcli.generation import EngineFacts
 from chatcli.server.api.served import Served
 from chatcli.server.replicas import cluster
 from chatcli.server.replicas.deployment import FAILED, Layout, deployment
 from chatcli.server.replicas.served import Loop, ReplicatedModel
 from chatcli.sockets import name_of
-from chatcli.wire import decode
+from chatcli.wire import Failure, decode
 
 
 class Fleet:
@@ -71,10 +71,9 @@ class Fleet:
         try:
             return serve.run(app, name=self._app, route_prefix=None)
         except RuntimeError as error:
-            found = re.search(re.escape(FAILED) + r"(\{.*\})", f"{serve.status().applications.get(self._app)} {error}")
-            if found:
-                raise decode(found[1]).error from error
-            raise EngineError(f"The replicas do not start: {error}") from error
+            there = serve.status().applications.get(self._app)
+            told = [there.message, *(each.message for each in there.deployments.values())] if there else []
+            raise _reason([*told, str(error)]) from error
 
     def _asking(self, name: str) -> Any:
         """The handle that asks for one model."""
@@ -83,3 +82,14 @@ class Fleet:
     def _facts(self, name: str) -> EngineFacts:
         facts: EngineFacts = self._asking(name).options(method_name="facts").remote(name).result()
         return facts
+
+
+def _reason(told: Sequence[str]) -> ChatcliError:
+    """Why replicas did not start, out of what Ray says of it."""
+    for text in told:
+        _, found, rest = text.partition(FAILED)
+        if found:
+            line, _ = json.JSONDecoder().raw_decode(rest)
+            failure: Failure = decode(json.dumps(line))
+            return failure.error
+    return EngineError(f"The replicas do not start: {told[-1]}")

@@ -56,10 +56,10 @@ class BeginningsRouter(MultiplexMixin, RequestRouter):
 
 
 def _prompt(request: PendingRequest | None) -> list[Beginning]:
-    """What a request gives a replica to read; nothing for one that is none, such as embeddings."""
-    match request.args if request else ():
-        case (str(model), Conversation() as conversation, *_):
+    """What a request gives a replica to read; nothing where it asks for something else, such as vectors."""
+    match (request.metadata.call_method, request.args) if request else None:
+        case ("stream", (str(model), Conversation() as conversation, *_)):
             return of_conversation(model, conversation)
-        case (str(model), (str() | tuple()) as prompt, *_):
+        case ("complete", (str(model), (str() | tuple()) as prompt, *_)):
             return of_prompt(model, prompt)
     return []

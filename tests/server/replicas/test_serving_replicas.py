@@ -22,6 +22,7 @@ import pytest
 
 pytestmark = pytest.mark.slow
 
+PAGE = Path(__file__).parents[3] / "docs" / "scale.md"
 PATIENCE = 120.0
 """Seconds after which what does not come is taken for lost."""
 
@@ -62,10 +63,13 @@ def _name(process: psutil.Process) -> str:
 
 @pytest.fixture(scope="module")
 def server(make_checkpoint: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """Started as the example in docs/scale.md has it."""
     home = tmp_path_factory.mktemp("home")
-    command = [sys.executable, "-m", "chatcli", "serve", str(make_checkpoint(max_position_embeddings=4096))]
+    (example,) = re.findall(r"^```sh\nchatcli (.*)\n```", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
+    model = str(make_checkpoint(max_position_embeddings=4096))
+    command = [sys.executable, "-m", "chatcli", *example.replace("./my-finetune", model).split()]
     process = subprocess.Popen(
-        [*command, "--replicas", "2", "--parallel", "8", "--port", "0"],
+        [*command, "--port", "0"],
         env=os.environ | {"CHATCLI_HOME": str(home), "HF_HUB_OFFLINE": "1"},
         stdout=subprocess.PIPE,
         text=True,
@@ -164,7 +168,7 @@ def test_a_replica_killed_under_load_loses_nothing_that_had_not_begun(server: Se
 
 def test_an_update_replaces_every_replica_while_they_answer(server: Server) -> None:
     before = server.replicas()
-    server.process.send_signal(signal.SIGHUP)
+    server.process.send_signal(signal.SIGUSR1)
     answered = 0
     end = time.monotonic() + PATIENCE
     while server.replicas() & before or len(server.replicas()) < 2:
