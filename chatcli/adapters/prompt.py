@@ -202,7 +202,7 @@ class _Given:
         self, entry: dict[str, Any], message: Message, messages: Sequence[Message], place: Places, marked: Marked
     ) -> dict[str, Any]:
         if message.role == "tool":
-            return with_call_answered(entry, message.call, messages, self.form, marked)
+            return with_call_answered(entry, message.call, messages, place, self.form, marked)
         return with_calls(entry, message.calls, place, self.form, marked) if message.calls else entry
 
 

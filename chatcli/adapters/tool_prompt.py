@@ -36,7 +36,7 @@ class Places:
     """What a template has a place for.
 
     Of a call it wants the arguments as `text` or as an object, and some write calls only where the content is `none`,
-    or refuse an answer that has `several`.
+    or refuse an answer that has `several`. GLM-4's knows a call as `metadata`, and what came of it as an observation.
     """
 
     tools: bool
@@ -45,12 +45,13 @@ class Places:
     text: bool = False
     none: bool = False
     several: bool = True
+    metadata: bool = False
 
 
 @lru_cache(maxsize=16)
 def places(template: str) -> Places:
     """Found out with a tool, a call and a result that no template knows."""
-    offers = "probe_tool" in _tried(template, [_ASKED])
+    offers = _PROBE.name in _tried(template, [_ASKED])
     for none in (False, True):
         for text in (False, True):
             shape = Places(offers, True, False, text, none)
@@ -63,6 +64,8 @@ def places(template: str) -> Places:
                 )
                 several, results = (_tried(template, [_ASKED, said, _RESULT]) for said in (twice, called))
                 return replace(shape, results="(probed)" in results, several="(probed)" in several)
+    if _PROBE.name in _tried(template, [_ASKED, {"role": "assistant", "content": "?", "metadata": _PROBE.name}]):
+        return Places(offers, False, True, several=False, metadata=True)
     answered = [_ASKED, {"role": "assistant", "content": "?"}, _RESULT]
     # A template that writes the header of any role knows nothing of tools for that.
     knows = offers or "'tool'" in template or '"tool"' in template
@@ -132,8 +135,14 @@ def with_calls(
     """
     made = [replace(each, name=marked(each.name), arguments=_json(marked(_arguments(each)))) for each in calls]
     content = entry["content"]
-    if form and isinstance(content, str) and (not place.calls or (place.none and content)):
-        content = f"{content}\n{form.written(made)}" if content else form.written(made)
+    if form and (not place.calls or (place.none and content)):
+        text, between = form.written(made), form.anew or "\n"
+        if place.metadata and not content:
+            entry["metadata"], _, content = text.partition("\n")
+        elif isinstance(content, str):
+            content = f"{content}{between}{text}" if content else text
+        else:
+            content = [*(part for part in content if part.get("text") != ""), {"type": "text", "text": text}]
     elif place.none and not content:
         content = None
     return {**entry, "content": content, "tool_calls": [_as_object(each, place, form) for each in made]}
@@ -155,11 +164,17 @@ def _arguments(call: ToolCall) -> dict[str, Any]:
 
 
 def with_call_answered(
-    entry: dict[str, Any], answered: str, messages: Sequence[Message], form: ToolFormat | None, marked: Marked
+    entry: dict[str, Any],
+    answered: str,
+    messages: Sequence[Message],
+    place: Places,
+    form: ToolFormat | None,
+    marked: Marked,
 ) -> dict[str, Any]:
     """What a tool said, with its name and the id of the call that is `answered`."""
     names = {call.id: call.name for message in messages for call in message.calls}
-    return {**entry, "name": marked(names.get(answered, "")), "tool_call_id": _fitted(answered, form)}
+    role = "observation" if place.metadata else entry["role"]
+    return {**entry, "role": role, "name": marked(names.get(answered, "")), "tool_call_id": _fitted(answered, form)}
 
 
 def _fitted(call: str, form: ToolFormat | None) -> str:

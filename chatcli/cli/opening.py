@@ -135,14 +135,15 @@ def named_parts(name: str, config: Config) -> tuple[str, tuple[Lora, ...]]:
     from chatcli.models.naming import is_ambiguous, without_loras
 
     name = config.unaliased(name)
-    if is_ambiguous(name) and _is_path(name):
+    if is_ambiguous(name) and is_path(name):
         raise UsageError(f"{name} has a plus between blanks, which stands for an adapter: rename the folder.")
     base, loras = without_loras(name)
     meant, more = without_loras(config.unaliased(base))
     return _absolute_path(meant), (*map(_absolute, more), *map(_absolute, loras))
 
 
-def _is_path(name: str) -> bool:
+def is_path(name: str) -> bool:
+    """Whether a person means a file or a folder by this name."""
     try:
         return Path(name).expanduser().exists()
     except (OSError, ValueError, RuntimeError):  # too long, a null character, a home that nobody has

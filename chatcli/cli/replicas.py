@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 import signal
 import threading
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -38,8 +39,8 @@ class Wanted:
     engine: str
 
 
-def wanted(names: list[str], replicas: str, address: str, engine: str) -> Wanted | None:
-    """What `--replicas`, `--ray-address` and `--engine` say together; None where the model runs in this process.
+def wanted(models: int, replicas: str, address: str, engine: str) -> Wanted | None:
+    """What `--replicas`, `--ray-address` and `--engine` say of so many models; None where they run in this process.
 
     Raises:
         UsageError: one of them cannot be.
@@ -52,13 +53,13 @@ def wanted(names: list[str], replicas: str, address: str, engine: str) -> Wanted
     least, most = (int(found[1]), int(found[2] or found[1])) if found else (0, 0)
     if not 1 <= least <= most:
         raise UsageError(f"--replicas {replicas} is no number of replicas: write 2, or 1-8 for as many as are needed.")
-    if engine == "vllm" and len(names) > 1:
+    if engine == "vllm" and models > 1:
         raise UsageError("--engine vllm runs one model: serve one at a time.")
     return Wanted(least, most, address, engine)
 
 
 def open_fleet(
-    names: list[str],
+    names: Mapping[str, str],
     said: Wanted,
     places: int,
     config: Config,
@@ -66,7 +67,7 @@ def open_fleet(
     talk: Talk,
     report: Report,
 ) -> Fleet:
-    """The models in replicas of `places` answers each, which are ready.
+    """The models, by the names that clients have for them, in replicas of `places` answers each, which are ready.
 
     Raises:
         ChatcliError: a model cannot be had or does not fit, or Ray is not there.
@@ -80,7 +81,10 @@ def open_fleet(
         from chatcli.server.replicas.fleet import Fleet
 
         devices = cluster.devices(joined, environment.variables)
-        models = tuple((name, _model(name, said, devices, joined, config, environment, talk, report)) for name in names)
+        models = tuple(
+            (name, _model(model, said, devices, joined, config, environment, talk, report))
+            for name, model in names.items()
+        )
         report(Progress("loading"))
         return Fleet(joined, Layout(models, Scale(said.least, said.most), places))
     except BaseException:

@@ -6,6 +6,7 @@ What is wrong with the command line, the key or the address is said before a mod
 from __future__ import annotations
 
 import stat
+from collections.abc import Mapping
 from contextlib import ExitStack
 from importlib.util import find_spec
 from pathlib import Path
@@ -85,8 +86,8 @@ def serve(
 
     environment = real_environment()
     config = load(environment, talk.flags)
-    names = list(dict.fromkeys(models or [str(config.value("model") or guide.NAME)]))
-    copies = wanted(names, replicas, ray_address, engine)
+    names = _names(models or [str(config.value("model") or guide.NAME)])
+    copies = wanted(len(names), replicas, ray_address, engine)
     if len(names) > 1 and (said := [each for each in _OF_ONE_MODEL if talk.flags.get(each) or getattr(talk, each, "")]):
         raise UsageError(f"--{said[0]} is of one model: serve one at a time.")
     keys = _keys(environment, key_file, key)
@@ -114,6 +115,23 @@ def serve(
 def _require_packages() -> None:
     if not all(map(find_spec, ("starlette", "uvicorn", "prometheus_client"))):
         raise UsageError('Serving needs packages that are not installed: pip install "chatcli[serve]".')
+
+
+def _names(models: list[str]) -> dict[str, str]:
+    """What a person calls the models, by the names under which clients are told of them: of a folder not the path.
+
+    Raises:
+        UsageError: two would have one name.
+    """
+    from chatcli.cli.opening import is_path
+
+    names: dict[str, str] = {}
+    for model in dict.fromkeys(models):
+        name = Path(model).expanduser().resolve().name if is_path(model) else model
+        if name in names:
+            raise UsageError(f"{names[name]} and {model} would both be served as {name}: rename one of them.")
+        names[name] = model
+    return names
 
 
 def _keys(environment: Environment, file: str, key: str) -> tuple[str, ...]:
@@ -171,21 +189,21 @@ def _guard(keys: tuple[str, ...], host: str, path: str) -> Guard:
 
 
 def _loaded(
-    names: list[str], config: Config, environment: Environment, talk: Talk, stack: ExitStack
+    names: Mapping[str, str], config: Config, environment: Environment, talk: Talk, stack: ExitStack
 ) -> Mapping[str, Served]:
-    """The models by the names that a person gave them, in memory; freed at the end."""
+    """The models in memory, by the names that clients have for them; freed at the end."""
     from chatcli.cli.consent import agree_on_code
     from chatcli.cli.opening import named_parts, open_served
     from chatcli.render.progress import ProgressLine
 
     served: dict[str, Served] = {}
-    for name in names:
+    for name, model in names.items():
         if talk.trust:
-            agree_on_code(named_parts(name, config)[0], config, environment, talk.revision)
+            agree_on_code(named_parts(model, config)[0], config, environment, talk.revision)
         progress = ProgressLine(environment)
         request = config.load_request(revision=talk.revision, subfolder=talk.subfolder)
         try:
-            served[name] = open_served(name, config, environment, progress.show, request)
+            served[name] = open_served(model, config, environment, progress.show, request)
         finally:
             progress.clear()
         stack.callback(served[name].close)
@@ -193,7 +211,7 @@ def _loaded(
 
 
 def _replicated(
-    names: list[str],
+    names: Mapping[str, str],
     copies: Wanted,
     places: int,
     config: Config,
@@ -201,7 +219,7 @@ def _replicated(
     talk: Talk,
     stack: ExitStack,
 ) -> Mapping[str, Served]:
-    """The models by their names, in replicas; ended at the end."""
+    """The models in replicas, by the names that clients have for them; ended at the end."""
     from chatcli.cli.replicas import open_fleet, update_on_signal
     from chatcli.render.progress import ProgressLine
 

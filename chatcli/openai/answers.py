@@ -10,7 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 from chatcli import __version__
 from chatcli.generation import Event, Finished, Reasoning, Text, TokenLogprob, ToolCalled
@@ -41,7 +41,9 @@ class Said:
 
 
 class Answer(Protocol):
-    """How one request is answered."""
+    """How one request is answered; `prompt` is the request's field that says what is to be answered."""
+
+    prompt: ClassVar[str]
 
     def first(self, choice: int) -> Json | None:
         """The chunk that opens a choice, if there is one."""
@@ -62,6 +64,8 @@ class Answer(Protocol):
 
 class ChatAnswer:
     """An answer of /v1/chat/completions."""
+
+    prompt: ClassVar[str] = "messages"
 
     def __init__(self, model: str, *, include_usage: bool = False) -> None:
         self._head = _head("chatcmpl", model)
@@ -124,6 +128,8 @@ class ChatAnswer:
 
 class TextAnswer:
     """An answer of /v1/completions; choices are numbered prompt by prompt, `per_prompt` for each."""
+
+    prompt: ClassVar[str] = "prompt"
 
     def __init__(self, model: str, *, per_prompt: int = 1, include_usage: bool = False) -> None:
         self._head = {**_head("cmpl", model), "object": "text_completion"}

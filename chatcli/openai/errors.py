@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from chatcli import errors
+from chatcli.generation import EngineFacts
 
 
 class ApiError(Exception):
@@ -42,19 +43,20 @@ class ApiError(Exception):
 _TYPES = {401: "authentication_error", 403: "permission_error", 408: "timeout_error", 429: "rate_limit_error"}
 
 
-def api_error(error: errors.ChatcliError, context: int = 0) -> ApiError:
-    """An engine's error as a client is told; `context` is the model's, in tokens.
+def api_error(error: errors.ChatcliError, model: str, facts: EngineFacts, param: str) -> ApiError:
+    """An engine's error as a client is told that asked for `model`; `param` is the field with the prompt.
 
-    What was asked for wrongly is said as it is; of the machine's own troubles only their kind, for their sentences
-    are made for the machine's owner and may name files.
+    What was asked for wrongly is said as it is, but for the model's own name, which may be a folder. Of the machine's
+    troubles only the kind is told: their sentences are for the machine's owner, and may name files.
     """
     match error:
         case errors.ContextOverflow(tokens=tokens):
-            counted = f" However, your messages resulted in {tokens} tokens." if tokens else ""
-            message = f"This model's maximum context length is {context} tokens.{counted} Please reduce their length."
-            return ApiError(400, message, param="messages", code="context_length_exceeded")
+            room = ", and the answer needs room beside them" if tokens < facts.context else ""
+            counted = f" However, you sent {tokens} tokens{room}." if tokens else ""
+            message = f"This model's maximum context length is {facts.context} tokens.{counted} Please send fewer."
+            return ApiError(400, message, param=param, code="context_length_exceeded")
         case errors.UsageError():
-            return ApiError(400, str(error))
+            return ApiError(400, str(error).replace(facts.model, model) if facts.model else str(error))
         case errors.OutOfMemory():
             return ApiError(503, "The server's memory is too small for this request.", code="out_of_memory")
         case _:

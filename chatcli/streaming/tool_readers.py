@@ -50,18 +50,18 @@ def tagged_calls(text: str, schemas: Schemas) -> Read:
     text = text.strip()
     if text.startswith(("{", "[")):
         return json_calls(text, schemas)
-    if found := re.fullmatch(r"<function=([^<>\n]+)>(.*?)(?:</function>)?", text, re.DOTALL):
-        pattern = re.compile(r"<parameter=([^<>\n]+)>\n?(.*?)\n?</parameter>", re.DOTALL)
-    elif found := re.fullmatch(r"([^<>\s{}]+)\s*(<arg_key>.*)?", text, re.DOTALL):
-        pattern = re.compile(r"<arg_key>(.*?)</arg_key>\s*<arg_value>(.*?)</arg_value>", re.DOTALL)
+    if text.startswith("<function="):
+        name, _, said = text.removeprefix("<function=").partition(">")
+        pairs = _pairs(said.removesuffix("</function>"), "<parameter=", ">", "</parameter>")
+        pairs = [(key, value.removeprefix("\n").removesuffix("\n")) for key, value in pairs]
     else:
-        raise ValueError("no call")
-    name, said = found[1].strip(), found[2] or ""
-    if left := pattern.sub("", said).strip():
-        raise Unfinished if left.startswith(("<arg", "<parameter=")) else ValueError("text between the arguments")
-    if not said and name not in schemas:
-        raise ValueError("a word")
-    return [(name, _typed(pattern.findall(said), schemas.get(name, {})))]
+        name, mark, said = text.partition("<arg_key>")
+        pairs = _pairs(mark + said, "<arg_key>", "</arg_key>", "</arg_value>")
+        pairs = [(key, value.lstrip().removeprefix("<arg_value>")) for key, value in pairs]
+    name = name.strip()
+    if not re.fullmatch(r"[^<>\s{}]+", name) or (not pairs and name not in schemas):
+        raise ValueError("no name")
+    return [(name, _typed(pairs, schemas.get(name, {})))]
 
 
 def mistral_calls(text: str, schemas: Schemas) -> Read:
@@ -100,10 +100,11 @@ def named_calls(text: str, schemas: Schemas) -> Read:
 
 def harmony_calls(text: str, schemas: Schemas) -> Read:
     """The rest of `to=functions.`: a name, perhaps a channel and the kind of the content, and the arguments."""
-    found = re.fullmatch(r"(?:to=functions\.)?([^\s<>{}]+)([^{}]*?)<\|message\|>\s*(\{.*)", text, re.DOTALL)
-    if not found:
+    head, mark, content = text.partition("<|message|>")
+    found = re.match(r"[^\s<>{}]+", head.removeprefix("to=functions."))
+    if not mark or not found:
         raise ValueError("no call")
-    return [(found[1], _one(found[3]))]
+    return [(found[0], _one(content))]
 
 
 def fenced_calls(text: str, schemas: Schemas) -> Read:
@@ -177,11 +178,27 @@ def _one(text: str) -> Arguments:
     return values[0]
 
 
+def _pairs(text: str, begin: str, middle: str, end: str) -> list[tuple[str, str]]:
+    """Names and values of tags in a row."""
+    pairs = []
+    text = text.strip()
+    while text:
+        if not text.startswith(begin):
+            raise ValueError("text between the arguments")
+        value, mark, rest = text.removeprefix(begin).partition(end)
+        if not mark:
+            raise Unfinished
+        key, _, value = value.partition(middle)
+        pairs.append((key.strip(), value))
+        text = rest.strip()
+    return pairs
+
+
 def _typed(said: Sequence[tuple[str, str]], schema: Mapping[str, Any]) -> Arguments:
     """Arguments that are written without quotes, as the schema wants them; where it is silent, as JSON if they are."""
     properties = schema.get("properties")
     wanted = properties if isinstance(properties, Mapping) else {}
-    return {key.strip(): _value(text, wanted.get(key.strip())) for key, text in said}
+    return {key: _value(text, wanted.get(key)) for key, text in said}
 
 
 def _value(text: str, schema: object) -> Any:

@@ -18,8 +18,8 @@ from chatcli.models.vocabulary import tokenizer
 GOLDEN = Path(__file__).parent.parent / "golden" / "chatglm"
 
 
-def opened(tmp_path: Path, name: str, **keys: Any) -> ChatFormat:
-    """The chat format of a copy of a recorded folder, under a name that says nothing."""
+def opened(tmp_path: Path, name: str, template: str = "", **keys: Any) -> ChatFormat:
+    """The chat format of a copy of a recorded folder, under a name that says nothing, with a `template` of its own."""
     folder = tmp_path / "mine"
     folder.mkdir()
     for file in ("ice_text.model", "tokenizer.model", "tokenizer_config.json"):
@@ -29,6 +29,9 @@ def opened(tmp_path: Path, name: str, **keys: Any) -> ChatFormat:
     (folder / "config.json").write_text(json.dumps(config))
     settings = json.loads((folder / "tokenizer_config.json").read_text())
     settings.pop("name_or_path", None)
+    settings.pop("chat_template", None)
+    if template:
+        settings["chat_template"] = template
     (folder / "tokenizer_config.json").write_text(json.dumps(settings))
     checkpoint = open_checkpoint(folder)
     made = tokenizer(checkpoint)
@@ -102,9 +105,11 @@ def test_chatglm3_is_told_of_tools_as_by_its_own_code(tmp_path: Path, case: dict
     assert [chat.encode(Conversation(tuple(said), tools=tuple(tools)))] == case["input_ids"]
 
 
-def test_glm4_is_told_of_tools_as_by_its_own_code(tmp_path: Path) -> None:
+@pytest.mark.parametrize("template", ["", "glm-4.jinja"], ids=["our template", "its own"])
+def test_glm4_is_told_of_tools_as_by_its_own_code(tmp_path: Path, template: str) -> None:
     recorded = json.loads((GOLDEN / "glm4" / "golden.json").read_text(encoding="utf-8"))["apply_chat_template"][2]
-    chat = opened(tmp_path, "glm4")
+    own = (GOLDEN.parent / "tool_templates" / template).read_text(encoding="utf-8") if template else ""
+    chat = opened(tmp_path, "glm4", template=own)
     function = recorded["messages"][0]["tools"][0]["function"]
     tool = Tool(function["name"], function["description"], json.dumps(function["parameters"]))
     call = ToolCall("1", "get_weather", recorded["messages"][2]["content"])

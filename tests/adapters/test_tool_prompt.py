@@ -26,6 +26,8 @@ from chatcli.streaming.tool_formats import FORMATS, HERMES
 
 GOLDEN = Path(__file__).parent.parent / "golden"
 TEMPLATES = {path.stem: path.read_text(encoding="utf-8") for path in sorted((GOLDEN / "tool_templates").glob("*"))}
+GLM = TEMPLATES.pop("glm-4")
+"""Which is in no shape that transformers knows; see test_chatglm_rows.py."""
 PLAIN = {path.stem: path.read_text(encoding="utf-8") for path in sorted((GOLDEN / "chat_templates").glob("*"))}
 TOKENS = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
 CONTROL = re.compile(
@@ -158,6 +160,26 @@ def test_an_answer_whose_words_would_cost_the_calls_has_both_as_text() -> None:
     template = TEMPLATES["deepseek-r1"]
     text = build(template, Conversation(TALKS["with words"]), form=tool_format(template, ""), **TOKENS).text
     assert "Let me look.\n<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>function<｜tool▁sep｜>get_weather\n```json" in text
+
+
+def test_a_template_that_wants_parts_of_content_gets_the_calls_as_one() -> None:
+    template = "{% for m in messages %}{{ m.role }}:{% for p in m.content %}{{ p.text }}{% endfor %};{% endfor %}"
+    talk = told_in_words(Conversation(TALKS["called"]), template, HERMES, "")
+    text = build(template, talk, form=HERMES).text
+    assert 'assistant:<tool_call>\n{"name": "get_weather", "arguments": {"city": "北京' in text
+    assert text.endswith('user:<tool_response>\n{"degrees": 21}\n</tool_response>;')
+
+
+def test_glm4_is_told_of_calls_and_results_by_its_own_names() -> None:
+    talk = told_in_words(Conversation(TALKS["two results"][1:]), GLM, FORMATS["glm-4"], "")
+    assert build(GLM, talk, form=FORMATS["glm-4"]).text == (
+        "[gMASK]<sop><|user|>\nWhat is the weather in 北京?"
+        '<|assistant|>get_weather\n{"city": "北京 <&> \'x\'", "days": 2}<|observation|>\n{"degrees": 21}'
+        "<|assistant|>get_time\n{}<|observation|>\n12:00"
+        "<|assistant|>\n21 degrees at noon.<|user|>\nThanks.<|assistant|>"
+    )
+    talk = told_in_words(Conversation(TALKS["with words"][1:]), GLM, FORMATS["glm-4"], "")
+    assert "<|assistant|>\nLet me look.<|assistant|>get_weather\n{" in build(GLM, talk, form=FORMATS["glm-4"]).text
 
 
 def test_calls_that_a_template_takes_one_at_a_time_come_one_by_one(tmp_path: Path) -> None:

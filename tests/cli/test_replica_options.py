@@ -21,20 +21,20 @@ from chatcli.server.replicas.cluster import join
     ],
 )
 def test_they_say_how_many_and_where(said: tuple[str, str, str], expected: Wanted | None) -> None:
-    assert wanted(["m"], *said) == expected
+    assert wanted(1, *said) == expected
 
 
 @pytest.mark.parametrize("replicas", ["0", "-1", "2-1", "0-4", "many", "1-", "1.5"])
 def test_what_is_no_number_of_replicas_is_refused(replicas: str) -> None:
     with pytest.raises(UsageError, match="write 2, or 1-8"):
-        wanted(["m"], replicas, "", "local")
+        wanted(1, replicas, "", "local")
 
 
 def test_engines_are_two_and_vllm_runs_one_model() -> None:
     with pytest.raises(UsageError, match="local or vllm"):
-        wanted(["m"], "", "", "trt")
+        wanted(1, "", "", "trt")
     with pytest.raises(UsageError, match="one model"):
-        wanted(["m", "n"], "", "", "vllm")
+        wanted(2, "", "", "vllm")
 
 
 def test_a_cluster_is_joined_with_a_token_at_an_address_where_somebody_listens(

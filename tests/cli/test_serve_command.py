@@ -72,6 +72,7 @@ def test_a_port_in_use_is_told_before_anything_is_loaded(tmp_path: Path) -> None
         (["--api-key-file", "no-such-file"], 2, "cannot be read"),
         (["--api-key", "two words"], 2, "no client could send it"),
         (["--time-limit", "soon"], 2, "a time is written 90s"),
+        (["/tmp", "/tmp/../tmp", "--port", "0"], 2, "would both be served as tmp"),
         (["guide", "other", "--lora", "a"], 2, "--lora is of one model"),
         (["no/such-model-anywhere", "--port", "0"], 3, "no/such-model-anywhere"),
     ],

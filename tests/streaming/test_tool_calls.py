@@ -78,6 +78,8 @@ EXAMPLES: dict[str, list[tuple[str, Said]]] = {
             [("run", {"text": "a <b>\n\n</tool_call>"})],
         ),
         ("<tool_call>\n<function=run>\nnow\n</function>\n</tool_call>", None),
+        ("<tool_call>\n<function=run>\n<parameter=x>\n1\n</parameter>\nnow</function></tool_call>", None),
+        ("<tool_call><function=run>" + "<parameter=x>" * 20_000 + "</tool_call>", None),
     ],
     "glm-4.5": [
         (
@@ -131,6 +133,7 @@ EXAMPLES: dict[str, list[tuple[str, Said]]] = {
             '<|channel|>commentary to=functions.get_weather <|constrain|>json<|message|>{"city": "北京", "days": 2}',
             [WEATHER],
         ),
+        ("to=functions." + "a" * 50_000 + "}", None),
         (" to=functions.run<|channel|>commentary json<|message|>{}", [RUN]),
         (
             "<|channel|>commentary<|message|>I look.<|end|><|start|>assistant<|channel|>commentary to=functions.run "
@@ -208,7 +211,7 @@ def test_what_is_written_is_read_wherever_it_is_cut(
 ) -> None:
     form = FORMATS[name]
     if form.style in ("parameter", "arg_key"):  # values without quotes: texts of other tools' types read as JSON
-        city = city.strip().replace("<", "").replace(">", "")
+        city = city.replace("<", "").replace(">", "")
         more = {key: value for key, value in more.items() if not isinstance(value, str)}
         more = json.loads(json.dumps(more).replace("<", "").replace(">", ""))
     if form.style == "python" or form.closes == ("```",) or form.shed or form.opens == ("<｜tool▁call▁begin｜>",):

@@ -118,7 +118,7 @@ class Answering(Response):
             case TimeoutError():
                 return ApiError(408, f"The answer took longer than {self._service.limits.seconds:.0f} seconds.")
             case ChatcliError():
-                return api_error(error, self._service.models[self._model].facts.context)
+                return api_error(error, self._model, self._service.models[self._model].facts, self._answer.prompt)
             case _:
                 tell_of(error)
                 return ApiError(500, "The server had an error while processing your request.")

@@ -53,7 +53,7 @@ async def embeddings(request: Request) -> Response:
     for text in asked.texts:
         require_fitting([text], model.facts.context, service.limits.bytes_per_token, "input")
     async with service.admission.place():
-        vectors, tokens = await run_in_threadpool(_embedded, model, asked.texts)
+        vectors, tokens = await run_in_threadpool(_embedded, name, model, asked.texts)
     if asked.dimensions not in (0, len(vectors[0])):
         message = f"This model's vectors have {len(vectors[0])} dimensions, and cannot be cut to {asked.dimensions}."
         raise ApiError(400, message, param="dimensions", code="unsupported_parameter")
@@ -90,12 +90,12 @@ async def detokenize(request: Request) -> Response:
     return JsonResponse({"prompt": text})
 
 
-def _embedded(model: Served, texts: Sequence[str]) -> tuple[list[list[float]], int]:
+def _embedded(name: str, model: Served, texts: Sequence[str]) -> tuple[list[list[float]], int]:
     """Vectors, and how many tokens the texts have."""
     try:
         return model.embed(texts), sum(len(model.tokenize(text)) for text in texts)
     except ChatcliError as error:
-        raise api_error(error, model.facts.context) from error
+        raise api_error(error, name, model.facts, "input") from error
 
 
 def _base64(vector: Sequence[float]) -> str:

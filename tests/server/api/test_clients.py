@@ -7,10 +7,11 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import httpx
 import openai
+import pydantic
 import pytest
 from api_server import serving
 
@@ -147,6 +148,15 @@ def test_a_schema_is_followed(door: Door) -> None:
     assert json.loads(answer.choices[0].message.content or "") in ({"n": 1}, {"n": 2})
 
 
+class Mood(pydantic.BaseModel):
+    mood: Literal["good", "bad"]
+
+
+def test_an_answer_is_parsed_into_a_class(door: Door) -> None:
+    answer = door.sync().chat.completions.parse(model="org/tiny", messages=HELLO, response_format=Mood)
+    assert answer.choices[0].message.parsed and answer.choices[0].message.parsed.mood in ("good", "bad")
+
+
 def test_a_tool_is_called_and_answered(door: Door) -> None:
     client = door.sync()
     asked = client.chat.completions.create(model="calling", messages=HELLO, tools=TOOLS).choices[0]
@@ -259,7 +269,7 @@ def test_the_asynchronous_client(door: Door) -> None:
 
 def test_langchain(door: Door) -> None:
     from langchain_core.messages import HumanMessage
-    from langchain_openai import ChatOpenAI
+    from langchain_openai import ChatOpenAI, OpenAIEmbeddings
 
     client = httpx.Client(transport=httpx.HTTPTransport(uds=door.path)) if door.path else None
     options: Any = {"base_url": f"{door.address}/v1", "api_key": KEY, "http_client": client}
@@ -269,6 +279,9 @@ def test_langchain(door: Door) -> None:
     assert answer.usage_metadata and 0 < answer.usage_metadata["output_tokens"] <= 6
     called = ChatOpenAI(model="calling", **options).bind_tools(TOOLS).invoke("Hello there")
     assert called.tool_calls[0]["args"] == {"city": "Beijing"}
+    embeddings = OpenAIEmbeddings(model="org/tiny", check_embedding_ctx_length=False, **options)
+    vectors = embeddings.embed_documents(["a", "b"])
+    assert [len(vector) for vector in vectors] == [32, 32]
 
 
 @pytest.mark.slow

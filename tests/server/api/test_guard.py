@@ -9,7 +9,8 @@ import pytest
 from api_server import serving
 
 from chatcli.engines.scripted import ScriptedEngine
-from chatcli.generation import Text
+from chatcli.errors import ChatcliError, ContextOverflow, EngineError, OutOfMemory, UsageError
+from chatcli.generation import EngineFacts, Text
 from chatcli.server.api.guard import Guard
 from chatcli.server.api.service import Limits
 
@@ -111,6 +112,26 @@ def test_paths_and_methods_that_there_are_not(open_server: str) -> None:
     wrong = CLIENT.get(f"{open_server}/v1/chat/completions")
     assert (wrong.status_code, wrong.json()["error"]["code"]) == (405, "method_not_allowed")
     assert wrong.headers["allow"] == "POST"
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "said"),
+    [
+        (UsageError("/home/me/m reads text only: ask without it."), 400, "m reads text only: ask without it."),
+        (EngineError("/home/me/m broke."), 500, "The model failed while answering."),
+        (OutOfMemory("/home/me/m is too large."), 503, "The server's memory is too small for this request."),
+        (ContextOverflow("too long", 9), 400, "This model's maximum context length is 50 tokens. However, you sent 9"),
+    ],
+    ids=str,
+)
+def test_what_an_engine_says_names_no_file(error: ChatcliError, status: int, said: str) -> None:
+    class Named(ScriptedEngine):
+        facts = EngineFacts("/home/me/m", context=50)
+
+    with serving({"m": Named([[error]])}) as address:
+        answer = CLIENT.post(f"{address}/v1/chat/completions", json=QUESTION)
+    assert answer.status_code == status and answer.json()["error"]["message"].startswith(said)
+    assert "/home" not in answer.text
 
 
 def test_a_defect_tells_clients_and_the_log_nothing_of_itself(capfd: pytest.CaptureFixture[str]) -> None:

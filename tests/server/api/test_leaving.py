@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
+import time
 from collections.abc import Generator, Iterator, Sequence
 
 import httpx
@@ -20,18 +21,19 @@ QUESTION = {"model": "m", "messages": [{"role": "user", "content": "How are you?
 
 
 class Endless(ScriptedEngine):
-    """An engine that never comes to an end by itself: it reads for ever, or speaks for ever once `speaks` is set."""
+    """An engine that never comes to an end by itself: it reads for ever, or says what it `speaks` for ever."""
 
-    def __init__(self, *, speaks: bool) -> None:
+    def __init__(self, *, speaks: str = "") -> None:
         super().__init__([""])
-        self.running = 0
+        self.running = self.events = 0
         self.ends = threading.Event()
-        self._event: Event = Text("on and ") if speaks else Progress("reading", 0, 9, "tokens")
+        self._event: Event = Text(speaks) if speaks else Progress("reading", 0, 9, "tokens")
 
     def stream(self, conversation: Conversation, settings: GenerationSettings) -> Generator[Event]:
         self.running += 1
         try:
             while not self.ends.wait(0.01):
+                self.events += 1
                 yield self._event
             yield Finished("stop", 9, 5)
         except GeneratorExit:
@@ -43,7 +45,7 @@ class Endless(ScriptedEngine):
 
 @pytest.fixture
 def reading() -> Iterator[tuple[Endless, str]]:
-    engine = Endless(speaks=False)
+    engine = Endless()
     with serving({"m": engine}, limits=Limits(places=1, queue=1)) as address:
         yield engine, address
         engine.ends.set()
@@ -107,8 +109,24 @@ def test_too_many_are_told_to_come_back(reading: tuple[Endless, str]) -> None:
         client.close()
 
 
+def test_a_client_that_does_not_read_holds_the_engine_up_and_not_the_memory() -> None:
+    engine = Endless(speaks="on and on " * 20_000)
+
+    def rests() -> bool:
+        before = engine.events
+        time.sleep(0.3)
+        return engine.events == before > 0
+
+    with serving({"m": engine}) as address:
+        client = ask(address, stream=True)
+        assert soon(rests)
+        assert CLIENT.get(f"{address}/health").json()["running"] == 1  # others are served
+        client.close()
+        assert soon(lambda: engine.running == 0)
+
+
 def test_an_answer_that_takes_too_long_is_ended() -> None:
-    for speaks, stream in ((False, False), (True, True)):
+    for speaks, stream in (("", False), ("on and ", True)):
         engine = Endless(speaks=speaks)
         with serving({"m": engine}, limits=Limits(seconds=0.2)) as address:
             answer = CLIENT.post(f"{address}/v1/chat/completions", json={**QUESTION, "stream": stream})
