@@ -114,8 +114,8 @@ def stop(cluster: Cluster) -> None:
 
         if cluster.ours and ray.is_initialized():
             with suppress(Exception):  # it may be gone already
-                serve.shutdown()
-        ray.shutdown()  # type: ignore[no-untyped-call]  # Ray's own
+                serve.shutdown()  # type: ignore[no-untyped-call]  # Ray's own
+        ray.shutdown()
     if cluster.folder:
         shutil.rmtree(cluster.folder, ignore_errors=True)
 
