@@ -20,6 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import psutil
+
 from chatcli.errors import EngineError, UsageError
 
 if TYPE_CHECKING:
@@ -44,6 +46,7 @@ _ALONE = {
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
 }
 _CONNECT_SECONDS = 5.0
+_END_SECONDS = 5.0
 _OBJECTS = 128 * 2**20
 """Bytes of shared memory for objects: events are small and travel without it."""
 
@@ -81,7 +84,7 @@ def _started(cores: int) -> Cluster:
     try:
         # Ray opens the folder to everybody, so it is one that lies in ours.
         _init(address="local", num_cpus=cores, include_dashboard=False, _temp_dir=str(folder / "ray"))
-    except EngineError:
+    except BaseException:  # Ctrl-C, too
         stop(cluster)
         raise
     return cluster
@@ -108,6 +111,7 @@ def join(address: str, variables: Mapping[str, str]) -> Cluster:
 
 def stop(cluster: Cluster) -> None:
     """Leave, and end what was started: no process and no file of it stays."""
+    started = _processes(cluster.folder) if cluster.folder else []
     with suppress(ImportError), redirect_stdout(io.StringIO()):  # Ray reports there that it is being ended
         import ray
         from ray import serve
@@ -116,8 +120,22 @@ def stop(cluster: Cluster) -> None:
             with suppress(Exception):  # it may be gone already
                 serve.shutdown()  # type: ignore[no-untyped-call]  # Ray's own
         ray.shutdown()
+    for each in started:  # some outlive Ray for seconds, all of them a start that was broken off
+        with suppress(psutil.Error):
+            each.kill()
+    psutil.wait_procs(started, timeout=_END_SECONDS)
     if cluster.folder:
         shutil.rmtree(cluster.folder, ignore_errors=True)
+
+
+def _processes(folder: Path) -> list[psutil.Process]:
+    """Those that this process started to work in `folder`, with all that they started in turn."""
+    found: list[psutil.Process] = []
+    for child in psutil.Process().children():
+        with suppress(psutil.Error):
+            if any(str(folder) in word for word in child.cmdline()):
+                found += [child, *child.children(recursive=True)]
+    return found
 
 
 def _require_listening(address: str) -> None:
