@@ -100,7 +100,7 @@ def update_on_signal(fleet: Fleet, environment: Environment) -> None:
         try:
             fleet.update()
         except ChatcliError as error:
-            environment.warn(f"chatcli: the replicas that are there stay: {error}")
+            environment.warn(f"chatcli: the replicas are not all replaced: {error}")
         else:
             environment.warn("chatcli: the replicas are replaced.")
 

@@ -29,7 +29,12 @@ class Fleet:
         self._app = f"chatcli-{name_of(repr(layout))}"
         self._loop = Loop()
         self._found = self._running()
-        self._handle = self._found or self._deploy()
+        self._handle: Any = None
+        try:
+            self._handle = self._found or self._deploy()
+        except BaseException:
+            self._withdraw()
+            raise
         self.models: Mapping[str, Served] = {
             name: ReplicatedModel(name, self._asking(name), self._loop, self._facts(name)) for name in layout.names
         }
@@ -38,19 +43,24 @@ class Fleet:
         """Replace the replicas, a few at a time, by such that open the models anew; nobody who asks notices.
 
         Raises:
-            ChatcliError: the new ones cannot open a model; the old ones answer still.
+            ChatcliError: the new ones cannot open a model; the old ones that were not replaced yet answer still.
         """
         self._deploy()
 
     def close(self) -> None:
         """End the replicas, and Ray where it was started for them."""
+        self._withdraw()
+        cluster.stop(self._place)
+
+    def _withdraw(self) -> None:
+        """End what was begun here; a cluster of our own ends with all that is in it."""
         from ray import serve
 
         self._loop.close()
-        self._handle.shutdown()
+        if self._handle:
+            self._handle.shutdown()
         if not (self._place.ours or self._found):
             serve.delete(self._app)
-        cluster.stop(self._place)
 
     def _running(self) -> Any:
         """The handle of the application where it runs already; None where it does not."""
