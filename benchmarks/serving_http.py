@@ -19,9 +19,9 @@ import uvicorn
 from chatcli import guide
 from chatcli.adapters.table import shipped
 from chatcli.conversation import Conversation, Message
-from chatcli.engines.concurrent import ConcurrentEngine, open_served
+from chatcli.engines.concurrent import ConcurrentEngine
+from chatcli.engines.local import open_local
 from chatcli.generation import Event, Finished, GenerationSettings, Text
-from chatcli.load_request import LoadRequest
 from chatcli.models.checkpoint import open_checkpoint
 from chatcli.server.api.app import build_app
 from chatcli.server.api.guard import Guard
@@ -105,8 +105,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--leave", type=int, default=50)
     said = parser.parse_args()
-    served = open_served(open_checkpoint(guide.folder(), guide.NAME), shipped(), lambda progress: None, LoadRequest())
-    model = Watched(served._engine)
+    model = Watched(open_local(open_checkpoint(guide.folder(), guide.NAME), shipped(), lambda progress: None))
     found: dict[str, list[tuple[float, float]]] = {"engine": [], "HTTP": []}
     with serving(model) as address, httpx.Client() as client:
         over_http(client, address)
@@ -114,6 +113,7 @@ def main() -> None:
             found["engine"].append(direct(model))
             found["HTTP"].append(over_http(client, address))
         gone = sorted(leave(address, model) for _ in range(said.leave))
+    model.close()
     print("| way | first piece, ms | tokens a second |\n|---|---|---|")
     medians = {name: [statistics.median(column) for column in zip(*rows, strict=True)] for name, rows in found.items()}
     for name, (first, rate) in medians.items():
