@@ -18,8 +18,9 @@ from chatcli.constraints import choice, grammar
 from chatcli.errors import ChatcliError, EngineError, OutOfMemory
 from chatcli.generation import DEFAULTS, GenerationSettings, Progress
 from chatcli.runtime.constrain import TokenConstraint, Vocabulary
-from chatcli.runtime.continuous import LEAST_CHUNK, Continuous, Request, Told
+from chatcli.runtime.continuous import LEAST_CHUNK, Continuous
 from chatcli.runtime.model import CausalModel
+from chatcli.runtime.requests import Request, Told
 
 GREEDY = GenerationSettings(temperature=0.0).over(DEFAULTS)
 END = (2,)
