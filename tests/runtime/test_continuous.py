@@ -18,8 +18,9 @@ from chatcli.constraints import choice, grammar
 from chatcli.errors import ChatcliError, EngineError, OutOfMemory
 from chatcli.generation import DEFAULTS, GenerationSettings, Progress
 from chatcli.runtime.constrain import TokenConstraint, Vocabulary
-from chatcli.runtime.continuous import LEAST_CHUNK, Continuous, Request, Told
+from chatcli.runtime.continuous import LEAST_CHUNK, Continuous
 from chatcli.runtime.model import CausalModel
+from chatcli.runtime.requests import Request, Told
 
 GREEDY = GenerationSettings(temperature=0.0).over(DEFAULTS)
 END = (2,)
@@ -206,6 +207,28 @@ def test_one_that_leaves_is_gone_after_one_step_wherever_it_is(llama: CausalMode
     assert batch.running == 1 and (len(answering.told), len(reading.told)) == told
     run(batch)
     assert staying.tokens == alone(llama, text(3, 6), limit=4)
+
+
+def test_one_that_leaves_in_the_middle_of_a_chunk_ends_it_before_the_next_layer(llama: CausalModel) -> None:
+    leaving, staying = ask(text(1, 50)), ask(text(2, 6), limit=5)
+    lengths: list[int] = []
+
+    def leave(module: Any, inputs: Any) -> None:
+        leaving.request.cancelled = inputs[0].shape[1] == 50
+
+    hooks = [
+        llama.module.model.layers[0].register_forward_pre_hook(leave),
+        llama.module.model.layers[1].register_forward_pre_hook(lambda _, inputs: lengths.append(inputs[0].shape[1])),
+    ]
+    batch = Continuous(llama)
+    batch.add(leaving.request)
+    batch.advance()
+    assert batch.running == batch.waiting == 0 and lengths == []
+    run(batch, staying)
+    for hook in hooks:
+        hook.remove()
+    assert staying.tokens == alone(CausalModel(llama.module), text(2, 6), limit=5)
+    assert len(leaving.told) == 1
 
 
 def test_rows_that_outgrow_the_memory_wait_and_go_on_as_if_nothing_had_been(llama: CausalModel) -> None:
