@@ -21,7 +21,7 @@ _chatcli_command() {
     'chatcli run') commands='' flags='-p --prompt -a --attach --server -s --system -c --continue --id --no-history --temperature --top-p --top-k --min-p --repetition-penalty --seed --max-tokens --stop --overflow --think --no-think --reasoning-effort --plain --no-plain --adapter --dtype --quant --fit --context --device --devices --max-memory --lora --draft --keep-alive --revision --subfolder --trust-remote-code -h --help' argument='list models' ;;
     'chatcli ask') commands='' flags='-f --file -a --attach -t --template --truncate -o --output --json --jsonl -q --quiet --no-stream -n --answers --logprobs --schema --regex --choice --require-complete -m --model --server -s --system -c --continue --id --no-history --temperature --top-p --top-k --min-p --repetition-penalty --seed --max-tokens --stop --overflow --think --no-think --reasoning-effort --plain --no-plain --adapter --dtype --quant --fit --context --device --devices --max-memory --lora --draft --keep-alive --revision --subfolder --trust-remote-code -h --help' argument='' ;;
     'chatcli batch') commands='' flags='-o --output --overwrite -m --model --server -s --system --temperature --top-p --top-k --min-p --repetition-penalty --seed --max-tokens --stop --think --no-think --reasoning-effort --adapter --dtype --quant --fit --context --device --devices --max-memory --lora --draft --revision --subfolder -h --help' argument='files' ;;
-    'chatcli serve') commands='' flags='--host --port --socket --api-key-file --api-key --parallel --queue --time-limit --adapter --dtype --quant --fit --context --device --devices --max-memory --lora --draft --revision --subfolder --trust-remote-code -h --help' argument='' ;;
+    'chatcli serve') commands='' flags='--host --port --socket --api-key-file --api-key --parallel --queue --replicas --ray-address --engine --time-limit --adapter --dtype --quant --fit --context --device --devices --max-memory --lora --draft --revision --subfolder --trust-remote-code -h --help' argument='' ;;
     'chatcli pull') commands='' flags='--revision --source --force -h --help' argument='list models' ;;
     'chatcli replay') commands='' flags='-h --help' argument='list conversations' ;;
     'chatcli tokens') commands='' flags='-m --model --chat --ids --revision --trust-remote-code -h --help' argument='' ;;
@@ -161,6 +161,9 @@ _chatcli_kind() {
     'chatcli serve --api-key') kind='model system server temperature top_p top_k min_p repetition_penalty seed max_tokens stop overflow think reasoning_effort history plain editing_mode adapter dtype quant fit context device devices max_memory lora draft keep_alive model_folders' ;;
     'chatcli serve --parallel') kind='any' ;;
     'chatcli serve --queue') kind='any' ;;
+    'chatcli serve --replicas') kind='any' ;;
+    'chatcli serve --ray-address') kind='any' ;;
+    'chatcli serve --engine') kind='any' ;;
     'chatcli serve --time-limit') kind='any' ;;
     'chatcli serve --adapter') kind='list adapters' ;;
     'chatcli serve --dtype') kind='auto float32 bfloat16 float16' ;;

@@ -231,6 +231,16 @@ def _open_resident(name: str, config: Config, environment: Environment, report: 
     return open_resident(spec(checkpoint), place, config.keep_alive, report)
 
 
+def located(
+    name: str, config: Config, environment: Environment, report: Report, request: LoadRequest
+) -> tuple[Checkpoint, LoadRequest]:
+    """The files of the model that a person calls `name`, and the request with its draft: what is opened elsewhere."""
+    request = _with_draft_folder(request, config, environment, report)
+    meant = _meant(name, config, request)
+    found = find_checkpoint(meant, config, environment, report, revision=request.revision, adapter=request.adapter)
+    return found, request
+
+
 def open_served(name: str, config: Config, environment: Environment, report: Report, request: LoadRequest) -> Served:
     """The model that a person calls `name`, in this process, for many who ask at once."""
     from chatcli.engines.concurrent import open_served as opened

@@ -20,7 +20,9 @@ from chatcli.errors import UsageError
 
 if TYPE_CHECKING:
     import socket
+    from collections.abc import Mapping
 
+    from chatcli.cli.replicas import Wanted
     from chatcli.config import Config
     from chatcli.server.api.guard import Guard
     from chatcli.server.api.served import Served
@@ -58,6 +60,13 @@ def serve(
     ] = "",
     parallel: Annotated[int, typer.Option(min=1, max=1024, help="Answers given at once.")] = 16,
     queue: Annotated[int, typer.Option(min=0, max=100_000, help="Requests that may wait; more get a 429.")] = 64,
+    replicas: Annotated[
+        str, typer.Option(metavar="N", help="Copies of the model in processes of their own; 1-8: as many as are asked.")
+    ] = "",
+    ray_address: Annotated[
+        str, typer.Option(metavar="HOST:PORT", help="Ray cluster to put them on; default: one on this machine.")
+    ] = "",
+    engine: Annotated[str, typer.Option(metavar="NAME", help="What runs the model: local, or vllm on GPUs.")] = "local",
     time_limit: Annotated[str, typer.Option(metavar="TIME", help="Longest time that an answer may take.")] = "10m",
     *,
     talk: Talk,
@@ -68,6 +77,7 @@ def serve(
     """
     _require_packages()
     from chatcli import guide
+    from chatcli.cli.replicas import wanted
     from chatcli.config import load
     from chatcli.load_request import parse_duration
     from chatcli.server.api.app import build_app
@@ -78,13 +88,18 @@ def serve(
     environment = real_environment()
     config = load(environment, talk.flags)
     names = _names(models or [str(config.value("model") or guide.NAME)])
+    copies = wanted(len(names), replicas, ray_address, engine)
     if len(names) > 1 and (said := [each for each in _OF_ONE_MODEL if talk.flags.get(each) or getattr(talk, each, "")]):
         raise UsageError(f"--{said[0]} is of one model: serve one at a time.")
     keys = _keys(environment, key_file, key)
-    limits = Limits(places=parallel, queue=queue, seconds=parse_duration(time_limit))
+    places = parallel * (copies.most if copies else 1)
+    limits = Limits(places=places, queue=queue, seconds=parse_duration(time_limit))
     with ExitStack() as stack:
         bound, where = _bound(host, port, socket_path, keys, stack)
-        served = _loaded(names, config, environment, talk, stack)
+        if copies:
+            served = _replicated(names, copies, parallel, config, environment, talk, stack)
+        else:
+            served = _loaded(names, config, environment, talk, stack)
         app = build_app(served, _guard(keys, host, socket_path), limits, more_routes=page_routes())
 
         def started() -> None:
@@ -178,7 +193,7 @@ def _guard(keys: tuple[str, ...], host: str, path: str) -> Guard:
 
 def _loaded(
     names: Mapping[str, str], config: Config, environment: Environment, talk: Talk, stack: ExitStack
-) -> dict[str, Served]:
+) -> Mapping[str, Served]:
     """The models in memory, by the names that clients have for them; freed at the end."""
     from chatcli.cli.consent import agree_on_code
     from chatcli.cli.opening import named_parts, open_served
@@ -196,3 +211,26 @@ def _loaded(
             progress.clear()
         stack.callback(served[name].close)
     return served
+
+
+def _replicated(
+    names: Mapping[str, str],
+    copies: Wanted,
+    places: int,
+    config: Config,
+    environment: Environment,
+    talk: Talk,
+    stack: ExitStack,
+) -> Mapping[str, Served]:
+    """The models in replicas, by the names that clients have for them; ended at the end."""
+    from chatcli.cli.replicas import open_fleet, update_on_signal
+    from chatcli.render.progress import ProgressLine
+
+    progress = ProgressLine(environment)
+    try:
+        fleet = open_fleet(names, copies, places, config, environment, talk, progress.show)
+    finally:
+        progress.clear()
+    stack.callback(fleet.close)
+    update_on_signal(fleet, environment)
+    return fleet.models

@@ -25,8 +25,8 @@ from chatcli.models.checkpoint import Checkpoint
 if TYPE_CHECKING:
     from chatcli.engines.deferred import Report
     from chatcli.runtime.constrain import TokenConstraint
-    from chatcli.runtime.continuous import Request, Told
     from chatcli.runtime.model import CausalModel
+    from chatcli.runtime.requests import Request, Told
     from chatcli.runtime.sampling import Drawn
 
 BEAT_SECONDS = 0.1
@@ -121,7 +121,7 @@ class _Place:
         images: Sequence[Attachment] = (),
     ) -> Generator[Progress | int, None, bool]:
         """As `CausalModel.generate`, with a `Progress` of its own for each beat in which nothing came."""
-        from chatcli.runtime.continuous import Request
+        from chatcli.runtime.requests import Request
 
         heard: queue.SimpleQueue[Told] = queue.SimpleQueue()
         request = Request(ids, settings, end, limit, heard.put, constraint, images)

@@ -9,19 +9,20 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Collection, Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from copy import copy
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from chatcli.adapters.encode import Spoken, encode_text
 from chatcli.adapters.format import ChatFormat, chat_format, require_chat_format
 from chatcli.adapters.table import Table
 from chatcli.adapters.tool_prompt import offered
 from chatcli.constraints import grammar
-from chatcli.conversation import Attachment, Conversation, Message
+from chatcli.conversation import Conversation, Message
+from chatcli.engines.generates import Generates
 from chatcli.engines.overflow import fit
 from chatcli.engines.reply import NOTHING, Reply
 from chatcli.engines.together import Answer, answer_together
@@ -61,28 +62,6 @@ _NO_TAGS = ("\0", "\0")
 
 Key = TypeVar("Key")
 Value = TypeVar("Value")
-
-
-class Generates(Protocol):
-    """Whatever makes ids of ids as `CausalModel.generate` does: a model, or a place in a batch."""
-
-    @property
-    def logprobs(self) -> Sequence[Drawn]:
-        """What is known of the tokens of the latest answer, where its settings asked for that."""
-        ...
-
-    def generate(
-        self,
-        ids: Sequence[int],
-        settings: GenerationSettings,
-        *,
-        end: Collection[int],
-        limit: int,
-        constraint: TokenConstraint | None = None,
-        images: Sequence[Attachment] = (),
-    ) -> Generator[Progress | int, None, bool]:
-        """New ids after `ids`; returns whether one of `end` came."""
-        ...
 
 
 class LocalEngine:

@@ -78,9 +78,10 @@ class Columns:
         with torch.inference_mode():
             self._make_room(len(self.ids), self.longest + 1)
             mask = self._mask()
+            padded = any(len(ids) < self.longest for ids in self.ids)
             out = self._model(
                 input_ids=torch.tensor(tokens, device=self._device)[:, None],
-                attention_mask=mask,
+                attention_mask=mask if padded else None,  # attention has faster ways without
                 position_ids=self._positions(tokens, mask),
                 **{CACHE: self._cache},
                 use_cache=True,

@@ -8,29 +8,23 @@ with pictures, takes turns with it. It knows ids and samplers and belongs to one
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Generator, Sequence
-from contextlib import closing
-from dataclasses import dataclass, field
+from collections.abc import Generator, Sequence
+from contextlib import closing, contextmanager
 from itertools import count
-from typing import TYPE_CHECKING, TypeAlias
 
 import torch
 
-from chatcli.conversation import Attachment
 from chatcli.errors import ChatcliError, OutOfMemory
-from chatcli.generation import GenerationSettings, Progress
+from chatcli.generation import Progress
 from chatcli.runtime.columns import Columns
 from chatcli.runtime.cpu import AS_TORCH_DOES
 from chatcli.runtime.decode import Pace, feed
 from chatcli.runtime.devices import free_bytes
 from chatcli.runtime.explain import explained_answer
-from chatcli.runtime.kv import PrefixCache
 from chatcli.runtime.model import CausalModel
 from chatcli.runtime.placement import input_device
-from chatcli.runtime.sampling import Drawn, Sampler, draw_rows
-
-if TYPE_CHECKING:
-    from chatcli.runtime.constrain import TokenConstraint
+from chatcli.runtime.requests import Request, Row
+from chatcli.runtime.sampling import Sampler, draw_rows
 
 ROWS = 32
 """Requests that are answered at once at the most."""
@@ -44,69 +38,9 @@ _SHARE_OF_ROWS = 2
 _MARGIN = 64
 """Tokens that every row is taken to grow by when another one is let in."""
 
-Told: TypeAlias = Progress | int | bool | BaseException
-"""What a request is told: what is read, its tokens, and last whether it came to its own end, or why it could not."""
 
-
-@dataclass(eq=False)
-class Request:
-    """A prompt, how to go on with it, and whom to tell.
-
-    Attributes:
-        cancelled: to be set by whoever asked, from any thread; nothing is told from then on.
-        logprobs: of the tokens told, where the settings ask for them.
-    """
-
-    ids: Sequence[int]
-    settings: GenerationSettings
-    end: Collection[int]
-    limit: int
-    tell: Callable[[Told], None]
-    constraint: TokenConstraint | None = None
-    images: Sequence[Attachment] = ()
-    cancelled: bool = False
-    logprobs: list[Drawn] = field(default_factory=list)
-
-
-@dataclass(eq=False)
-class _Row:
-    """A request on its way, the `number`th to come.
-
-    `seen` are its prompt and its tokens, `left` is what is to be read of them yet, `passed` what was read of others
-    while it waited. `steps` does the work of one that is being read or takes turns.
-    """
-
-    request: Request
-    number: int
-    seen: list[int]
-    left: int
-    takes_turns: bool
-    passed: int = 0
-    made: int = 0
-    sampler: Sampler | None = None
-    steps: Generator[None] | None = None
-    cache: PrefixCache | None = None
-
-    @property
-    def urgency(self) -> int:
-        """The lower, the sooner it is read: a short one does not wait for a long one, and that not for ever."""
-        return self.left - self.passed
-
-    def take(self, token: int | ChatcliError) -> bool:
-        """Tell the request what was drawn for it; returns whether that was all."""
-        request = self.request
-        if isinstance(token, ChatcliError):
-            request.tell(token)
-            return True
-        if token in request.end:
-            request.tell(True)
-            return True
-        self.seen.append(token)
-        self.made += 1
-        request.tell(token)
-        if self.made == request.limit:
-            request.tell(False)
-        return self.made == request.limit
+class _LeftError(Exception):
+    """Whoever asked has left in the middle of a chunk."""
 
 
 class Continuous:
@@ -118,13 +52,15 @@ class Continuous:
         model.pace = self._pace = Pace(CHUNK_SECONDS, LEAST_CHUNK)
         self._budget = free_bytes(input_device(model.module)) // _SHARE_OF_ROWS if budget is None else budget
         self._columns = Columns(model.module)
+        lists = [each for each in model.module.modules() if isinstance(each, torch.nn.ModuleList)]
+        self._layers = [layer for each in lists for layer in each]
         self._most = ROWS
         self._numbers = count()
         self._read_tokens = 0
-        self._rows: list[_Row] = []
-        self._turns: list[_Row] = []
-        self._reading: list[_Row] = []
-        self._waiting: list[_Row] = []
+        self._rows: list[Row] = []
+        self._turns: list[Row] = []
+        self._reading: list[Row] = []
+        self._waiting: list[Row] = []
 
     @property
     def running(self) -> int:
@@ -140,7 +76,7 @@ class Continuous:
         """Let a request wait until there is room for it."""
         turns = bool(request.images) or not self._model.batches
         left = len(request.ids) - self._model.talks.shared(request.ids)
-        self._waiting.append(_Row(request, next(self._numbers), list(request.ids), left, turns))
+        self._waiting.append(Row(request, next(self._numbers), list(request.ids), left, turns))
 
     def advance(self) -> bool:
         """A step of every row, and a chunk of a prompt or some short ones; False where there is nothing to do."""
@@ -194,7 +130,7 @@ class Continuous:
             # What is no number would reach others from the room that it leaves.
             self._put_back_all()
 
-    def _drawn(self, logits: torch.Tensor, rows: Sequence[_Row]) -> list[int | ChatcliError]:
+    def _drawn(self, logits: torch.Tensor, rows: Sequence[Row]) -> list[int | ChatcliError]:
         """The next token of each of `rows`, whose `logits` are (rows, vocabulary)."""
         for row in rows:
             row.sampler = row.sampler or Sampler(row.request.settings, logits.device, row.request.constraint)
@@ -206,9 +142,10 @@ class Continuous:
         """Take a row out of the batch; what was computed for it is kept for the next turn of its talk."""
         row = self._rows[place]
         try:
-            if keep and row.cache:
-                kept = self._model.talks.beginning(self._columns.ids[place], row.cache)
+            if keep:
+                kept = self._model.talks.beginning(self._columns.ids[place])
                 self._columns.extend(kept, place)
+                kept.asked = len(row.request.ids)
         except (torch.OutOfMemoryError, MemoryError):
             self._model.forget()
         self._columns.leave(place)
@@ -226,7 +163,7 @@ class Continuous:
             self._leave(place)
             self._wait_again([row])
 
-    def _run_short(self, error: OutOfMemory, *reading: _Row) -> None:
+    def _run_short(self, error: OutOfMemory, *reading: Row) -> None:
         """Go on with fewer rows and nothing kept; one that is alone cannot be helped."""
         self._model.forget()
         if not self._turns and len(self._rows) + len(reading) + len(self._reading) == 1:
@@ -244,10 +181,10 @@ class Continuous:
         self._columns.clear()
         self._wait_again(rows)
 
-    def _wait_again(self, rows: list[_Row]) -> None:
+    def _wait_again(self, rows: list[Row]) -> None:
         """Let rows wait for their turn, first of all; they are read again with what they have made, and go on."""
         for row in rows:
-            row.left, row.steps, row.cache = len(row.seen), None, None
+            row.left, row.steps = len(row.seen), None
         self._waiting = sorted([*rows, *self._waiting], key=lambda row: row.number)
 
     def _read_some(self) -> None:
@@ -263,7 +200,7 @@ class Continuous:
             if not read or room <= 0:
                 return
 
-    def _next_to_read(self) -> _Row | None:
+    def _next_to_read(self) -> Row | None:
         """Whose prompt is read on; one that waits begins where there is room for it, and nobody overtakes it else."""
         row = min((*self._reading, *self._waiting), key=lambda row: (row.urgency, row.number), default=None)
         if row in self._waiting and not self._may_begin(row):
@@ -274,7 +211,7 @@ class Continuous:
             row.steps = self._turn(row) if row.takes_turns else self._read(row)
         return row
 
-    def _may_begin(self, row: _Row) -> bool:
+    def _may_begin(self, row: Row) -> bool:
         if not self.running:
             return True
         if self.running >= self._most:
@@ -288,7 +225,7 @@ class Continuous:
     def _fit(self, rows: int, longest: int) -> bool:
         return rows * longest * self._columns.bytes_per_token <= self._budget
 
-    def _go_on(self, row: _Row) -> None:
+    def _go_on(self, row: Row) -> None:
         """The next bit of a row that is being read or takes turns."""
         group = self._turns if row in self._turns else self._reading
         assert row.steps
@@ -305,10 +242,12 @@ class Continuous:
             return
         except ChatcliError as error:
             row.request.tell(error)
+        except _LeftError:
+            pass
         if over:
             group.remove(row)
 
-    def _read(self, row: _Row) -> Generator[None]:
+    def _read(self, row: Row) -> Generator[None]:
         """Read a prompt, a chunk between two yields, and have the row join the batch with its first token."""
         module, ids = self._model.module, list(row.seen)
         with self._model.talks.lent(ids) as cache:
@@ -321,24 +260,40 @@ class Continuous:
                     row.request.tell(Progress("reading", done, len(ids), "tokens"))
                 chunk = ids[done : max(self._end_of_chunk(done, len(ids)), undivided)]
                 begun = time.perf_counter()
-                logits = feed(module, cache, chunk)[0]
+                with self._while_wanted(row.request):
+                    logits = feed(module, cache, chunk)[0]
                 self._pace.took(len(chunk), time.perf_counter() - begun)
                 done += len(chunk)
                 row.left -= len(chunk)
                 self._read_tokens += len(chunk)
                 if row.left:
                     yield
-            cache.asked, row.cache = len(ids), cache
+            cache.asked = len(ids)
         if not row.take(self._drawn(logits[None], [row])[0]):
             self._columns.join(cache)
             self._rows.append(row)
+
+    @contextmanager
+    def _while_wanted(self, request: Request) -> Generator[None]:
+        """Break a forward pass off before its next layer when whoever asked leaves: a chunk may take long."""
+
+        def check(*_: object) -> None:
+            if request.cancelled:
+                raise _LeftError
+
+        hooks = [layer.register_forward_pre_hook(check) for layer in self._layers]
+        try:
+            yield
+        finally:
+            for hook in hooks:
+                hook.remove()
 
     def _end_of_chunk(self, done: int, length: int) -> int:
         """Where the chunk behind `done` tokens ends: a few tokens more cost less than a pass of their own."""
         end = done + self._pace.chunk
         return length if length - end < self._pace.chunk // 4 else end
 
-    def _turn(self, row: _Row) -> Generator[None]:
+    def _turn(self, row: Row) -> Generator[None]:
         """Answer a request alone, a token or a chunk of its prompt between two yields."""
         request = row.request
         steps = self._model.generate(

@@ -60,13 +60,13 @@ class Talks:
         finally:
             self._lent.discard(cache)
 
-    def beginning(self, ids: Sequence[int], cache: PrefixCache) -> PrefixCache:
-        """A cache to be given the rest of `ids`: `cache`, where it still holds their beginning and nobody has it.
+    def beginning(self, ids: Sequence[int]) -> PrefixCache:
+        """The cache that holds most of the beginning of `ids` and nothing else, to be given the rest of them.
 
         It becomes the latest.
         """
-        free = cache in self._caches and cache not in self._lent and cache.shared(ids) == len(cache.ids)
-        chosen = cache if free else PrefixCache(self._config)
+        free = (each for each in self._caches if each not in self._lent and each.shared(ids) == len(each.ids))
+        chosen = max(free, key=lambda cache: len(cache.ids), default=None) or PrefixCache(self._config)
         self._caches = [*(each for each in self._caches if each is not chosen), chosen]
         self._shrink(self._budget, but=chosen)
         return chosen

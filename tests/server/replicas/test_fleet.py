@@ -1,0 +1,48 @@
+"""What is made of Ray's report that replicas did not start, and which models a replica holds."""
+
+from __future__ import annotations
+
+import pytest
+
+from chatcli.engines.resident import specify
+from chatcli.errors import BrokenCheckpoint, EngineError, OutOfMemory
+from chatcli.load_request import NOTHING_SAID
+from chatcli.models.checkpoint import Checkpoint
+from chatcli.server.replicas.deployment import FAILED, Layout, Scale
+from chatcli.server.replicas.fleet import _reason
+from chatcli.server.replicas.opening import Model
+from chatcli.wire import Failure, encode
+
+
+@pytest.mark.parametrize("error", [OutOfMemory("It needs 20.0 GB {or less}."), BrokenCheckpoint('"a" is\ncut off')])
+def test_the_replicas_own_sentence_is_told(error: Exception) -> None:
+    line = encode(Failure(type(error).__name__, str(error))).decode("ascii")
+    report = f'Traceback ...\n  File "x.py", line 3\nRuntimeError: {FAILED}{line}\n\n  another {{thing}} happened'
+    told = _reason(["Deploying.", report, "a RuntimeError"])
+    assert (type(told), str(told)) == (type(error), str(error))
+
+
+def test_without_one_it_is_rays() -> None:
+    told = _reason(["", "The deployment failed."])
+    assert isinstance(told, EngineError)
+    assert "The deployment failed." in str(told)
+
+
+@pytest.mark.parametrize(
+    ("models", "replicas", "shares"),
+    [
+        ("A", 2, ["A", "A"]),
+        ("AB", 2, ["A", "B"]),
+        ("ABC", 2, ["AB", "CA"]),
+        ("ABC", 1, ["ABC"]),
+        ("ABCDE", 2, ["ABC", "DEA"]),
+        ("AB", 5, ["A", "B", "A", "B", "A"]),
+    ],
+)
+def test_together_the_replicas_hold_every_model(
+    models: str, replicas: int, shares: list[str], tmp_path: object
+) -> None:
+    spec = specify(Checkpoint("m", tmp_path, "", {}, {}), NOTHING_SAID, tmp_path, {})  # type: ignore[arg-type]
+    layout = Layout(tuple((name, Model(spec)) for name in models), Scale(replicas, replicas))
+    assert ["".join(layout.share(rank)) for rank in range(replicas)] == shares
+    assert all(len(share) <= layout.held for share in shares)
