@@ -22,7 +22,7 @@ from chatcli.errors import UsageError
 from chatcli.generation import GenerationSettings
 
 _KEYS = ("prompt", "messages", "system", "id", "metadata")
-_SETTINGS = tuple(key for key in config.KINDS if key not in ("model", "system"))
+_SETTINGS = tuple(key for key in config.KINDS if key not in ("model", "server", "system"))
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ import re
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal
@@ -31,6 +31,7 @@ from chatcli.load_request import (
     parse_lora,
     parse_max_memory,
 )
+from chatcli.servers.profiles import Server, read_profile
 
 Value = str | float | int | bool | tuple[str, ...]
 
@@ -72,6 +73,7 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
     {
         "model": Kind("text"),
         "system": Kind("text", empty=True),
+        "server": Kind("text"),
         "temperature": Kind("number", low=0),
         "top_p": Kind("number", above=0, high=1),
         "top_k": Kind("integer", low=0, high=2**31 - 1),
@@ -107,7 +109,17 @@ FROM_THE_MODEL = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty"
 
 FIELDS = {"max_tokens": "max_new_tokens"}
 OF_LOADING = ("adapter", "dtype", "quant", "fit", "context", "device", "devices", "max_memory", "lora", "draft")
-NOT_OF_GENERATION = ("model", "system", "history", "plain", "editing_mode", "keep_alive", "model_folders", *OF_LOADING)
+NOT_OF_GENERATION = (
+    "model",
+    "server",
+    "system",
+    "history",
+    "plain",
+    "editing_mode",
+    "keep_alive",
+    "model_folders",
+    *OF_LOADING,
+)
 KEEP_ALIVE = "5m"
 _SWITCHES = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
 _ALIAS = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -123,10 +135,11 @@ class Setting:
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """All settings by name, in the order of `KINDS`, and the short names of models."""
+    """All settings by name, in the order of `KINDS`, the short names of models, and the servers by theirs."""
 
     values: Mapping[str, Setting]
     aliases: Mapping[str, str]
+    servers: Mapping[str, Server] = field(default_factory=dict)
 
     def value(self, key: str) -> Value | None:
         """The value of a setting, None where nobody said one."""
@@ -135,6 +148,11 @@ class Config:
     def said_by_flag(self, key: str) -> bool:
         """Whether the command line itself gives the setting."""
         return self.values[key].origin.startswith("--")
+
+    def as_near(self, key: str, other: str) -> bool:
+        """Whether `key` is said where `other` is, or nearer: flags before variables before config.toml."""
+        rank = {"--": 3, "CH": 2, "co": 1, "de": 0}
+        return rank[self.values[key].origin[:2]] >= rank[self.values[other].origin[:2]]
 
     def layers(self) -> tuple[Layer, ...]:
         """What was said of generation, each setting with its origin."""
@@ -210,7 +228,7 @@ def load(environment: Environment, flags: Mapping[str, object] = MappingProxyTyp
 
     """
     values = {key: Setting(None, "default") for key in KINDS}
-    stored, aliases = read(path(environment))
+    stored, aliases, servers = read(path(environment))
     for key, value in stored.items():
         values[key] = Setting(value, "config.toml")
     for key in KINDS:
@@ -221,7 +239,7 @@ def load(environment: Environment, flags: Mapping[str, object] = MappingProxyTyp
         if said is not None:
             no = "no-" if said is False else ""
             values[key] = Setting(check(key, said), f"--{no}{key.replace('_', '-')}")
-    return Config(MappingProxyType(values), MappingProxyType(aliases))
+    return Config(MappingProxyType(values), MappingProxyType(aliases), MappingProxyType(servers))
 
 
 def check(key: str, value: object) -> Value:
@@ -325,8 +343,8 @@ def _shown(value: object) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
-def read(file: Path) -> tuple[dict[str, Value], dict[str, str]]:
-    """The settings and aliases of a config.toml; a missing file has none.
+def read(file: Path) -> tuple[dict[str, Value], dict[str, str], dict[str, Server]]:
+    """The settings, aliases and servers of a config.toml; a missing file has none.
 
     Raises:
         ConfigError: the file cannot be read, or says what cannot be.
@@ -339,7 +357,7 @@ def read(file: Path) -> tuple[dict[str, Value], dict[str, str]]:
     try:
         table = tomllib.loads(file.read_bytes().decode("utf-8-sig"))
     except (FileNotFoundError, NotADirectoryError):
-        return {}, {}
+        return {}, {}, {}
     except OSError as error:
         raise ConfigError(f"{file} cannot be read ({error.strerror}); see that it is a file that you own.") from error
     except UnicodeDecodeError as error:
@@ -351,7 +369,11 @@ def read(file: Path) -> tuple[dict[str, Value], dict[str, str]]:
         raise ConfigError(f'{file}: alias must be a table, [alias], of lines such as name = "owner/model".')
     for name, target in aliases.items():
         _found_in(str(file), name, check_alias, target)
-    return {key: _found_in(str(file), key, check, value) for key, value in table.items()}, aliases
+    servers = table.pop("servers", {})
+    if not isinstance(servers, dict):
+        raise ConfigError(f"{file}: servers must be tables, as in [servers.home].")
+    profiles = {name: _found_in(str(file), name, read_profile, said) for name, said in servers.items()}
+    return {key: _found_in(str(file), key, check, value) for key, value in table.items()}, aliases, profiles
 
 
 def _found_in(place: str, key: str, judge: Any, value: object) -> Any:

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from chatcli import config
 from chatcli.environment import Environment
 from chatcli.errors import ConfigError, UsageError
+from chatcli.servers.profiles import Server, read_profile
 
 if TYPE_CHECKING:
     from tomlkit import TOMLDocument
@@ -48,6 +50,48 @@ def remove_alias(environment: Environment, name: str) -> None:
     aliases: Any = document["alias"]
     del aliases[name]
     _replace(file, document.as_string())
+
+
+def set_server(environment: Environment, name: str, fields: Mapping[str, str | bool]) -> Server:
+    """Write the profile of a server, in place of one of the same name; returns it.
+
+    Raises:
+        ConfigError: the file is wrong already, or cannot be written.
+        UsageError: the name or a field cannot be.
+
+    """
+    import tomlkit
+
+    file = config.path(environment)
+    config.read(file)
+    server = read_profile(name, dict(fields))
+    document = _document(file)
+    servers: Any = document.setdefault("servers", tomlkit.table(is_super_table=True))
+    profile = servers.setdefault(name, tomlkit.table())
+    for key in [key for key in profile if key not in fields]:
+        del profile[key]
+    profile.update(fields)
+    _replace(file, document.as_string())
+    return server
+
+
+def remove_server(environment: Environment, name: str) -> Server:
+    """Take the profile of a server out of config.toml; returns it.
+
+    Raises:
+        ConfigError: the file is wrong already, or cannot be written.
+        UsageError: it has no such profile.
+
+    """
+    file = config.path(environment)
+    there = config.read(file)[2]
+    if name not in there:
+        raise UsageError(f"There is no server {name}: `chatcli servers` lists them.")
+    document = _document(file)
+    servers: Any = document["servers"]
+    del servers[name]
+    _replace(file, document.as_string().rstrip("\n") + "\n")  # tomlkit leaves the empty line before it
+    return there[name]
 
 
 def _document(file: Path) -> TOMLDocument:

@@ -37,7 +37,7 @@ def json_schema(said: str) -> Constraint:
         schema = {}
     if not isinstance(schema, dict):
         raise UsageError('--schema must be a JSON object, such as {"type": "object"}.')
-    return _checked(Constraint("schema", json.dumps(schema, ensure_ascii=False)), "--schema")
+    return checked(Constraint("schema", json.dumps(schema, ensure_ascii=False)), "--schema")
 
 
 def regex(pattern: str) -> Constraint:
@@ -48,7 +48,7 @@ def regex(pattern: str) -> Constraint:
     """
     if not pattern:
         raise UsageError("--regex is empty: give a pattern, as in --regex '[0-9]+'.")
-    return _checked(Constraint("regex", pattern), "--regex")
+    return checked(Constraint("regex", pattern), "--regex")
 
 
 def choice(choices: Sequence[str]) -> Constraint:
@@ -59,7 +59,7 @@ def choice(choices: Sequence[str]) -> Constraint:
     """
     if not choices or not all(choices):
         raise UsageError("--choice needs choices that are not empty, as in --choice yes,no.")
-    return _checked(Constraint("choice", json.dumps(list(choices), ensure_ascii=False)), "--choice")
+    return checked(Constraint("choice", json.dumps(list(choices), ensure_ascii=False)), "--choice")
 
 
 def grammar(constraint: Constraint) -> str:
@@ -73,12 +73,40 @@ def grammar(constraint: Constraint) -> str:
         )
     elif constraint.kind == "regex":
         made = LLMatcher.grammar_from_regex(constraint.text)
+    elif constraint.kind == "lark":
+        made = LLMatcher.grammar_from_lark(constraint.text)
     else:
         made = LLMatcher.grammar_from_lark("start: " + " | ".join(json.dumps(c) for c in json.loads(constraint.text)))
     return made
 
 
-def _checked(constraint: Constraint, flag: str) -> Constraint:
+def conforms(constraint: Constraint, text: str) -> bool:
+    """Whether a finished answer, which somebody else has held to the constraint, is what it should be.
+
+    Of a schema's answer only that it is JSON: a grammar has one order of the fields, and a schema has none.
+    """
+    if constraint.kind == "choice":
+        return text in json.loads(constraint.text)
+    if constraint.kind == "schema":
+        try:
+            json.loads(text)
+        except (ValueError, RecursionError):
+            return False
+        return True
+    from llguidance import LLMatcher, LLTokenizer
+
+    tokenizer = LLTokenizer("byte")
+    tokens = tokenizer.tokenize_str(text)
+    matcher = LLMatcher(tokenizer, grammar(constraint), log_level=0)
+    return bool(matcher.try_consume_tokens(tokens) == len(tokens) and matcher.is_accepting())
+
+
+def checked(constraint: Constraint, flag: str) -> Constraint:
+    """The constraint, which can be followed; `flag` is what a person gave it with.
+
+    Raises:
+        UsageError: it cannot be.
+    """
     from llguidance import LLMatcher, LLTokenizer
 
     made = grammar(constraint)

@@ -6,8 +6,8 @@
     |- ConfigError                    2   config.toml or an environment variable is wrong
     |- ModelError                     3   no such model, or none that can be used
     |  |- ModelNotFound               3
-    |  |- ModelUnreachable            3   no network, a Hub that does not answer, offline
-    |  |- ModelGated                  3   needs a token or an accepted licence
+    |  |- ModelUnreachable            3   no network, a Hub or a server that is not there, offline
+    |  |- ModelGated                  3   needs a token, a key or an accepted licence
     |  |- NotAChatModel               3   an encoder, a base model without a chat format
     |  |- BrokenCheckpoint            3   truncated, missing or contradicting files
     |  '- RemoteCodeRefused           3   only runs with the repository's own Python code
@@ -39,7 +39,11 @@ class UsageError(ChatcliError):
 
 
 class ContextOverflow(UsageError):
-    """The prompt does not fit into the model's context."""
+    """The prompt does not fit into the model's context; `tokens` is how long it is, 0 where that is not known."""
+
+    def __init__(self, text: str, tokens: int = 0) -> None:
+        super().__init__(text)
+        self.tokens = tokens
 
 
 class ConfigError(ChatcliError):
@@ -59,11 +63,11 @@ class ModelNotFound(ModelError):
 
 
 class ModelUnreachable(ModelError):
-    """The files are not here and the Hub cannot be asked."""
+    """The files are not here and the Hub cannot be asked, or a server is not there."""
 
 
 class ModelGated(ModelError):
-    """The repository wants a token or an accepted licence."""
+    """The repository wants a token or an accepted licence, or a server another key."""
 
 
 class NotAChatModel(ModelError):

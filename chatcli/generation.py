@@ -19,9 +19,12 @@ Effort = Literal["low", "medium", "high"]
 
 @dataclass(frozen=True, slots=True)
 class Constraint:
-    """What the answer must conform to: `text` is a JSON schema, a regular expression, or a JSON list of choices."""
+    """What the answer must conform to: `text` is a JSON schema, a regular expression, or a JSON list of choices.
 
-    kind: Literal["schema", "regex", "choice"]
+    A grammar in Lark, with a model's token ids in it, is what an engine itself makes of a `tool_choice`.
+    """
+
+    kind: Literal["schema", "regex", "choice", "lark"]
     text: str
 
 
@@ -90,21 +93,27 @@ class Layer:
     settings: GenerationSettings
 
 
+UNSAID = Layer("chatcli's default", DEFAULTS)
+"""What holds of a model on this machine below all that is said; a server has defaults of its own."""
+
+
 @dataclass(frozen=True, slots=True)
 class Sourced:
-    """One setting in force: its field, its value (None where it stays open) and who said it."""
+    """One setting in force: its field, its value (None where it stays open) and who says it."""
 
     name: str
     value: object
     origin: str
 
 
-def in_force(settings: GenerationSettings, said: Sequence[Layer], below: Sequence[Layer]) -> Iterator[Sourced]:
+def in_force(
+    settings: GenerationSettings, said: Sequence[Layer], below: Sequence[Layer], unsaid: Layer = UNSAID
+) -> Iterator[Sourced]:
     """Every setting with its origin, where `settings` are in force over `below`, the nearest layer first.
 
     `said` are the layers that `settings` were made of; a value that none of them says was set in the chat.
     """
-    layers = [*below, Layer("chatcli's default", DEFAULTS)]
+    layers = [*below, unsaid]
     for each in fields(GenerationSettings):
         value = getattr(settings, each.name)
         if value is not None:
@@ -113,7 +122,10 @@ def in_force(settings: GenerationSettings, said: Sequence[Layer], below: Sequenc
             continue
         saying = (layer for layer in layers if getattr(layer.settings, each.name) is not None)
         layer = next(saying, None)
-        yield Sourced(each.name, getattr(layer.settings, each.name) if layer else None, layer.origin if layer else "")
+        if layer:
+            yield Sourced(each.name, getattr(layer.settings, each.name), layer.origin)
+        else:
+            yield Sourced(each.name, None, "" if unsaid == UNSAID else unsaid.origin)
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,8 +207,8 @@ Event: TypeAlias = Progress | Text | Reasoning | ToolCalled | Finished
 class EngineFacts:
     """What a toolbar or a stored conversation says of an engine. Empty or 0 where unknown.
 
-    `layers` are what the model says of its own sampling, the nearest first. `sees` says whether it can be shown
-    pictures, None where that is not known.
+    `layers` are what the model says of its own sampling, the nearest first, and `unsaid` is what holds below them.
+    `sees` says whether it can be shown pictures, None where that is not known.
 
     `most_tokens_per_second` is the decode rate at which the memory's bandwidth is all used up: every weight
     is read once for each token.
@@ -211,6 +223,7 @@ class EngineFacts:
     most_tokens_per_second: float = 0.0
     layers: tuple[Layer, ...] = ()
     sees: bool | None = None
+    unsaid: Layer = UNSAID
 
     @property
     def defaults(self) -> GenerationSettings:
@@ -218,7 +231,7 @@ class EngineFacts:
         settings = GenerationSettings()
         for layer in self.layers:
             settings = settings.over(layer.settings)
-        return settings.over(DEFAULTS)
+        return settings.over(self.unsaid.settings)
 
 
 class Engine(Protocol):

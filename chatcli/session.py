@@ -114,7 +114,8 @@ class Session:
 
     def settings_in_force(self) -> list[Sourced]:
         """Every setting, its value and who said it, as far as the engine knows its model by now."""
-        return list(in_force(self.settings, self.said, self.engine.facts.layers))
+        facts = self.engine.facts
+        return list(in_force(self.settings, self.said, facts.layers, facts.unsaid))
 
     @property
     def used(self) -> int:

@@ -17,10 +17,11 @@ _chatcli_list() {
 
 _chatcli_command() {
     case $1 in
-    'chatcli') commands='run ask batch pull replay tokens ps stop bench completion models adapters history templates config' flags='--debug --version -h --help' argument='' ;;
-    'chatcli run') commands='' flags='-p --prompt -a --attach -s --system -c --continue --id --no-history --temperature --top-p --top-k --min-p --repetition-penalty --seed --max-tokens --stop --overflow --think --no-think --reasoning-effort --plain --no-plain --adapter --dtype --quant --fit --context --device --devices --max-memory --lora --draft --keep-alive --revision --subfolder --trust-remote-code -h --help' argument='list models' ;;
-    'chatcli ask') commands='' flags='-f --file -a --attach -t --template --truncate -o --output --json --jsonl -q --quiet --no-stream -n --answers --logprobs --schema --regex --choice --require-complete -m --model -s --system -c --continue --id --no-history --temperature --top-p --top-k --min-p --repetition-penalty --seed --max-tokens --stop --overflow --think --no-think --reasoning-effort --plain --no-plain --adapter --dtype --quant --fit --context --device --devices --max-memory --lora --draft --keep-alive --revision --subfolder --trust-remote-code -h --help' argument='' ;;
-    'chatcli batch') commands='' flags='-o --output --overwrite -m --model -s --system --temperature --top-p --top-k --min-p --repetition-penalty --seed --max-tokens --stop --think --no-think --reasoning-effort --adapter --dtype --quant --fit --context --device --devices --max-memory --lora --draft --revision --subfolder -h --help' argument='files' ;;
+    'chatcli') commands='run ask batch serve pull replay tokens ps stop bench completion models adapters history templates servers config' flags='--debug --version -h --help' argument='' ;;
+    'chatcli run') commands='' flags='-p --prompt -a --attach --server -s --system -c --continue --id --no-history --temperature --top-p --top-k --min-p --repetition-penalty --seed --max-tokens --stop --overflow --think --no-think --reasoning-effort --plain --no-plain --adapter --dtype --quant --fit --context --device --devices --max-memory --lora --draft --keep-alive --revision --subfolder --trust-remote-code -h --help' argument='list models' ;;
+    'chatcli ask') commands='' flags='-f --file -a --attach -t --template --truncate -o --output --json --jsonl -q --quiet --no-stream -n --answers --logprobs --schema --regex --choice --require-complete -m --model --server -s --system -c --continue --id --no-history --temperature --top-p --top-k --min-p --repetition-penalty --seed --max-tokens --stop --overflow --think --no-think --reasoning-effort --plain --no-plain --adapter --dtype --quant --fit --context --device --devices --max-memory --lora --draft --keep-alive --revision --subfolder --trust-remote-code -h --help' argument='' ;;
+    'chatcli batch') commands='' flags='-o --output --overwrite -m --model --server -s --system --temperature --top-p --top-k --min-p --repetition-penalty --seed --max-tokens --stop --think --no-think --reasoning-effort --adapter --dtype --quant --fit --context --device --devices --max-memory --lora --draft --revision --subfolder -h --help' argument='files' ;;
+    'chatcli serve') commands='' flags='--host --port --socket --api-key-file --api-key --parallel --queue --time-limit --adapter --dtype --quant --fit --context --device --devices --max-memory --lora --draft --revision --subfolder --trust-remote-code -h --help' argument='' ;;
     'chatcli pull') commands='' flags='--revision --source --force -h --help' argument='list models' ;;
     'chatcli replay') commands='' flags='-h --help' argument='list conversations' ;;
     'chatcli tokens') commands='' flags='-m --model --chat --ids --revision --trust-remote-code -h --help' argument='' ;;
@@ -49,10 +50,14 @@ _chatcli_command() {
     'chatcli history path') commands='' flags='-h --help' argument='' ;;
     'chatcli templates') commands='show' flags='--json -h --help' argument='' ;;
     'chatcli templates show') commands='' flags='-h --help' argument='list templates' ;;
+    'chatcli servers') commands='add rm test' flags='--json -h --help' argument='' ;;
+    'chatcli servers add') commands='' flags='-m --model --key-from --kind --thinks --plain-http -h --help' argument='' ;;
+    'chatcli servers rm') commands='' flags='-h --help' argument='list servers' ;;
+    'chatcli servers test') commands='' flags='--all -h --help' argument='list servers' ;;
     'chatcli config') commands='path show set' flags='-h --help' argument='' ;;
     'chatcli config path') commands='' flags='-h --help' argument='' ;;
     'chatcli config show') commands='' flags='-h --help' argument='' ;;
-    'chatcli config set') commands='' flags='-h --help' argument='model system temperature top_p top_k min_p repetition_penalty seed max_tokens stop overflow think reasoning_effort history plain editing_mode adapter dtype quant fit context device devices max_memory lora draft keep_alive model_folders' ;;
+    'chatcli config set') commands='' flags='-h --help' argument='model system server temperature top_p top_k min_p repetition_penalty seed max_tokens stop overflow think reasoning_effort history plain editing_mode adapter dtype quant fit context device devices max_memory lora draft keep_alive model_folders' ;;
     *) return 1 ;;
     esac
 }
@@ -61,6 +66,7 @@ _chatcli_kind() {
     case $1 in
     'chatcli run -p' | 'chatcli run --prompt') kind='any' ;;
     'chatcli run -a' | 'chatcli run --attach') kind='files' ;;
+    'chatcli run --server') kind='list servers' ;;
     'chatcli run -s' | 'chatcli run --system') kind='any' ;;
     'chatcli run --id') kind='list conversations' ;;
     'chatcli run --temperature') kind='any' ;;
@@ -97,6 +103,7 @@ _chatcli_kind() {
     'chatcli ask --regex') kind='any' ;;
     'chatcli ask --choice') kind='any' ;;
     'chatcli ask -m' | 'chatcli ask --model') kind='list models' ;;
+    'chatcli ask --server') kind='list servers' ;;
     'chatcli ask -s' | 'chatcli ask --system') kind='any' ;;
     'chatcli ask --id') kind='list conversations' ;;
     'chatcli ask --temperature') kind='any' ;;
@@ -124,6 +131,7 @@ _chatcli_kind() {
     'chatcli ask --subfolder') kind='any' ;;
     'chatcli batch -o' | 'chatcli batch --output') kind='files' ;;
     'chatcli batch -m' | 'chatcli batch --model') kind='list models' ;;
+    'chatcli batch --server') kind='list servers' ;;
     'chatcli batch -s' | 'chatcli batch --system') kind='any' ;;
     'chatcli batch --temperature') kind='any' ;;
     'chatcli batch --top-p') kind='any' ;;
@@ -146,6 +154,26 @@ _chatcli_kind() {
     'chatcli batch --draft') kind='list models' ;;
     'chatcli batch --revision') kind='any' ;;
     'chatcli batch --subfolder') kind='any' ;;
+    'chatcli serve --host') kind='any' ;;
+    'chatcli serve --port') kind='any' ;;
+    'chatcli serve --socket') kind='any' ;;
+    'chatcli serve --api-key-file') kind='any' ;;
+    'chatcli serve --api-key') kind='model system server temperature top_p top_k min_p repetition_penalty seed max_tokens stop overflow think reasoning_effort history plain editing_mode adapter dtype quant fit context device devices max_memory lora draft keep_alive model_folders' ;;
+    'chatcli serve --parallel') kind='any' ;;
+    'chatcli serve --queue') kind='any' ;;
+    'chatcli serve --time-limit') kind='any' ;;
+    'chatcli serve --adapter') kind='list adapters' ;;
+    'chatcli serve --dtype') kind='auto float32 bfloat16 float16' ;;
+    'chatcli serve --quant') kind='auto none int8 int4 fp8' ;;
+    'chatcli serve --fit') kind='auto strict' ;;
+    'chatcli serve --context') kind='any' ;;
+    'chatcli serve --device') kind='any' ;;
+    'chatcli serve --devices') kind='any' ;;
+    'chatcli serve --max-memory') kind='any' ;;
+    'chatcli serve --lora') kind='any' ;;
+    'chatcli serve --draft') kind='list models' ;;
+    'chatcli serve --revision') kind='any' ;;
+    'chatcli serve --subfolder') kind='any' ;;
     'chatcli pull --revision') kind='any' ;;
     'chatcli pull --source') kind='hf modelscope' ;;
     'chatcli tokens -m' | 'chatcli tokens --model') kind='list models' ;;
@@ -182,6 +210,9 @@ _chatcli_kind() {
     'chatcli history export -f' | 'chatcli history export --format') kind='md json jsonl html' ;;
     'chatcli history export -o' | 'chatcli history export --output') kind='files' ;;
     'chatcli history prune --older-than') kind='any' ;;
+    'chatcli servers add -m' | 'chatcli servers add --model') kind='list models' ;;
+    'chatcli servers add --key-from') kind='any' ;;
+    'chatcli servers add --kind') kind='any' ;;
     *) kind= ;;
     esac
 }

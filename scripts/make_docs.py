@@ -14,6 +14,7 @@ from pathlib import Path
 from chatcli.adapters.row import Adapter
 from chatcli.adapters.table import shipped
 from chatcli.cli.main import surface
+from chatcli.openai.kinds import UNKNOWN, kinds
 
 ROOT = Path(__file__).parent.parent
 TABLE = ROOT / "chatcli" / "adapters" / "table.toml"
@@ -68,6 +69,18 @@ def every_row() -> str:
     return "\n".join(lines)
 
 
+def server_kinds() -> str:
+    """For docs/servers.md: a line a kind of server."""
+    usual = {*kinds()[UNKNOWN].send, "usage"}
+    lines = ["| kind | server | settings beside the usual | holds answers to |", "|---|---|---|---|"]
+    for kind in kinds().values():
+        takes = dict.fromkeys("think" if each.startswith("think_") else each for each in kind.send if each not in usual)
+        shown = ", ".join(f"`{each}`" for each in takes if each != "continue")
+        held = ", ".join(f"`--{each}`" for each in kind.constraint)
+        lines.append(f"| `{kind.name}` | {kind.title} | {shown} | {held} |")
+    return "\n".join(lines)
+
+
 def _cell(text: str) -> str:
     """A text that Markdown shows as it stands, in a cell."""
     return re.sub(r"([|<>*_`\\{}\[\]])", r"\\\1", text)
@@ -75,11 +88,12 @@ def _cell(text: str) -> str:
 
 def pages() -> dict[Path, str]:
     """Every generated page as it should be."""
-    readme, adapters = ROOT / "README.md", ROOT / "docs" / "adapters.md"
+    readme, adapters, servers = ROOT / "README.md", ROOT / "docs" / "adapters.md", ROOT / "docs" / "servers.md"
     return {
         ROOT / "docs" / "commands.md": commands(),
         readme: _between(readme, "families", families()),
         adapters: _between(adapters, "rows", every_row()),
+        servers: _between(servers, "kinds", server_kinds()),
     }
 
 

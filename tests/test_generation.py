@@ -7,7 +7,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 
 from chatcli.engines.scripted import ScriptedEngine
-from chatcli.generation import DEFAULTS, GenerationSettings, Layer, in_force
+from chatcli.generation import DEFAULTS, EngineFacts, GenerationSettings, Layer, in_force
 from chatcli.history.store import Store
 from chatcli.session import Session
 
@@ -45,3 +45,12 @@ def test_a_session_knows_where_its_settings_come_from(tmp_path: Path) -> None:
         assert (told["temperature"], told["top_p"]) == ("--temperature", "chatcli's default")
         session.settings = replace(settings, temperature=0.9)
         assert {each.name: each.origin for each in session.settings_in_force()}["temperature"] == "/set"
+
+
+def test_what_nobody_says_of_a_server_is_its_own() -> None:
+    own = Layer("the server's own", GenerationSettings())
+    said = {each.name: each for each in in_force(GenerationSettings(temperature=0.1), (FLAG,), (), own)}
+    assert (said["temperature"].value, said["temperature"].origin) == (0.1, "--temperature")
+    assert (said["top_p"].value, said["top_p"].origin) == (None, "the server's own")
+    assert EngineFacts("m @ home", unsaid=own).defaults == GenerationSettings()
+    assert EngineFacts("m").defaults == DEFAULTS

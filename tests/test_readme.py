@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pexpect
 import pytest
+from faulty_server import serving
 
 from chatcli.engines.scripted import ScriptedEngine
 from chatcli.generation import GenerationSettings
@@ -26,7 +27,10 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 PAGES = (
     README,
-    *((ROOT / "docs" / page).read_text(encoding="utf-8") for page in ("scripts.md", "adapters.md", "speed.md")),
+    *(
+        (ROOT / "docs" / page).read_text(encoding="utf-8")
+        for page in ("scripts.md", "adapters.md", "speed.md", "servers.md", "tools.md")
+    ),
 )
 
 
@@ -38,7 +42,14 @@ def examples() -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory, make_checkpoint: Callable[..., Path]) -> Path:
+def server() -> Iterator[str]:
+    """Where the server is that the examples call localhost:8000."""
+    with serving(models=[{"id": "tiny", "owned_by": "vllm"}]) as running:
+        yield f"localhost:{running.server_port}"
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory, make_checkpoint: Callable[..., Path], server: str) -> Path:
     """A folder where everything that the examples name is: a model in the Hub's cache, a folder, a repository."""
     home = tmp_path_factory.mktemp("home")
     tiny = make_checkpoint("qwen3", seed=3, head_dim=8, max_position_embeddings=2048)
@@ -47,6 +58,11 @@ def home(tmp_path_factory: pytest.TempPathFactory, make_checkpoint: Callable[...
     (cached / "refs").mkdir()
     (cached / "refs" / "main").write_text(COMMIT)
     shutil.copytree(tiny, home / "my-finetune")
+    profiles = (
+        f'[servers.home]\nurl = "http://{server}"\nmodel = "tiny"\n[servers.openai]\nurl = "https://api.openai.com"\n'
+    )
+    (home / "chatcli" / "config").mkdir(parents=True)
+    (home / "chatcli" / "config" / "config.toml").write_text(profiles)
     with closing(Store.open(home / "chatcli" / "data" / "history.db")) as store:
         list(Session(ScriptedEngine(["Yes."]), GenerationSettings(), store).say("Is there a talk to go on with?"))
     subprocess.run(["git", "init", "-q"], cwd=home, check=True)
@@ -82,8 +98,12 @@ def test_there_are_examples_of_every_command() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("line", examples())
-def test_the_example_runs(line: str, home: Path, surroundings: dict[str, str]) -> None:
+def test_the_example_runs(line: str, home: Path, server: str, surroundings: dict[str, str]) -> None:
+    line = line.replace("localhost:8000", server).replace("chatcli serve ", "chatcli serve --port 0 ")
     child = pexpect.spawn("bash", ["-c", line], cwd=str(home), env=surroundings, timeout=90, dimensions=(30, 100))
+    if "chatcli serve " in line:
+        child.expect_exact("A page to chat is at http://127.0.0.1:")
+        child.sendintr()
     if line.partition("chatcli ")[2].startswith("run"):
         # Keys before the prompt is there, or while a reply comes, would count as typed ahead, not as sent.
         child.expect_exact("\x1b[0;1m>")
@@ -101,6 +121,7 @@ def test_the_tree_of_the_readme_is_the_tree() -> None:
     assert drawn == there - {"py.typed"}
 
 
-def test_the_generated_page_of_commands_is_fresh() -> None:
-    ran = subprocess.run([sys.executable, "scripts/make_docs.py", "--check"], cwd=ROOT, check=False)
-    assert ran.returncode == 0, "run scripts/make_docs.py"
+@pytest.mark.parametrize("script", ["make_docs.py", "draw_chart.py"])
+def test_what_is_generated_is_fresh(script: str) -> None:
+    ran = subprocess.run([sys.executable, f"scripts/{script}", "--check"], cwd=ROOT, check=False)
+    assert ran.returncode == 0, f"run scripts/{script}"

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from chatcli.conversation import Conversation, Message
+from chatcli.conversation import Conversation, Message, ToolCall
 from chatcli.engines.scripted import ScriptedEngine, Step, failing_after
 from chatcli.errors import EngineError, UsageError
-from chatcli.generation import Event, Finished, GenerationSettings, Progress, Reasoning, Text
+from chatcli.generation import Event, Finished, GenerationSettings, Progress, Reasoning, Text, ToolCalled
 from chatcli.history.store import Store
 from chatcli.session import Session
 
@@ -115,6 +115,16 @@ def test_reasoning_is_stored_apart_from_the_answer(store: Store) -> None:
     list(session.say("really?"))
     assert session.conversation.messages[-1] == Message("assistant", "Yes.", "hm, yes")
     assert store.load(session.id).messages[-1].reasoning == "hm, yes"
+
+
+def test_an_answer_that_asks_for_a_tool_is_kept_with_its_call_in_the_talk(store: Store) -> None:
+    """A face offers none, but an engine may answer so, and the turn must end as any other."""
+    call = ToolCall("1", "stop")
+    session = Session(ScriptedEngine([[Text("Well."), ToolCalled(call), Finished("tool_calls")], "ok"]), OPEN, store)
+    assert shown(session.say("q")) == "Well."
+    assert session.conversation.messages[-1] == Message("assistant", "Well.", calls=(call,))
+    assert store.load(session.id).messages[-1].finish_reason == "tool_calls"
+    assert shown(session.say("r")) == "ok"
 
 
 def test_retry_asks_the_same_again_and_keeps_the_earlier_answer_stored(store: Store) -> None:

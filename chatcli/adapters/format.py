@@ -7,7 +7,7 @@ weights and no torch, so that `chatcli tokens` can count what a model would read
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from chatcli.adapters.encode import Spoken, encode, encode_text
@@ -16,6 +16,9 @@ from chatcli.adapters.prompt import Templates, begun, build, choose_templates, l
 from chatcli.adapters.row import Adapter
 from chatcli.adapters.table import Match, Table
 from chatcli.adapters.thinking import thinking, unheard
+from chatcli.adapters.tool_choice import calls
+from chatcli.adapters.tool_prompt import as_objects, offered, places, tool_format
+from chatcli.adapters.tool_words import told_in_words
 from chatcli.conversation import Conversation
 from chatcli.errors import BrokenCheckpoint
 from chatcli.generation import GenerationSettings, Layer
@@ -24,6 +27,7 @@ from chatcli.models.generation_config import declared_ends, declared_sampling
 from chatcli.models.pieces import PieceTokenizer
 from chatcli.models.tokenizer import Tokenizer
 from chatcli.models.vocabulary import SpecialTokens, special_tokens
+from chatcli.streaming.tool_formats import ToolFormat
 
 
 @dataclass(frozen=True)
@@ -57,6 +61,15 @@ class ChatFormat:
         return self.match.adapter.name if self.match else "own"
 
     @property
+    def tools(self) -> ToolFormat:
+        """How calls of tools are written."""
+        return tool_format(self.templates.select(tools=True), self.match.adapter.tools if self.match else "")
+
+    @property
+    def _system(self) -> str:
+        return (self.match.adapter.system or "") if self.match else ""
+
+    @property
     def defaults(self) -> GenerationSettings:
         """The layers as one."""
         settings = GenerationSettings()
@@ -70,22 +83,28 @@ class ChatFormat:
         spoken: Sequence[Spoken] = (),
         settings: GenerationSettings | None = None,
         *,
-        tools: Sequence[object] | None = None,
         documents: Sequence[object] | None = None,
         pictures: Pictures | None = None,
     ) -> list[int]:
         """The prompt's ids; the ids of replies that the model itself `spoken` are used as they were made.
 
-        A last message of the assistant's is left open, for the model to go on with. `pictures` says what stands for
-        a picture in the text.
+        Tools are told where the template has a place for them, else in the system message. A last message of the
+        assistant's is left open, for the model to go on with. `pictures` says what stands for a picture in the text.
         """
         reply = conversation.unfinished
         if reply:
             conversation = conversation.without_last_message()
+        tools = offered(conversation)
         template = self.templates.select(tools=bool(tools), documents=bool(documents))
+        form = None
+        if tools or any(message.calls or message.role == "tool" for message in conversation.messages):
+            form = self.tools
+            conversation = told_in_words(conversation, template, form, self._system)
         given: dict[str, Any] = {**self.variables, **thinking(template, settings or GenerationSettings())}
         control = self.control | {pictures.placeholder} if pictures else self.control
-        prompt = build(template, conversation, control=control, tools=tools, documents=documents, **given)
+        prompt = build(
+            template, conversation, control=control, tools=as_objects(tools), documents=documents, form=form, **given
+        )
         if pictures and conversation.images:
             prompt = shown(prompt, pictures, conversation.images)
         if self.rereads:
@@ -97,13 +116,32 @@ class ChatFormat:
             ids += encode_text(self.tokenizer, reply.text)
         return ids
 
+    def held_to_calls(self, conversation: Conversation, settings: GenerationSettings) -> GenerationSettings:
+        """The settings, with the constraint that makes the answer a call where the conversation wants one.
+
+        Where it may be a call and the settings have a schema, it is one or the other.
+
+        Raises:
+            UsageError: the tool that is wanted is not there, or its parameters cannot be followed.
+        """
+        tools, choice = offered(conversation), conversation.tool_choice
+        schema = settings.constraint.text if settings.constraint and settings.constraint.kind == "schema" else ""
+        if not tools or (choice == "auto" and not schema):
+            return settings
+        wanted = [tool for tool in tools if choice in ("auto", "required", tool.name)]
+        special, one = specials(self.tokenizer), choice not in ("auto", "required")
+        made = calls(self.tools, wanted, special, one=one, schema=schema if choice == "auto" else "")
+        return replace(settings, constraint=made)
+
     def notes(self, conversation: Conversation, settings: GenerationSettings) -> Iterator[str]:
         """A sentence for each thing that a person asked for and that the template has no place for."""
-        template = self.templates.select()
+        template = self.templates.select(tools=bool(conversation.tools))
         if note := unheard(template, settings):
             yield note
         if loses_system(template, conversation.system, **self.variables):
             yield "This model's chat template has no place for a system message: it is left out."
+        if offered(conversation) and not places(template).tools:
+            yield "This model's chat template has no place for tools: they are described in the system message."
 
     def begins_inside_reasoning(self, ids: Sequence[int]) -> bool:
         """Whether the prompt itself has opened the reasoning, as some families' templates do."""

@@ -17,10 +17,12 @@ from typing import Any
 
 from chatcli.adapters.table import Match
 from chatcli.adapters.template import TemplateRefusal, render
+from chatcli.adapters.tool_prompt import Marked, Places, places, with_call_answered, with_calls
 from chatcli.conversation import Conversation, Message
 from chatcli.errors import BrokenCheckpoint, NotAChatModel
 from chatcli.models.checkpoint import Checkpoint
 from chatcli.models.vocabulary import chat_templates
+from chatcli.streaming.tool_formats import ToolFormat
 
 _SURROGATES = re.compile("[\ud800-\udfff]")
 _NONCHARACTERS = tuple(chr(code) for code in range(0xFDD0, 0xFDF0))
@@ -79,9 +81,12 @@ def build(
     add_generation_prompt: bool = True,
     tools: Sequence[object] | None = None,
     documents: Sequence[object] | None = None,
+    form: ToolFormat | None = None,
     **variables: object,
 ) -> Prompt:
     """Render a conversation so that `control` texts in it, in `tools` and in `documents` stay plain text.
+
+    `form` is how calls of tools are written where the template has no place for them.
 
     Without such texts the result is what `apply_chat_template` gives. A template that refuses a system
     message gets it before the first question instead.
@@ -90,7 +95,7 @@ def build(
         TemplateRefusal: the template refuses the conversation.
         BrokenCheckpoint: the template is broken.
     """
-    given = _Given(template, control, add_generation_prompt, tools, documents, variables)
+    given = _Given(template, control, add_generation_prompt, tools, documents, form, variables)
     try:
         return given.build(conversation.messages)
     except TemplateRefusal:
@@ -153,11 +158,13 @@ class _Given:
     add_generation_prompt: bool
     tools: Sequence[object] | None
     documents: Sequence[object] | None
+    form: ToolFormat | None
     variables: Mapping[str, object]
 
     def build(self, messages: Sequence[Message]) -> Prompt:
         """The prompt with its cuts and replies."""
         texts = [text for message in messages for text in (message.text, message.reasoning)]
+        texts += [text for message in messages for call in message.calls for text in (call.name, call.arguments)]
         others = json.dumps([self.tools, self.documents], ensure_ascii=False, default=str)
         cut, opened, closed = _markers("\0".join([self.template, others, *texts]))
         pattern = _starts(self.control)
@@ -173,13 +180,16 @@ class _Given:
         extra["add_generation_prompt"] = self.add_generation_prompt
         parts = wants_parts(self.template)
         plain = [_for_template(each, marked(each.text), marked(each.reasoning), parts=parts) for each in messages]
+        if any(each.calls or each.role == "tool" for each in messages):
+            place = places(self.template)
+            plain = [self._with_tools(*each, messages, place, marked) for each in zip(plain, messages, strict=True)]
         text, cuts = _without(render(self.template, plain, **extra), cut)
         prompt = Prompt(text, tuple(cuts))
         if not any(m.role == "assistant" and m.text.strip() for m in messages):
             return prompt
 
         for entry in plain:
-            if entry["role"] == "assistant":
+            if entry["role"] == "assistant" and entry["content"]:
                 entry["content"] = _around(entry["content"], opened, closed)
         spotted, _ = _without(render(self.template, plain, **extra), cut)
         spans = _spans(spotted, opened, closed)
@@ -187,6 +197,13 @@ class _Given:
         if spotted.replace(opened, "").replace(closed, "") != text:
             return prompt
         return Prompt(prompt.text, prompt.cuts, spans)
+
+    def _with_tools(
+        self, entry: dict[str, Any], message: Message, messages: Sequence[Message], place: Places, marked: Marked
+    ) -> dict[str, Any]:
+        if message.role == "tool":
+            return with_call_answered(entry, message.call, messages, place, self.form, marked)
+        return with_calls(entry, message.calls, place, self.form, marked) if message.calls else entry
 
 
 def _for_template(message: Message, text: str, reasoning: str, *, parts: bool) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from chatcli.config import FROM_THE_MODEL, check
 from chatcli.errors import BrokenCheckpoint, ConfigError, UsageError
 from chatcli.generation import GenerationSettings
 from chatcli.streaming.cleanup import CLEANUPS
+from chatcli.streaming.tool_formats import FORMATS
 
 # Names that a template already has, or that Jinja keeps for itself.
 _TAKEN = frozenset({"messages", "tools", "documents", "add_generation_prompt", "bos_token", "eos_token"})
@@ -47,6 +48,7 @@ class Adapter:
     stop_tokens: tuple[str, ...] = ()
     stop: tuple[str, ...] = ()
     reasoning: tuple[str, ...] = ("<think>", "</think>")
+    tools: str = ""
     defaults: GenerationSettings = field(default_factory=GenerationSettings)
     examples: tuple[str, ...] = ()
     before: tuple[str, ...] = ()
@@ -185,6 +187,12 @@ def _cleanup(key: str, value: object) -> str:
     return text
 
 
+def _tools(key: str, value: object) -> str:
+    if (text := _text(key, value)) not in FORMATS:
+        raise UsageError(f'{key}: there is no "{text}"; {_near(text, FORMATS)}')
+    return text
+
+
 def _flag(key: str, value: object) -> bool:
     if not isinstance(value, bool):
         raise UsageError(f"{key} must be true or false.")
@@ -226,6 +234,7 @@ _KEYS: Mapping[str, Callable[[str, object], object]] = {
     "stop_tokens": _texts,
     "stop": _texts,
     "reasoning": _tags,
+    "tools": _tools,
     "defaults": _sampling,
     "examples": _texts,
     "before": _texts,

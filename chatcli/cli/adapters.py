@@ -135,19 +135,23 @@ def adapters_render(
     """
     from chatcli.adapters.prompt import build
     from chatcli.adapters.thinking import thinking
+    from chatcli.adapters.tool_prompt import tool_format
+    from chatcli.adapters.tool_words import told_in_words
     from chatcli.cli.conversation_json import conversation_from_json
     from chatcli.cli.question import read_input
     from chatcli.streaming.sanitize import sanitize
 
     environment = real_environment()
-    templates, tokens = _templates(adapter, environment)
+    templates, tokens, row = _templates(adapter, environment)
     given = conversation_from_json(read_input(environment))
     template = templates.select(tools=bool(given.tools), documents=bool(given.documents))
     variables: dict[str, Any] = {**tokens, **thinking(template, given.settings)}
+    form = tool_format(template, row.tools)
     text = build(
         template,
-        given.conversation,
-        add_generation_prompt=[m.role for m in given.conversation.messages[-1:]] == ["user"],
+        told_in_words(given.conversation, template, form, row.system or ""),
+        add_generation_prompt=[m.role for m in given.conversation.messages[-1:]] in (["user"], ["tool"]),
+        form=form,
         tools=given.tools,
         documents=given.documents,
         **variables,
@@ -166,9 +170,10 @@ def _table(environment: Environment) -> Table:
     return load_table(environment.config_folder)
 
 
-def _templates(name: str, environment: Environment) -> tuple[Templates, dict[str, str]]:
-    """The templates that a row's name or a model's stands for, and the tokens that go into them."""
+def _templates(name: str, environment: Environment) -> tuple[Templates, dict[str, str], Adapter]:
+    """The templates that a row's name or a model's stands for, the tokens that go into them, and the row."""
     from chatcli.adapters.prompt import Templates, choose_templates
+    from chatcli.adapters.row import Adapter
     from chatcli.cli.opening import local_checkpoint
     from chatcli.config import load
     from chatcli.models.vocabulary import special_tokens
@@ -180,11 +185,12 @@ def _templates(name: str, environment: Environment) -> tuple[Templates, dict[str
     except UsageError as error:
         if not checkpoint:
             raise UsageError(f"{str(error).rstrip('.')}; and no model of that name is on this machine.") from error
-        templates = choose_templates(checkpoint, table.match(checkpoint.known_as, checkpoint.family))
-        return templates, dict(special_tokens(checkpoint).named)
+        found = table.match(checkpoint.known_as, checkpoint.family)
+        tokens = dict(special_tokens(checkpoint).named)
+        return choose_templates(checkpoint, found), tokens, found.adapter if found else Adapter("own")
     if not row.template:
         raise UsageError(f"The row {row.name} has no template of its own: name a model's folder instead.")
-    return Templates({"default": row.template_text}, row.template), {}
+    return Templates({"default": row.template_text}, row.template), {}, row
 
 
 def _template_of(checkpoint: Checkpoint, found: Match | None) -> str:

@@ -121,7 +121,7 @@ def _fitting(
 ) -> str:
     """The question's text with what does not fit left out of `part`, as the person allowed."""
     from chatcli.cli.question import shortened
-    from chatcli.conversation import Message
+    from chatcli.conversation import Conversation, Message
     from chatcli.engines.deferred import DeferredEngine
     from chatcli.engines.overflow import room
     from chatcli.render.progress import shown_while
@@ -129,6 +129,8 @@ def _fitting(
     engine = session.engine
     if isinstance(engine, DeferredEngine):
         shown_while(engine.wait(), environment)
+    if not engine.count(Conversation((Message("user", "?"),))):
+        raise UsageError("--truncate needs a model of this machine, where tokens are counted: shorten the input.")
     limit = room(engine.facts.context, session.settings)
     text, missing = shortened(
         question,

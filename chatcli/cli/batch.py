@@ -5,22 +5,21 @@ The wiring of `chatcli.batches`, which knows the files, with an engine that answ
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
 from chatcli.cli.options import Talk, talking
 from chatcli.cli.output import target_of
 from chatcli.environment import Environment, real_environment
-from chatcli.errors import EngineError, UsageError
+from chatcli.errors import EngineError, ModelError, UsageError
 
 if TYPE_CHECKING:
     from chatcli.batches import Journal, Request
     from chatcli.engines.deferred import DeferredEngine
-    from chatcli.engines.together import Answer
+    from chatcli.engines.together import Answer, AnswersTogether
 
 
 @talking(without=("resume", "conversation", "no_history", "overflow", "plain", "trust_remote_code", "keep_alive"))
@@ -35,8 +34,8 @@ def batch(
 
     A line is a text in quotes, or an object: {"prompt": "...", "id": 7, "temperature": 0}, or {"messages": [...]}.
     """
-    from chatcli import batches, config, guide
-    from chatcli.cli.opening import full_name, open_engine
+    from chatcli import batches, config
+    from chatcli.cli.opening import meant_model, open_engine
 
     environment = real_environment()
     loaded = config.load(environment, talk.flags)
@@ -48,7 +47,7 @@ def batch(
     questions = _questions(file, environment)
     settings, prompt = loaded.generation_settings(), str(loaded.value("system") or "")
     asked = list(batches.read(questions, settings, prompt))
-    name = full_name(str(loaded.value("model") or guide.NAME), loaded)
+    name = meant_model(loaded)
     journal = batches.Journal(target, batches.fingerprint(questions, name, talk.revision, settings, prompt))
     with closing(journal):
         for line in asked:
@@ -59,8 +58,9 @@ def batch(
             try:
                 request = loaded.load_request(revision=talk.revision, subfolder=talk.subfolder)
                 _answer(waiting, open_engine(name, loaded, environment, request, here=True), journal, environment)
-            except KeyboardInterrupt:
-                environment.note(f"chatcli: {len(journal.done)} answers are kept: the same command goes on from there.")
+            except (KeyboardInterrupt, ModelError):
+                if kept := len(journal.done):
+                    environment.note(f"chatcli: {kept} answers are kept: the same command goes on from there.")
                 raise
         failed = journal.failed
         journal.finish()
@@ -83,21 +83,23 @@ def _questions(file: str, environment: Environment) -> str:
 
 def _answer(waiting: list[Request], engine: DeferredEngine, journal: Journal, environment: Environment) -> None:
     """Answer what waits, each answer into the journal as it comes, with the rate and the time left on the way."""
-    from chatcli.engines.local import LocalEngine
     from chatcli.generation import Progress
     from chatcli.render.progress import ProgressLine, shown_while
 
-    local = shown_while(engine.wait(), environment)
+    opened = shown_while(engine.wait(), environment)
     progress = ProgressLine(environment)
+    answers = cast("AnswersTogether", opened).answer_together([(each.conversation, each.settings) for each in waiting])
     try:
-        assert isinstance(local, LocalEngine)
-        answers: Iterable[Answer] = local.answer_together([(each.conversation, each.settings) for each in waiting])
         for number, answer in enumerate(answers, 1):
+            for note in answer.notes:
+                progress.clear()
+                environment.warn(f"chatcli: {note}")
             request = waiting[answer.index]
             journal.add(request.line, {**request.named, **_told(answer)})
             progress.show(Progress("answering", number, len(waiting), "questions"))
     finally:
         progress.clear()
+        answers.close()
 
 
 def _told(answer: Answer) -> dict[str, Any]:

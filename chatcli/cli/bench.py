@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from chatcli.runtime.bench import Measured
 
 TALK: frozenset[str] = frozenset(
-    ("model", "system", "resume", "conversation", "no_history", "plain", "overflow", "stop")
+    ("model", "system", "resume", "conversation", "no_history", "plain", "overflow", "stop", "server")
 )
 TALK |= {"temperature", "top_p", "top_k", "min_p", "repetition_penalty", "seed", "max_tokens", "think"}
 TALK |= {"reasoning_effort", "trust_remote_code", "keep_alive"}

@@ -46,6 +46,8 @@ def config_show() -> int:
         print(f"{key:<20} {shown:<28} {origin}")
     for name, target in loaded.aliases.items():
         print(f"{'alias.' + name:<20} {sanitize(target, single_line=True):<28} config.toml")
+    for server in loaded.servers.values():
+        print(f"{'servers.' + server.name:<20} {server.address.url:<28} config.toml")
     return 0
 
 

@@ -31,6 +31,7 @@ COMMANDS: Mapping[str, str] = {
     "run": "run:run",
     "ask": "ask:ask",
     "batch": "batch:batch",
+    "serve": "serve:serve",
     "pull": "models.pull:models_pull",
     "replay": "replay:replay",
     "tokens": "tokens:tokens",
@@ -87,6 +88,11 @@ GROUPS: Mapping[str, Group] = {
     ),
     "templates": Group(
         "List and show prompt templates.", {"show": "templates:templates_show"}, "templates:templates_list"
+    ),
+    "servers": Group(
+        "List, name, test and forget servers that answer as models here do.",
+        {"add": "servers:servers_add", "rm": "servers:servers_rm", "test": "servers:servers_test"},
+        "servers:servers_list",
     ),
     "config": Group(
         "Show and change settings.",

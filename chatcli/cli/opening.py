@@ -5,9 +5,10 @@ The wiring of configuration, history, engine and session; it knows no key and no
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from chatcli import guide, sockets
 from chatcli.cli.options import Talk
@@ -17,13 +18,18 @@ from chatcli.environment import Environment
 from chatcli.errors import UsageError
 from chatcli.generation import Engine
 from chatcli.history.store import Store
+from chatcli.servers.profiles import model_and_server, model_at
 from chatcli.session import Session
 from chatcli.torchrun import processes
 
 if TYPE_CHECKING:
+    from chatcli.adapters.table import Table
     from chatcli.load_request import LoadRequest, Lora
     from chatcli.models.checkpoint import Checkpoint, LoraFolder
+    from chatcli.server.api.served import Served
     from chatcli.wire import Spec
+
+Opened = TypeVar("Opened")
 
 GUIDE_NOTE = "The built-in guide answers; for a real model: chatcli config set model NAME"
 
@@ -39,10 +45,13 @@ def open_session(environment: Environment, config: Config, talk: Talk) -> Sessio
         ModelError: there is no agreement on the model's own code.
     """
     store, stored_id = _opened(environment, talk.resume, keep=config.value("history") is not False)
-    stored_model = store.load(stored_id).model if stored_id and not config.said_by_flag("model") else ""
-    name = full_name(stored_model or str(config.value("model") or guide.NAME), config)
+    anew = config.said_by_flag("model") or config.said_by_flag("server")
+    stored_model = store.load(stored_id).model if stored_id and not anew else ""
+    name = full_name(stored_model, config) if stored_model else meant_model(config)
     if name == guide.NAME:
         environment.note(GUIDE_NOTE)
+    if talk.trust and model_and_server(name):
+        raise UsageError(f"--trust-remote-code is for models of this machine, and {name} is a server's.")
     if talk.trust:
         from chatcli.cli.consent import agree_on_code
 
@@ -66,10 +75,11 @@ def open_engine(
     It is `here`, in this process, or where it stays for the next call, as the configuration says. Folder and adapters
     of the `request` become parts of its name, by which the history finds them again.
     """
-    from chatcli.models.naming import inside, with_loras
+    if found := model_and_server(config.unaliased(name)):
+        from chatcli.cli.at_server import open_at_server
 
-    base, loras = named_parts(name, config)
-    meant = with_loras(inside(base, request.subfolder), (*loras, *map(_absolute, request.loras)))
+        return open_at_server(*found, config, environment, request)
+    meant = _meant(name, config, request)
     alone = here or processes(environment.variables) > 1 or not (config.keep_alive and sockets.available())
     opened = _open_here if alone else _open_resident
 
@@ -77,6 +87,28 @@ def open_engine(
         return opened(meant, config, environment, report, _with_draft_folder(request, config, environment, report))
 
     return DeferredEngine(open_it, name=meant)
+
+
+def meant_model(config: Config, name: str = "") -> str:
+    """The full name of the model that a person means who says `name`, or nothing beyond the configuration.
+
+    Where a server is set, a name is one of its models; of the configuration's own, one said there or nearer.
+    """
+    server, said = config.value("server"), name or str(config.value("model") or "")
+    if not server or said == guide.NAME or model_and_server(config.unaliased(said)):
+        return full_name(said or guide.NAME, config)
+    profile = config.servers.get(str(server))
+    its_own = profile.model if profile else ""
+    ours = name or config.said_by_flag("model") or (not its_own and config.as_near("model", "server"))
+    return model_at(said if ours else its_own, str(server))
+
+
+def _meant(name: str, config: Config, request: LoadRequest) -> str:
+    """The full name of a model with the folder and the adapters of the request."""
+    from chatcli.models.naming import inside, with_loras
+
+    base, loras = named_parts(name, config)
+    return with_loras(inside(base, request.subfolder), (*loras, *map(_absolute, request.loras)))
 
 
 def _with_draft_folder(request: LoadRequest, config: Config, environment: Environment, report: Report) -> LoadRequest:
@@ -110,6 +142,8 @@ def full_name(name: str, config: Config) -> str:
     Raises:
         UsageError: an adapter in it is no name and scale.
     """
+    if model_and_server(config.unaliased(name)):
+        return config.unaliased(name)
     from chatcli.models.naming import with_loras
 
     base, loras = named_parts(name, config)
@@ -125,14 +159,15 @@ def named_parts(name: str, config: Config) -> tuple[str, tuple[Lora, ...]]:
     from chatcli.models.naming import is_ambiguous, without_loras
 
     name = config.unaliased(name)
-    if is_ambiguous(name) and _is_path(name):
+    if is_ambiguous(name) and is_path(name):
         raise UsageError(f"{name} has a plus between blanks, which stands for an adapter: rename the folder.")
     base, loras = without_loras(name)
     meant, more = without_loras(config.unaliased(base))
     return _absolute_path(meant), (*map(_absolute, more), *map(_absolute, loras))
 
 
-def _is_path(name: str) -> bool:
+def is_path(name: str) -> bool:
+    """Whether a person means a file or a folder by this name."""
     try:
         return Path(name).expanduser().exists()
     except (OSError, ValueError, RuntimeError):  # too long, a null character, a home that nobody has
@@ -196,11 +231,33 @@ def _open_resident(name: str, config: Config, environment: Environment, report: 
     return open_resident(spec(checkpoint), place, config.keep_alive, report)
 
 
+def open_served(name: str, config: Config, environment: Environment, report: Report, request: LoadRequest) -> Served:
+    """The model that a person calls `name`, in this process, for many who ask at once."""
+    from chatcli.engines.concurrent import open_served as opened
+
+    request = _with_draft_folder(request, config, environment, report)
+    return _here(opened, _meant(name, config, request), config, environment, report, request)
+
+
 def _open_here(name: str, config: Config, environment: Environment, report: Report, request: LoadRequest) -> Engine:
-    """The model in this process; idle ones in others leave where it needs their room."""
+    """The model in this process, for one talk."""
+    from chatcli.engines.local import open_local
+
+    return _here(open_local, name, config, environment, report, request)
+
+
+def _here(
+    opened: Callable[[Checkpoint, Table, Report, LoadRequest], Opened],
+    name: str,
+    config: Config,
+    environment: Environment,
+    report: Report,
+    request: LoadRequest,
+) -> Opened:
+    """What `opened` makes of the model's files; idle models in other processes leave where it needs their room."""
     from chatcli.adapters.table import load_table
     from chatcli.cli.consent import commit_note
-    from chatcli.engines.local import fits, open_local
+    from chatcli.engines.local import fits
     from chatcli.engines.resident import make_room
 
     table = load_table(environment.config_folder)
@@ -209,7 +266,7 @@ def _open_here(name: str, config: Config, environment: Environment, report: Repo
         report(commit_note(checkpoint))
     if sockets.available():
         make_room(sockets.folder(environment.variables), lambda: fits(checkpoint, request), checkpoint.name)
-    return open_local(checkpoint, table, report, request)
+    return opened(checkpoint, table, report, request)
 
 
 def find_checkpoint(

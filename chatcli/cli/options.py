@@ -15,6 +15,12 @@ import typer
 Model = Annotated[
     str, typer.Option("--model", "-m", help="Hub id, alias, folder, GGUF file; default: the configured one.")
 ]
+AtServer = Annotated[
+    str | None,
+    typer.Option(
+        "--server", metavar="URL|NAME", help="Let a server answer that speaks the OpenAI API; --model is one of its."
+    ),
+]
 Revision = Annotated[str, typer.Option(help="Commit, branch or tag of the model; default: main.")]
 TrustRemoteCode = Annotated[
     bool, typer.Option("--trust-remote-code", help="Ask to run the model's own Python code, at one commit.")
@@ -108,6 +114,7 @@ class Talk:
 
 _SHARED: Mapping[str, tuple[Any, object]] = {
     "model": (Model, ""),
+    "server": (AtServer, None),
     "system": (System, None),
     "resume": (Continue, False),
     "conversation": (ConversationId, ""),

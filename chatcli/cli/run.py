@@ -40,7 +40,7 @@ def run(
     """
     environment = real_environment()
     keys = _keys(environment)
-    from chatcli.cli.opening import open_engine, open_session
+    from chatcli.cli.opening import meant_model, open_engine, open_session
     from chatcli.cli.question import pictures, read_input
     from chatcli.config import load
     from chatcli.repl.loop import chat
@@ -57,7 +57,7 @@ def run(
     return chat(
         session,
         environment,
-        open_model=lambda name: open_engine(name, config, environment, later),
+        open_model=lambda name: open_engine(meant_model(config, name), config, environment, later),
         keep_input=config.value("history") is not False,
         vi=config.value("editing_mode") == "vi",
         first=first if first.text else None,

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 BEAT_SECONDS = 0.1
 """How often one that waits says so: only then can whoever asked let go of it."""
+EMBEDDED_AT_ONCE = 8
+"""Texts that become vectors while all answers wait."""
 _CLOSED = "The model was closed while it answered."
 
 Result = TypeVar("Result")
@@ -67,6 +69,22 @@ class ConcurrentEngine:
         """Go on with a text or with ids as `LocalEngine.complete` does."""
         with closing(self._talk().complete(prompt, settings)) as events:
             yield from events
+
+    def tokenize(self, text: str) -> list[int]:
+        """The ids of a text; nothing is computed for it."""
+        return self._engine.tokenize(text)
+
+    def detokenize(self, ids: Sequence[int]) -> str:
+        """The text of ids."""
+        return self._engine.detokenize(ids)
+
+    def embed(self, texts: Sequence[str]) -> list[list[float]]:
+        """A vector for each text; between some and some more of them the answers under way go on."""
+        vectors: list[list[float]] = []
+        for start in range(0, len(texts), EMBEDDED_AT_ONCE):
+            some = texts[start : start + EMBEDDED_AT_ONCE]
+            vectors += self.run(lambda engine, some=some: engine.embed(some))  # type: ignore[misc]
+        return vectors
 
     def run(self, work: Callable[[LocalEngine], Result]) -> Result:
         """Have `work` done with the engine while nothing else is computed, between two steps; what it raises is raised.

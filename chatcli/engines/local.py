@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, TypeVar
 from chatcli.adapters.encode import Spoken, encode_text
 from chatcli.adapters.format import ChatFormat, chat_format, require_chat_format
 from chatcli.adapters.table import Table
+from chatcli.adapters.tool_prompt import offered
 from chatcli.constraints import grammar
 from chatcli.conversation import Conversation, Message
 from chatcli.engines.generates import Generates
@@ -101,7 +102,7 @@ class LocalEngine:
             OutOfMemory, EngineError: the model failed.
         """
         begun = time.monotonic()
-        settings = settings.over(self._chat.defaults).over(DEFAULTS)
+        settings = self._chat.held_to_calls(conversation, settings.over(self._chat.defaults).over(DEFAULTS))
         if conversation.images and not self._pictures:
             require_no_picture(conversation, self._checkpoint)
         for note in self._notes(conversation, settings):
@@ -125,7 +126,7 @@ class LocalEngine:
         counted = _Counted(begun, len(fitted.ids))
         limit = min(settings.max_new_tokens or fitted.room, fitted.room)
         inside = self._chat.begins_inside_reasoning(fitted.ids[: len(fitted.ids) - len(before)])
-        reply = Reply(self._chat, settings, began or NOTHING, inside=inside)
+        reply = Reply(self._chat, settings, began or NOTHING, inside=inside, tools=offered(conversation))
         made: list[int] = []
         constraint = self._constraint(settings, limit, before, inside=inside)
         try:
@@ -157,13 +158,14 @@ class LocalEngine:
         """
         begun = time.monotonic()
         settings = settings.over(self._chat.defaults).over(DEFAULTS)
-        ids = self._ids_of_text(prompt) if isinstance(prompt, str) else list(prompt)
+        ids = self.tokenize(prompt) if isinstance(prompt, str) else list(prompt)
         if not ids or min(ids) < 0 or max(ids) >= self._model.tokens:
             raise UsageError(f"A prompt is a text, or ids from 0 to {self._model.tokens - 1}, and not empty.")
         room = self.facts.context - len(ids)
         if room < 1:
             raise ContextOverflow(
-                f"The prompt has {len(ids)} tokens, and the model's context holds {self.facts.context}: shorten it."
+                f"The prompt has {len(ids)} tokens, and the model's context holds {self.facts.context}: shorten it.",
+                len(ids),
             )
         limit = min(settings.max_new_tokens or room, room)
         bare = replace(self._chat, stop=(), tags=_NO_TAGS, cleanup="")
@@ -199,6 +201,30 @@ class LocalEngine:
             return len(self._encode(conversation, GenerationSettings())) if conversation.spoken else 0
         except ChatcliError:  # a template that refuses it says so when it is asked
             return 0
+
+    def tokenize(self, text: str) -> list[int]:
+        """The ids of a text, control tokens in it as such, with what the tokenizer itself puts around it."""
+        whole = text.encode("utf-8", "replace").decode("utf-8")  # JSON may hold lone surrogates
+        return list(self._chat.tokenizer.encode(whole).ids)
+
+    def detokenize(self, ids: Sequence[int]) -> str:
+        """The text of ids, control tokens with it."""
+        return self._chat.tokenizer.decode(ids, skip_special_tokens=False)
+
+    def embed(self, texts: Sequence[str]) -> list[list[float]]:
+        """A vector of length 1 for each text; see `runtime.embed`.
+
+        Raises:
+            ContextOverflow: a text is longer than the context.
+            UsageError: the model gives no vectors.
+        """
+        prompts = [self.tokenize(text) for text in texts]
+        longest = max(map(len, prompts))
+        if longest > self.facts.context:
+            raise ContextOverflow(
+                f"A text has {longest} tokens, but the model's context holds {self.facts.context}: shorten it.", longest
+            )
+        return self._model.embed(prompts)
 
     def another_talk(self, through: Generates | None = None) -> LocalEngine:
         """An engine for one more talk over the same model, with what is remembered of replies.
@@ -243,7 +269,7 @@ class LocalEngine:
     def _finished(
         self, counted: _Counted, settings: GenerationSettings, made: Sequence[int], reply: Reply, *, ended: bool
     ) -> Finished:
-        finished = counted.finished("stop" if ended else "length", len(made))
+        finished = counted.finished(reply.reason(ended=ended), len(made))
         if settings.top_logprobs is None:
             return finished
         # A batch may have drawn on before it heard that a stop string had come.
@@ -314,11 +340,6 @@ class LocalEngine:
             _keep(self._made, shown, tuple(made))
             if text and text == shown.text and text == text.strip():
                 _keep(self._spoken, text, Spoken(text, tuple(made)))
-
-    def _ids_of_text(self, text: str) -> list[int]:
-        """The ids of a text with what the tokenizer itself puts around it, such as a token that begins every text."""
-        whole = text.encode("utf-8", "replace").decode("utf-8")  # JSON may hold lone surrogates
-        return list(self._chat.tokenizer.encode(whole).ids)
 
 
 def _keep(memory: dict[Key, Value], key: Key, value: Value) -> None:

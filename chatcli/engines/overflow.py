@@ -61,7 +61,8 @@ def fit(
     if settings.overflow == "stop":
         raise ContextOverflow(
             f"The talk has {len(ids)} tokens, and of the context's {context} an answer needs {reserve}: shorten it "
-            "with /undo or /clear, or allow --overflow drop-oldest."
+            "with /undo or /clear, or allow --overflow drop-oldest.",
+            len(ids),
         )
     count = 0
     while conversation.exchanges > 1:
@@ -75,6 +76,7 @@ def fit(
     if len(ids) >= context:
         raise ContextOverflow(
             f"The question has {len(ids)} tokens with what must go with it, but the model's context holds {context}: "
-            "shorten it, or choose a model with a longer context."
+            "shorten it, or choose a model with a longer context.",
+            len(ids),
         )
     return Fitted(ids, context - len(ids), count)

@@ -18,7 +18,7 @@ from typing import Any
 from chatcli import __version__, sockets
 from chatcli.conversation import Conversation
 from chatcli.errors import EngineError
-from chatcli.generation import EngineFacts, Event, Finished, GenerationSettings, Progress, Reasoning, Text
+from chatcli.generation import EngineFacts, Event, Finished, GenerationSettings, Progress, Reasoning, Text, ToolCalled
 from chatcli.load_request import LoadRequest
 from chatcli.models.checkpoint import Checkpoint, LoraFolder, open_checkpoint
 from chatcli.wire import (
@@ -72,7 +72,7 @@ class ResidentEngine:
             shown = False
             try:
                 for event in self._events(asked):
-                    shown = shown or isinstance(event, Text | Reasoning)
+                    shown = shown or isinstance(event, Text | Reasoning | ToolCalled)
                     yield event
                 return
             except _Gone:

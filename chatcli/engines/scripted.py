@@ -5,6 +5,7 @@ It honours the protocol to the letter (cancellation, errors, counts) and knows n
 
 from __future__ import annotations
 
+import math
 import re
 import time
 from collections.abc import Generator, Sequence
@@ -67,6 +68,24 @@ class ScriptedEngine:
     def count(self, conversation: Conversation) -> int:
         """Words."""
         return sum(len(message.text.split()) for message in conversation.messages)
+
+    def complete(self, prompt: str | Sequence[int], settings: GenerationSettings) -> Generator[Event]:
+        """Play the next script, whatever the prompt."""
+        text = prompt if isinstance(prompt, str) else self.detokenize(prompt)
+        yield from self.stream(Conversation((Message("user", text),)), settings)
+
+    def tokenize(self, text: str) -> list[int]:
+        """Characters, by number."""
+        return [ord(each) for each in text]
+
+    def detokenize(self, ids: Sequence[int]) -> str:
+        """Characters, by number."""
+        return "".join(map(chr, ids))
+
+    def embed(self, texts: Sequence[str]) -> list[list[float]]:
+        """A vector of two numbers that tells long texts from short ones."""
+        lengths = [len(text) for text in texts]
+        return [[1 / math.hypot(1, length), length / math.hypot(1, length)] for length in lengths]
 
     def close(self) -> None:
         """Nothing to free."""

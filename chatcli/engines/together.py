@@ -8,14 +8,15 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from chatcli.adapters.format import ChatFormat
-from chatcli.conversation import Conversation, Message
+from chatcli.adapters.tool_prompt import offered
+from chatcli.conversation import Conversation, Message, Tool
 from chatcli.engines.overflow import fit
 from chatcli.engines.reply import Reply
 from chatcli.errors import ChatcliError, OutOfMemory
-from chatcli.generation import Finished, FinishReason, GenerationSettings
+from chatcli.generation import Finished, GenerationSettings
 
 if TYPE_CHECKING:
     from chatcli.runtime.constrain import TokenConstraint
@@ -29,12 +30,24 @@ TOKENS = 1 << 17
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What became of the question at `index`: a message and how it ended, or why there is none."""
+    """What became of the question at `index`: a message and how it ended, or why there is none.
+
+    `notes` are sentences about it that the person must see.
+    """
 
     index: int
     message: Message = field(default_factory=lambda: Message("assistant", ""))
     finished: Finished = field(default_factory=lambda: Finished("error"))
     error: ChatcliError | None = None
+    notes: tuple[str, ...] = ()
+
+
+class AnswersTogether(Protocol):
+    """An engine that answers many conversations at once; closing the generator leaves those that have no answer."""
+
+    def answer_together(self, asked: Sequence[tuple[Conversation, GenerationSettings]]) -> Generator[Answer]:
+        """Answers as they end, in any order."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +58,7 @@ class _Prepared:
     ids: list[int]
     settings: GenerationSettings
     limit: int
+    tools: tuple[Tool, ...]
 
 
 Constrain = Callable[[GenerationSettings, int, bool], "TokenConstraint | None"]
@@ -63,14 +77,15 @@ def answer_together(
     question that cannot be asked or answered has an error for an answer; the others do not suffer.
     """
     waiting: list[_Prepared] = []
-    for index, (conversation, settings) in enumerate(asked):
+    for index, (conversation, said) in enumerate(asked):
         try:
+            settings = chat.held_to_calls(conversation, said)
             fitted = fit(conversation, lambda part, s=settings: chat.encode(part, (), s), context, settings)  # type: ignore[misc]
         except ChatcliError as error:
             yield Answer(index, error=error)
             continue
         limit = min(settings.max_new_tokens or fitted.room, fitted.room)
-        waiting.append(_Prepared(index, fitted.ids, settings, limit))
+        waiting.append(_Prepared(index, fitted.ids, settings, limit, offered(conversation)))
     waiting.sort(key=lambda each: len(each.ids))
     rows = ROWS if model.batches else 1
     while waiting:
@@ -108,14 +123,16 @@ def _answered(
     begun = time.monotonic()
     first: dict[int, float] = {}
     inside = [chat.begins_inside_reasoning(each.ids) for each in batch]
-    replies = [Reply(chat, each.settings, inside=within) for each, within in zip(batch, inside, strict=True)]
+    replies = [
+        Reply(chat, each.settings, inside=within, tools=each.tools) for each, within in zip(batch, inside, strict=True)
+    ]
     made = [0] * len(batch)
     stopped: set[int] = set()
 
-    def ended(row: int, reason: FinishReason) -> Answer:
-        for event in replies[row].flush(ended=reason == "stop"):
+    def over(row: int, *, ended: bool) -> Answer:
+        for event in replies[row].flush(ended=ended):
             replies[row].show(event)
-        started = first.get(row, time.monotonic())
+        started, reason = first.get(row, time.monotonic()), replies[row].reason(ended=ended)
         finished = Finished(reason, len(batch[row].ids), made[row], 0, started - begun, time.monotonic() - started)
         return Answer(batch[row].index, replies[row].shown, finished)
 
@@ -129,7 +146,7 @@ def _answered(
     )
     for row, token in tokens:
         if token is None:
-            yield ended(row, "stop")
+            yield over(row, ended=True)
             continue
         first.setdefault(row, time.monotonic())
         made[row] += 1
@@ -137,6 +154,6 @@ def _answered(
             replies[row].show(event)
         if replies[row].stopped:
             stopped.add(row)
-            yield ended(row, "stop")
+            yield over(row, ended=True)
         elif made[row] == batch[row].limit:
-            yield ended(row, "length")
+            yield over(row, ended=False)

@@ -14,6 +14,8 @@ from chatcli.conversation import Conversation
 from chatcli.engines.deferred import DeferredEngine
 from chatcli.environment import Environment
 from chatcli.render.progress import described
+from chatcli.servers.address import parse_address
+from chatcli.servers.profiles import model_and_server, model_at
 from chatcli.session import Session
 from chatcli.streaming.sanitize import sanitize
 
@@ -104,7 +106,14 @@ def columns(text: str) -> int:
 
 
 def short_name(model: str) -> str:
-    """A model's name as people say it: of a folder or a file, the last part of its path; so for its adapters."""
+    """A model's name as people say it: of a folder or a file, the last part of its path; so for its adapters.
+
+    Of a server that is a URL, its host.
+    """
+    if found := model_and_server(model):
+        name, server = found
+        where = parse_address(server).label if ":" in server else server
+        return model_at(short_name(name), where) if name else where
     return " + ".join(Path(part).name if Path(part).is_absolute() else part for part in model.split(" + "))
 
 

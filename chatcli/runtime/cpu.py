@@ -7,6 +7,7 @@ token and no cache.
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
@@ -50,6 +51,15 @@ class OneRow:
 
 
 AS_TORCH_DOES = OneRow()
+
+
+def attend_in_groups() -> None:
+    """Let transformers hand keys and values that several heads share to torch as they are.
+
+    Where there is a mask it copies them for each head, which is right for the kernels of a GPU. Torch's own for a CPU
+    reads them in place and comes to the same bits: a step after 3,950 tokens needs a third of the time.
+    """
+    os.environ.setdefault("TRANSFORMERS_SDPA_FORCE_GQA", "1")
 
 
 def fastest_row(model: Any) -> OneRow:

@@ -9,7 +9,7 @@ import inspect
 import time
 from collections.abc import Collection, Generator, Sequence
 from contextlib import nullcontext
-from functools import cache
+from functools import cache, partial
 from itertools import zip_longest
 from typing import Any
 
@@ -17,6 +17,7 @@ import torch
 
 from chatcli.errors import EngineError
 from chatcli.generation import Progress
+from chatcli.runtime.breaking import breakable
 from chatcli.runtime.cpu import AS_TORCH_DOES, OneRow
 from chatcli.runtime.kv import CACHE, PrefixCache
 from chatcli.runtime.placement import input_device
@@ -51,17 +52,18 @@ def prefill(
     A model whose context sees itself in both directions has a method `undivided`, which says how many of the
     first ids must be fed at once, and a method `places`, which tells positions from all ids so far.
 
-    Yields how much of the prompt has been read, in tokens. Closing it between chunks keeps what was read.
+    Yields how much of the prompt has been read, in tokens. Closing it keeps the chunks that were read.
     """
     pace = pace or Pace()
     undivided = model.undivided(ids) if hasattr(model, "undivided") else 0
     done = cache.keep_common_prefix(ids, undivided)
     logits = torch.empty(0)
     while done < len(ids):
-        yield Progress("reading", done, len(ids), "tokens")
+        progress = Progress("reading", done, len(ids), "tokens")
+        yield progress
         chunk = ids[done : max(done + pace.chunk, undivided)]
         begun = time.perf_counter()
-        logits = feed(model, cache, chunk)[0]
+        logits = (yield from breakable(model, partial(feed, model, cache, chunk), progress))[0]
         pace.took(len(chunk), time.perf_counter() - begun)
         done += len(chunk)
     return logits

@@ -94,11 +94,16 @@ class PrefixCache:
 
     @contextmanager
     def feeding(self, ids: Sequence[int]) -> Generator[DynamicCache]:
-        """Hold the cache while a forward pass adds `ids`; one that is broken off leaves it empty."""
+        """Hold the cache while a forward pass adds `ids`; what one that is broken off has added is taken out again."""
         try:
             yield self.layers
         except BaseException:
-            self.clear()
+            every: list[Any] = list(self.layers.layers)
+            added = [layer for layer in every if _length(layer) != len(self.ids)]
+            if not self.ids or not all(_can_be_cut(layer) for layer in added):
+                self.clear()
+            for layer in added if self.ids else ():
+                _shorten(layer, _length(layer) - len(self.ids))
             raise
         self.ids.extend(ids)
 
@@ -186,11 +191,20 @@ def cut(cache: DynamicCache, tokens: int) -> bool:
     if not all(_can_be_cut(layer) for layer in layers):
         return False
     for layer in layers:
-        layer.keys = layer.keys[..., :-tokens, :]
-        layer.values = layer.values[..., :-tokens, :]
-        if isinstance(layer, DynamicSlidingWindowLayer):
-            layer.cumulative_length -= tokens
+        _shorten(layer, tokens)
     return True
+
+
+def _shorten(layer: Any, tokens: int) -> None:
+    layer.keys = layer.keys[..., :-tokens, :]
+    layer.values = layer.values[..., :-tokens, :]
+    if isinstance(layer, DynamicSlidingWindowLayer):
+        layer.cumulative_length -= tokens
+
+
+def _length(layer: Any) -> int:
+    """How many tokens a layer has seen; of one with a running state that is not known, and -1."""
+    return int(layer.get_seq_length()) if isinstance(layer, DynamicLayer) else -1
 
 
 def _can_be_cut(layer: object) -> bool:

@@ -23,7 +23,7 @@ from chatcli.models.plan import LoadPlan, plan
 from chatcli.models.tokenizer import Tokenizer
 from chatcli.models.weights import Weights
 from chatcli.runtime.classes import serving
-from chatcli.runtime.cpu import fastest_row
+from chatcli.runtime.cpu import attend_in_groups, fastest_row
 from chatcli.runtime.decode import Pace, decode, feed, prefill
 from chatcli.runtime.devices import devices, free_bytes, memory_bandwidth
 from chatcli.runtime.explain import explained_answer
@@ -64,6 +64,8 @@ class CausalModel:
         self.pace = Pace()
         self.draft: CausalModel | None = None
         self.one_row = fastest_row(model)
+        if model.device.type == "cpu":
+            attend_in_groups()
         self._steps = StaticSteps(model) if can_be_recorded(model) and not self._is_shared else None
         self.device = str(input_device(model))
         self.precision = precision(model)
@@ -195,6 +197,18 @@ class CausalModel:
         self._talks.clear()
         with self._explained():
             yield from decode_batch(self._model, prompts, samplers, end=end, limits=limits, stopped=stopped)
+
+    def embed(self, prompts: Sequence[Sequence[int]]) -> list[list[float]]:
+        """A vector for each of the prompts, apart from any talk; see `runtime.embed`.
+
+        Raises:
+            UsageError: the model gives none.
+            OutOfMemory, EngineError: it failed.
+        """
+        from chatcli.runtime.embed import embed
+
+        with explained_answer(self.device):
+            return embed(self._model, prompts)
 
     def constrained(
         self, tokenizer: Tokenizer, grammar: str, *, end: Collection[int], limit: int, begin: int | None

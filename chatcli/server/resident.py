@@ -15,7 +15,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
-from contextlib import closing, suppress
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -53,26 +53,31 @@ class Resident:
         self._opening: list[Connection] = []
         self._lock = threading.Lock()
         self._answering = False
-        self._stopping = threading.Event()
+        self._loaded, self._stopping = threading.Event(), threading.Event()
         self._keep_alive = FIRST_KEEP_ALIVE
         self._used = time.monotonic()
 
     def accept(self, listener: socket.socket) -> None:
         """Take clients, for ever; in a thread of its own."""
         while True:
-            with suppress(OSError):
+            try:
                 Connection(listener.accept()[0], self._receive)
+            except OSError:  # too many files are open, or a client has gone already
+                time.sleep(_TICK / 10)
 
-    def load(self, open_engine: Callable[[Report], LocalEngine]) -> bool:
-        """Open the engine, telling everybody who waits; False where it could not be."""
+    def load(self, open_engine: Callable[[Report], LocalEngine]) -> None:
+        """Open the engine, telling everybody who waits; in a thread of its own, for nothing ends it."""
         try:
             engine = open_engine(self._tell_waiting)
         except ChatcliError as error:
             self._tell_waiting(Failure.of(error))
-            return False
         except Exception as error:
             self._tell_waiting(Failure.of(_defect(error)))
-            return False
+        else:
+            self._hold(engine)
+        self._loaded.set()
+
+    def _hold(self, engine: LocalEngine) -> None:
         with self._lock:
             self._engine = engine
             for client in self._opening:
@@ -80,11 +85,11 @@ class Resident:
                 client.finish()
             self._opening.clear()
         self._used = time.monotonic()
-        return True
 
     def work(self) -> None:
-        """Serve the queue until it is time to leave."""
-        while not self._stopping.is_set():
+        """Serve the queue, once the engine is there, until it is time to leave."""
+        self._loaded.wait()
+        while self._engine and not self._stopping.is_set():
             try:
                 job = self._jobs.get(timeout=_TICK)
             except queue.Empty:
@@ -101,8 +106,9 @@ class Resident:
                 self._waiting.remove(job[0])
 
     def stop(self) -> None:
-        """Let `work` end as soon as the step under way is done."""
+        """Let `work` end as soon as the step under way is done; a model that is still loading is given up."""
         self._stopping.set()
+        self._loaded.set()
         self._jobs.put(None)
 
     def leave(self) -> None:
@@ -230,9 +236,12 @@ def _memory() -> int:
     """Bytes that this process takes, of main memory and of GPUs."""
     import psutil
 
+    main = int(psutil.Process().memory_info().rss)
+    if "torch" not in sys.modules:  # an engine that computes elsewhere; importing it takes longer than who asks waits
+        return main
     from chatcli.runtime.devices import taken
 
-    return int(psutil.Process().memory_info().rss) + taken()
+    return main + taken()
 
 
 def _memory_is_short() -> bool:
@@ -263,8 +272,8 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     threading.Thread(target=held.accept, args=(listener,), daemon=True).start()
-    if held.load(lambda report: _open(spec, path, report)):
-        held.work()
+    threading.Thread(target=held.load, args=(lambda report: _open(spec, path, report),), daemon=True).start()
+    held.work()
     _take_away(path)
     held.leave()
     sys.stderr.flush()

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from chatcli.conversation import Message
-from chatcli.generation import Event, Finished, FinishReason, Progress, Reasoning, Text
+from chatcli.conversation import Message, ToolCall
+from chatcli.generation import Event, Finished, FinishReason, Progress, Reasoning, Text, ToolCalled
 
 
 class Gathered:
@@ -22,6 +22,7 @@ class Gathered:
         self._began = began or Message("assistant", "")
         self._text: list[str] = []
         self._reasoning: list[str] = []
+        self._calls: list[ToolCall] = []
         self._finished: Finished | None = None
         self._cut: FinishReason = "error"
         self._prompt = self._cached = self._made = 0
@@ -35,6 +36,8 @@ class Gathered:
                 self._text.append(piece)
             case Reasoning(piece):
                 self._reasoning.append(piece)
+            case ToolCalled(call):
+                self._calls.append(call)
             case Finished():
                 self._finished = event
             case Progress("reading", done, total) if total and not self._prompt:
@@ -51,13 +54,14 @@ class Gathered:
     @property
     def says_something(self) -> bool:
         """Whether a piece came, or the engine came to an end without one: else there is no reply to keep."""
-        return bool(self._text or self._reasoning) or self.finished.reason in ("stop", "length")
+        return bool(self._text or self._reasoning or self._calls) or self.finished.reason in ("stop", "length")
 
     @property
     def message(self) -> Message:
         """The whole reply."""
         began = self._began
-        return Message("assistant", began.text + "".join(self._text), began.reasoning + "".join(self._reasoning))
+        text, reasoning = began.text + "".join(self._text), began.reasoning + "".join(self._reasoning)
+        return Message("assistant", text, reasoning, calls=(*began.calls, *self._calls))
 
     @property
     def finished(self) -> Finished:

@@ -289,7 +289,7 @@ def test_every_row_is_whole(row: Adapter) -> None:
     assert not row.always_chats or row.model_type
     if row.template == "turns.jinja":
         assert {"user", "assistant"} <= set(row.parameters)
-        assert set(row.parameters) <= {"start", "system", "inside", "user", "assistant", "opening"}
+        assert set(row.parameters) <= {"start", "system", "inside", "user", "assistant", "opening", "observation"}
         assert all("{}" in row.parameters[key] for key in ("user", "assistant"))
         assert row.parameters.get("system") or row.notes or "inside" in row.parameters
 

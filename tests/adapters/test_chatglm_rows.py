@@ -11,15 +11,15 @@ import pytest
 
 from chatcli.adapters.format import ChatFormat, chat_format
 from chatcli.adapters.table import ports, shipped
-from chatcli.conversation import Conversation, Message
+from chatcli.conversation import Conversation, Message, Tool, ToolCall
 from chatcli.models.checkpoint import open_checkpoint
 from chatcli.models.vocabulary import tokenizer
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "chatglm"
 
 
-def opened(tmp_path: Path, name: str, **keys: Any) -> ChatFormat:
-    """The chat format of a copy of a recorded folder, under a name that says nothing."""
+def opened(tmp_path: Path, name: str, template: str = "", **keys: Any) -> ChatFormat:
+    """The chat format of a copy of a recorded folder, under a name that says nothing, with a `template` of its own."""
     folder = tmp_path / "mine"
     folder.mkdir()
     for file in ("ice_text.model", "tokenizer.model", "tokenizer_config.json"):
@@ -29,6 +29,9 @@ def opened(tmp_path: Path, name: str, **keys: Any) -> ChatFormat:
     (folder / "config.json").write_text(json.dumps(config))
     settings = json.loads((folder / "tokenizer_config.json").read_text())
     settings.pop("name_or_path", None)
+    settings.pop("chat_template", None)
+    if template:
+        settings["chat_template"] = template
     (folder / "tokenizer_config.json").write_text(json.dumps(settings))
     checkpoint = open_checkpoint(folder)
     made = tokenizer(checkpoint)
@@ -77,3 +80,45 @@ def test_a_reply_of_the_first_chatglm_goes_on_behind_sop(tmp_path: Path) -> None
 
 def test_one_port_stands_behind_all_of_them() -> None:
     assert ports()["chatglm"] == "chatglm"
+
+
+TALKS_WITH_TOOLS = [
+    case
+    for case in json.loads((GOLDEN / "chatglm3" / "golden.json").read_text(encoding="utf-8"))["build_chat_input"]
+    if any("tools" in entry for entry in case["history"])
+]
+
+
+@pytest.mark.parametrize("case", TALKS_WITH_TOOLS, ids=lambda case: case["role"])
+def test_chatglm3_is_told_of_tools_as_by_its_own_code(tmp_path: Path, case: dict[str, Any]) -> None:
+    chat = opened(tmp_path, "chatglm3")
+    tools = [Tool(t["name"], t["description"], json.dumps(t["parameters"])) for t in case["history"][0]["tools"]]
+    call = ToolCall("1", "get_weather", '{"city": "北京"}')
+    said = [Message("user", case["query"])]
+    if case["role"] == "observation":
+        asked = case["history"][1]["content"]
+        said = [
+            Message("user", asked),
+            Message("assistant", "", calls=(call,)),
+            Message("tool", case["query"], call="1"),
+        ]
+    assert [chat.encode(Conversation(tuple(said), tools=tuple(tools)))] == case["input_ids"]
+
+
+@pytest.mark.parametrize("template", ["", "glm-4.jinja"], ids=["our template", "its own"])
+def test_glm4_is_told_of_tools_as_by_its_own_code(tmp_path: Path, template: str) -> None:
+    recorded = json.loads((GOLDEN / "glm4" / "golden.json").read_text(encoding="utf-8"))["apply_chat_template"][2]
+    own = (GOLDEN.parent / "tool_templates" / template).read_text(encoding="utf-8") if template else ""
+    chat = opened(tmp_path, "glm4", template=own)
+    function = recorded["messages"][0]["tools"][0]["function"]
+    tool = Tool(function["name"], function["description"], json.dumps(function["parameters"]))
+    call = ToolCall("1", "get_weather", recorded["messages"][2]["content"])
+    said = (
+        Message("user", recorded["messages"][1]["content"]),
+        Message("assistant", "", calls=(call,)),
+        Message("tool", recorded["messages"][3]["content"], call="1"),
+    )
+    text = chat.tokenizer.decode(chat.encode(Conversation(said, tools=(tool,))), skip_special_tokens=False)
+    # It was recorded with the interpreter as a second tool, which no API offers.
+    before, _, after = recorded["text"].partition("\n## python\n\n")
+    assert text == before + after[after.index("<|user|>") :]

@@ -8,6 +8,7 @@ from pathlib import Path
 from chatcli.adapters.prompt import build
 from chatcli.adapters.table import load_table, shipped
 from chatcli.conversation import Conversation, Message
+from chatcli.streaming.tool_formats import FORMATS
 
 PAGE = (Path(__file__).parent.parent.parent / "docs" / "adapters.md").read_text(encoding="utf-8")
 
@@ -29,3 +30,8 @@ def test_the_documented_rows_load_and_render(tmp_path: Path) -> None:
     assert prompt.text == "<s><|user|>\nHi<|end|>\n<|Ada|>\n"
     ours, changed = shipped().row("llama-3"), table.row("llama-3")
     assert (changed.defaults.temperature, changed.match) == (0.3, ours.match)
+
+
+def test_the_page_on_tools_lists_every_format() -> None:
+    page = (Path(__file__).parent.parent.parent / "docs" / "tools.md").read_text(encoding="utf-8")
+    assert re.findall(r"^\| ([a-z0-9.-]+) \|", page, re.MULTILINE) == sorted(FORMATS)

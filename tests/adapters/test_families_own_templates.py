@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from chatcli.adapters.format import chat_format
 from chatcli.adapters.prompt import build
 from chatcli.adapters.table import shipped
 from chatcli.adapters.template import TemplateRefusal
-from chatcli.conversation import Conversation, Message
+from chatcli.conversation import Conversation, Message, Tool
 from chatcli.models.checkpoint import open_checkpoint
 from chatcli.models.vocabulary import tokenizer as read_tokenizer
 
@@ -191,8 +192,16 @@ def test_named_templates_are_read_and_chosen_as_transformers_does(tmp_path: Path
     checkpoint = open_checkpoint(tmp_path, "someone/thing")
     chat = chat_format(checkpoint, read_tokenizer(checkpoint), shipped())
     talk = TALKS["turns"]
-    for extra, asked_for in (("nothing", None), ("tools", None), ("documents", "rag")):
+    function = TOOLS[0]["function"]
+    tool = Tool(function["name"], function["description"], json.dumps(function["parameters"]))
+    offered = Conversation(tuple(talk), tools=(tool,))
+    for extra, asked_for, said, documents in (
+        ("nothing", None, Conversation(tuple(talk)), None),
+        ("nothing", None, replace(offered, tool_choice="none"), None),
+        ("tools", None, offered, None),
+        ("documents", "rag", Conversation(tuple(talk)), DOCUMENTS),
+    ):
         ids = reference.apply_chat_template(
             as_sent(talk), chat_template=asked_for, add_generation_prompt=True, return_dict=False, **EXTRAS[extra]
         )
-        assert chat.encode(Conversation(tuple(talk)), **EXTRAS[extra]) == ids
+        assert chat.encode(said, documents=documents) == ids

@@ -94,6 +94,7 @@ def test_a_file_of_theirs_goes_before_one_of_ours(tmp_path: Path) -> None:
         ("[mine]\ntemplate = 1", r"row mine: template must be a text"),
         ('[mine]\noverrules = "yes"', r"row mine: overrules must be true or false"),
         ('[mine]\nreasoning = ["<think>"]', r"row mine: reasoning must be two or three texts"),
+        ('[mine]\ntools = "hermse"', r'row mine: tools: there is no "hermse"; did you mean hermes\?'),
         ("[mine]\ndefaults = 1", r"row mine: defaults must be a table, such as \{ temperature = 0\.7 \}"),
         ("[mine]\ndefaults = { temprature = 1 }", r'row mine: defaults: there is no "temprature"; did you mean temper'),
         ("[mine]\ndefaults = { seed = 1 }", r'row mine: defaults: there is no "seed"; there are min_p'),

@@ -145,9 +145,27 @@ def test_a_model_renders_by_its_own_template(chatcli: Chatcli, model: Path) -> N
     assert prompt.endswith("assistant\n<think>\n\n</think>\n\n")
 
 
+def test_calls_and_results_are_rendered_where_the_format_has_no_place_for_them(chatcli: Chatcli) -> None:
+    call = {"id": "1", "type": "function", "function": {"name": "f", "arguments": '{"x": 1}'}}
+    said = [
+        {"role": "user", "content": "Hi"},
+        {"role": "assistant", "content": None, "tool_calls": [call]},
+        {"role": "tool", "content": "42", "tool_call_id": "1"},
+    ]
+    given = {"messages": said, "tools": [{"type": "function", "function": {"name": "f"}}]}
+    prompt = chatcli("adapters", "render", "qwen3", stdin=given).stdout.decode()
+    assert prompt.endswith(
+        '<|im_start|>assistant\n<tool_call>\n{"name": "f", "arguments": {"x": 1}}\n</tool_call><|im_end|>\n'
+        "<|im_start|>user\n<tool_response>\n42\n</tool_response><|im_end|>\n<|im_start|>assistant\n"
+    )
+    assert prompt.startswith("<|im_start|>system\n# Tools\n\n")
+
+
 @pytest.mark.parametrize(
     "given",
     [
+        {"messages": [{"role": "assistant", "tool_calls": [{"id": "1"}]}]},
+        {"messages": [{"role": "assistant", "tool_calls": "x", "content": "y"}]},
         "", "{", "[]", "null", "[" * 100_000, "{}", {"messages": "hi"}, {"messages": [3]},
         {"messages": [{"role": "boss", "content": "x"}]}, {"messages": [{"role": ["user"], "content": "x"}]},
         {"messages": [{"role": "user"}]}, {"messages": [{"role": "user", "content": None}]},

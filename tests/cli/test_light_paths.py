@@ -9,10 +9,21 @@ from pathlib import Path
 
 import pytest
 from cache_files import put
+from faulty_server import serving
 
 from chatcli.cli.main import COMMANDS, GROUPS
 
-HEAVY = {"torch", "transformers", "accelerate", "prompt_toolkit", "huggingface_hub", "numpy", "sympy"}
+HEAVY = {
+    "torch",
+    "transformers",
+    "accelerate",
+    "prompt_toolkit",
+    "huggingface_hub",
+    "numpy",
+    "sympy",
+    "starlette",
+    "uvicorn",
+}
 REPORT = """
 import os, sys
 sys.argv = ["chatcli", *{arguments!r}]
@@ -50,6 +61,7 @@ def imported(tmp_path: Path, *arguments: str) -> tuple[int, str, set[str]]:
         ("--help",),
         ("ask", "--help"),
         ("run", "--help"),
+        ("serve", "--help"),
         ("history",),
         ("history", "search", "a"),
         ("history", "path"),
@@ -67,6 +79,7 @@ def imported(tmp_path: Path, *arguments: str) -> tuple[int, str, set[str]]:
         ("models", "plan", "guide", "--json"),
         ("models",),
         ("models", "alias"),
+        ("servers",),
         ("tokens",),
         ("tokens", "--chat", "--ids"),
     ],
@@ -75,7 +88,7 @@ def imported(tmp_path: Path, *arguments: str) -> tuple[int, str, set[str]]:
 def test_light_commands_stay_light(tmp_path: Path, arguments: tuple[str, ...]) -> None:
     code, out, modules = imported(tmp_path, *arguments)
     assert code == 0
-    assert out or arguments[0] in ("history", "models")  # of which there may be none
+    assert out or arguments[0] in ("history", "models", "servers")  # of which there may be none
     assert "chatcli" in modules
     assert not packages(modules) & HEAVY
 
@@ -134,3 +147,14 @@ def test_a_cold_answer_imports_nothing_but_its_model(tmp_path: Path, tiny_llama:
     assert not packages(modules) & {"prompt_toolkit", "rich", "pygments", "markdown_it", "llguidance", "tomlkit"}
     assert not modules & {"chatcli.repl", "chatcli.server", "chatcli.runtime.constrain", "chatcli.runtime.batch"}
     assert not modules & {f"chatcli.runtime.ports.{name}" for name in ("chatglm", "baichuan", "qwen", "yuan")}
+
+
+def test_asking_a_server_imports_no_model_and_little_else(tmp_path: Path) -> None:
+    with serving() as server:
+        code, out, modules = imported(tmp_path, "ask", "--server", server.url, "hello")
+    assert (code, out) == (0, "Yes.\n")
+    assert "chatcli.engines.remote" in modules
+    assert not packages(modules) & HEAVY
+    unneeded = {"httpx", "httpx2", "rich", "pygments", "jinja2", "tokenizers", "llguidance", "keyring"}
+    assert not packages(modules) & unneeded
+    assert not modules & {"chatcli.repl", "chatcli.server", "chatcli.engines.local", "chatcli.engines.together"}

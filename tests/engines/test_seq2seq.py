@@ -207,3 +207,10 @@ def test_ask_from_the_shell(folder: Path, tmp_path: Path) -> None:
     done = subprocess.run([*command, "A king"], env=surroundings, capture_output=True, check=False, text=True)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.strip()
+
+
+def test_a_text_is_the_vector_of_what_the_encoder_sees(folder: Path) -> None:
+    vectors = opened(folder).embed(SAID)
+    assert [len(vector) for vector in vectors] == [32, 32, 32]
+    assert vectors[0] == pytest.approx(opened(folder).embed(SAID[:1])[0], abs=1e-5)
+    assert vectors[0] != pytest.approx(vectors[1], abs=0.01)

@@ -15,7 +15,7 @@ from chatcli.engines.scripted import ScriptedEngine
 from chatcli.environment import Environment
 from chatcli.generation import EngineFacts, Finished, GenerationSettings, Text
 from chatcli.history.store import Store
-from chatcli.repl.toolbar import WARNING, Toolbar, columns, fitted
+from chatcli.repl.toolbar import WARNING, Toolbar, columns, fitted, short_name
 from chatcli.session import Session
 
 FACTS = EngineFacts("Qwen/Qwen3-0.6B", device="cuda:0", precision="bfloat16", context=4096)
@@ -122,3 +122,17 @@ def test_the_line_is_never_wider_than_it_may_be(layouts: list[list[tuple[str, st
     line = "".join(text for _, text in fitted(layouts, width))
     assert columns(line) <= width
     assert line.isprintable()
+
+
+@pytest.mark.parametrize(
+    ("name", "short"),
+    [
+        ("m @ home", "m @ home"),
+        ("/models/tiny.gguf @ http://127.0.0.1:8000/v1", "tiny.gguf @ 127.0.0.1:8000"),
+        ("org/m @ https://openrouter.ai/api/v1", "org/m @ openrouter.ai"),
+        ("@ home", "home"),
+        ("m @ unix:/run/chatcli/api.sock", "m @ api.sock"),
+    ],
+)
+def test_a_model_of_a_server_is_told_with_where_it_is(name: str, short: str) -> None:
+    assert short_name(name) == short

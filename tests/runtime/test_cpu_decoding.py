@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 from transformers.cache_utils import DynamicCache
 
 from chatcli.generation import DEFAULTS, GenerationSettings
 from chatcli.runtime import cpu
 from chatcli.runtime.cpu import AS_TORCH_DOES, OneRow, fastest_row
-from chatcli.runtime.decode import decode, prefill
+from chatcli.runtime.decode import decode, feed, prefill
 from chatcli.runtime.kv import CACHE, GrowingLayer, PrefixCache, growing_cache
+from chatcli.runtime.model import CausalModel
 from chatcli.runtime.sampling import Sampler
 
 CPU = torch.device("cpu")
@@ -104,6 +106,23 @@ def test_a_growing_layer_holds_what_concatenation_holds() -> None:
             layer.keys, layer.values = layer.keys[..., :-7, :], layer.values[..., :-7, :]
         if step % 120 == 119:  # as choosing rows of a batch does
             layer.keys, layer.values = layer.keys.clone(), layer.values.clone()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_keys_that_heads_share_give_the_same_bits_uncopied(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A chunk behind others has a mask, for which transformers copied them for each head."""
+    torch.manual_seed(2)
+    sizes = {"hidden_size": 64, "intermediate_size": 64, "num_attention_heads": 8, "num_key_value_heads": 2}
+    model = LlamaForCausalLM(LlamaConfig(vocab_size=99, num_hidden_layers=2, **sizes)).to(dtype).eval()
+    assert CausalModel(model).device == "cpu"
+    asked = "TRANSFORMERS_SDPA_FORCE_GQA"
+    assert os.environ[asked] == "1"
+    logits = {}
+    for said in "01":
+        monkeypatch.setenv(asked, said)
+        cache = PrefixCache(model.config)
+        logits[said] = [feed(model, cache, ids) for ids in (range(40), range(40, 60), [7])][1:]
+    assert all(torch.equal(copied, shared) for copied, shared in zip(logits["0"], logits["1"], strict=True))
 
 
 def test_most_tokens_are_written_in_place() -> None:

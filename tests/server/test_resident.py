@@ -59,8 +59,8 @@ class Held:
                 assert loading.wait(10)
             return self.engine
 
-        if self.resident.load(opened):  # type: ignore[arg-type]
-            self.resident.work()
+        threading.Thread(target=self.resident.load, args=(opened,), daemon=True).start()
+        self.resident.work()
         self.resident.leave()
 
 
@@ -259,6 +259,31 @@ def test_the_list_of_models_keeps_within_the_window(place: Path, hold: Hold, col
     assert "scripted" in lines[-1] and "idle" in lines[-1]
 
 
+def test_one_that_is_still_loading_leaves_at_once_and_says_so_to_who_waits(place: Path, hold: Hold) -> None:
+    """`chatcli stop` said that it had left, and it loaded on for a minute."""
+    loading = threading.Event()
+    held = hold(Shared(["Yes."]), loading=loading)
+    errors: list[BaseException] = []
+
+    def wait() -> None:
+        try:
+            engine_at(place)
+        except EngineError as error:
+            errors.append(error)
+
+    waiting = threading.Thread(target=wait)
+    waiting.start()
+    while not held.resident._opening:
+        assert held.thread.is_alive()
+    ((path, _),) = resident.statuses(place)
+    assert resident.stop(path)
+    held.thread.join(5)
+    waiting.join(5)
+    assert not held.thread.is_alive()
+    assert [str(error) for error in errors] == ["The process that holds scripted was stopped."]
+    loading.set()
+
+
 def test_stopping_ends_the_answer_under_way_with_a_sentence(place: Path, hold: Hold) -> None:
     hold(Shared(["word " * 500], seconds_per_piece=0.02))
     events = engine_at(place).stream(ASKED, GenerationSettings())
@@ -414,7 +439,7 @@ def test_who_opens_a_model_has_its_whole_time_from_then_on(place: Path, hold: Ho
 def test_a_model_with_a_question_in_its_queue_is_not_idle(place: Path) -> None:
     """It was, from one question's end to the next one's beginning, and was sent away under that one."""
     held = Resident(SPEC, resident.socket_path(place, SPEC))
-    assert held.load(lambda report: Shared(["Yes."]))  # type: ignore[arg-type,return-value]
+    held.load(lambda report: Shared(["Yes."]))  # type: ignore[arg-type,return-value]
     with closing(sockets.listen(resident.socket_path(place, SPEC))) as listener:
         threading.Thread(target=held.accept, args=(listener,), daemon=True).start()
         events = engine_at(place).stream(ASKED, GenerationSettings())

@@ -1,4 +1,4 @@
-"""The small lists that completion scripts read: models, conversations, templates, adapters.
+"""The small lists that completion scripts read: models, servers, conversations, templates, adapters.
 
 One file a list in the state folder, a line an entry: the name, a tab, what it is. They are written
 again when what they are made of has changed, which costs a `stat` where it has not.
@@ -36,6 +36,7 @@ def refresh(environment: Environment) -> None:
     here = places(environment.variables)
     caches = (here.hub, here.modelscope / "models", here.modelscope / "hub" / "models")
     _write(environment, "models", (config, *caches), lambda: _models(environment))
+    _write(environment, "servers", (config,), lambda: _servers(environment))
     # What is newest in SQLite's WAL mode is beside the database.
     _write(
         environment,
@@ -73,6 +74,12 @@ def _models(environment: Environment) -> Iterable[Entry]:
     yield from loaded.aliases.items()
     for name in names(places(environment.variables, loaded.model_folders)):
         yield name, "on this machine"
+
+
+def _servers(environment: Environment) -> Iterable[Entry]:
+    from chatcli import config
+
+    return [(each.name, each.address.url) for each in config.load(environment).servers.values()]
 
 
 def _talks(environment: Environment, history: Path) -> Iterable[Entry]:

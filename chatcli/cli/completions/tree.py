@@ -21,6 +21,7 @@ LISTS = {
     "conversations": "conversations",
     "template": "templates",
     "adapter": "adapters",
+    "server": "servers",
 }
 """Parameters whose values stand in a list of that name."""
 _FILES = frozenset({"file", "files", "folder", "output", "path", "schema", "attach", "attachments"})

@@ -59,7 +59,7 @@ def _stats(chat: Chat, argument: str) -> None:
             ("reply", f"{last.completion_tokens} tokens, ended by: {ENDS[last.reason]}"),
             ("first token", f"after {last.seconds_to_first:.2f} s" if last.completion_tokens else "none came"),
             ("speed", _speed(last, facts)),
-            ("context", f"{chat.session.used} of {facts.context} tokens"),
+            ("context", f"{chat.session.used}{f' of {facts.context}' if facts.context else ''} tokens"),
         ]
     )
 
@@ -81,7 +81,8 @@ def _tokens(chat: Chat, argument: str) -> None:
     engine, context = chat.session.engine, chat.session.engine.facts.context
     if argument:
         count = engine.count(Conversation((Message("user", argument),)))
-        chat.prose(f"As a question, {count} tokens." if count else "The model is not there yet to count them.")
+        unknown = "Nobody can count them: the model is not there yet, or is a server's."
+        chat.prose(f"As a question, {count} tokens." if count else unknown)
         return
     used = chat.session.used
     if not used:

@@ -1,0 +1,137 @@
+"""The messages of a chat request as a conversation.
+
+A conversation here has one system message, first; so all that a client says as "system" or "developer" is joined
+there, and what one side says in several messages is one. It knows pictures as bytes and fetches none.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import groupby
+
+from chatcli.conversation import Attachment, Conversation, Message, Role, ToolCall
+from chatcli.errors import UsageError
+from chatcli.images import image_of
+from chatcli.openai.fields import Fields
+
+_ROLES: dict[str, Role] = {
+    "system": "system",
+    "developer": "system",
+    "user": "user",
+    "assistant": "assistant",
+    "tool": "tool",
+}
+_BETWEEN = "\n\n"
+"""What stands between texts that come as several."""
+
+
+def conversation(request: Fields) -> Conversation:
+    """What was said so far.
+
+    Raises:
+        ApiError: a message is none, or answers a call that nobody made.
+    """
+    request.required("messages")
+    messages = [_message(each) for each in request.objects("messages")]
+    system = _BETWEEN.join(each.text for each in messages if each.role == "system" and each.text)
+    spoken = [each for each in messages if each.role != "system"]
+    if not spoken:
+        raise request.wrong("messages", "must hold at least one message of a user")
+    _require_known_calls(request, messages)
+    return Conversation(tuple(_joined(spoken))).with_system(system)
+
+
+def _message(fields: Fields) -> Message:
+    fields.required("role")
+    role = _ROLES[fields.word("role", *_ROLES) or "user"]
+    calls = tuple(_call(each) for each in fields.objects("tool_calls")) if role == "assistant" else ()
+    if not calls:
+        fields.required("content")
+    if role == "tool":
+        fields.required("tool_call_id")
+    text, images = _content(fields)
+    if images and role != "user":
+        raise fields.wrong("content", "may hold pictures only in a message of the user")
+    reasoning = fields.text("reasoning_content") or fields.text("reasoning") or "" if role == "assistant" else ""
+    call = fields.text("tool_call_id") or "" if role == "tool" else ""
+    return Message(role, text, reasoning, images, calls, call)
+
+
+def _content(fields: Fields) -> tuple[str, tuple[Attachment, ...]]:
+    """The text of a message and its pictures."""
+    value = fields.get("content")
+    if value is None or isinstance(value, str):
+        return value or "", ()
+    if not isinstance(value, list):
+        raise fields.wrong("content", "must be a string or a list of parts")
+    texts: list[str] = []
+    images: list[Attachment] = []
+    for part in fields.objects("content"):
+        match part.text("type"):
+            case "text" | "refusal" as kind:
+                part.required(kind)
+                texts.append(part.text(kind) or "")
+            case "image_url":
+                images.append(_image(part, len(images) + 1))
+            case kind:
+                raise part.wrong("type", f"must be text or image_url, and is {kind}")
+    return _BETWEEN.join(texts), tuple(images)
+
+
+def _image(part: Fields, number: int) -> Attachment:
+    """The picture of a `data:` address."""
+    part.required("image_url")
+    address = part.inner("image_url") or part
+    address.required("url")
+    head, comma, data = (address.text("url") or "").partition(",")
+    if not (head.startswith("data:") and comma):
+        raise address.wrong("url", "must be a data: address with the picture in it; this server fetches none")
+    if not head.endswith(";base64"):
+        raise address.wrong("url", "must hold the picture in base64")
+    try:
+        return image_of(base64.b64decode(data, validate=True), f"picture {number}")
+    except binascii.Error as error:
+        raise address.wrong("url", "must hold the picture in base64") from error
+    except UsageError as error:
+        raise address.wrong("url", f"cannot be shown: {str(error).rstrip('.')}") from error
+
+
+def _call(fields: Fields) -> ToolCall:
+    """A call that the model asked for earlier."""
+    fields.required("id")
+    fields.required("function")
+    function = fields.inner("function") or fields
+    function.required("name")
+    return ToolCall(fields.text("id") or "", function.text("name") or "", function.text("arguments") or "{}")
+
+
+def _require_known_calls(request: Fields, messages: Sequence[Message]) -> None:
+    made: set[str] = set()
+    for index, message in enumerate(messages):
+        made.update(call.id for call in message.calls)
+        if message.role == "tool" and message.call not in made:
+            raise request.wrong(
+                f"messages[{index}].tool_call_id", "must be the id of a call made in an earlier message"
+            )
+
+
+def _joined(messages: Sequence[Message]) -> list[Message]:
+    """What one side says in a row as one message; what tools say stays apart, for each answers a call of its own."""
+    joined: list[Message] = []
+    for role, group in groupby(messages, lambda each: each.role):
+        said = list(group)
+        joined += said if role == "tool" else [_one(said)]
+    return joined
+
+
+def _one(said: Sequence[Message]) -> Message:
+    return replace(
+        said[0],
+        text=_BETWEEN.join(each.text for each in said if each.text),
+        reasoning=_BETWEEN.join(each.reasoning for each in said if each.reasoning),
+        attachments=tuple(image for each in said for image in each.attachments),
+        calls=tuple(call for each in said for call in each.calls),
+    )

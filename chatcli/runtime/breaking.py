@@ -1,0 +1,63 @@
+"""A forward pass that can be broken off between its layers, and that yields while it runs.
+
+A chunk of a prompt may take a large model on a small processor half a minute. It knows modules and threads; it knows no
+prompt and no cache.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Generator
+from typing import Any, TypeVar
+
+from torch import nn
+
+Beat = TypeVar("Beat")
+Result = TypeVar("Result")
+
+BEAT_SECONDS = 0.1
+"""How often whoever waits may break it off."""
+
+
+class _BrokenOffError(Exception):
+    """Nobody wants to know the result any more."""
+
+
+def breakable(model: Any, work: Callable[[], Result], beat: Beat) -> Generator[Beat, None, Result]:
+    """Do `work`, which runs `model`, and yield `beat` ten times a second until it is done; returns its result.
+
+    Closing this ends the work before its next layer, and returns when it has ended. What the work raises, this raises.
+    On a GPU, whose work is only queued here, and where other processes compute along, it is simply done.
+    """
+    if model.device.type != "cpu" or getattr(model, "is_shared", False):
+        return work()
+    unwanted, done = threading.Event(), threading.Event()
+    results: list[Result] = []
+    errors: list[BaseException] = []
+
+    def check(*_: object) -> None:
+        if unwanted.is_set():
+            raise _BrokenOffError
+
+    def run() -> None:
+        try:
+            results.append(work())
+        except BaseException as error:
+            errors.append(error)
+        finally:
+            done.set()
+
+    layers = [layer for each in model.modules() if isinstance(each, nn.ModuleList) for layer in each]
+    hooks = [layer.register_forward_pre_hook(check) for layer in layers]
+    try:
+        threading.Thread(target=run, daemon=True).start()
+        while not done.wait(BEAT_SECONDS):
+            yield beat
+    finally:
+        unwanted.set()
+        done.wait()
+        for hook in hooks:
+            hook.remove()
+    if errors:
+        raise errors[0]
+    return results[0]

@@ -1,0 +1,122 @@
+"""The routes that know no chat: bare text is gone on with, taken apart into tokens, turned into vectors."""
+
+from __future__ import annotations
+
+import base64
+import struct
+from collections.abc import Sequence
+from functools import partial
+
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import Response
+
+from chatcli.errors import ChatcliError
+from chatcli.openai.answers import TextAnswer
+from chatcli.openai.errors import ApiError, api_error
+from chatcli.openai.fields import Fields
+from chatcli.openai.requests import completion_request, embedding_request
+from chatcli.server.api.answering import Answering
+from chatcli.server.api.body import read
+from chatcli.server.api.length import require_fitting
+from chatcli.server.api.sending import JsonResponse
+from chatcli.server.api.served import Served
+from chatcli.server.api.service import service_of
+
+
+async def completions(request: Request) -> Response:
+    """Go on with every prompt."""
+    service = service_of(request)
+    asked = await read(request, completion_request)
+    name, model = service.model(asked.ways.model)
+    for prompt in asked.prompts:
+        if isinstance(prompt, str):
+            require_fitting([prompt], model.facts.context, service.limits.bytes_per_token, "prompt")
+    return Answering(
+        service,
+        name,
+        TextAnswer(name, per_prompt=asked.ways.choices, include_usage=asked.ways.include_usage),
+        [
+            partial(model.complete, prompt, asked.ways.settings_of(choice))
+            for prompt in asked.prompts
+            for choice in range(asked.ways.choices)
+        ],
+        stream=asked.ways.stream,
+    )
+
+
+async def embeddings(request: Request) -> Response:
+    """A vector for each text."""
+    service = service_of(request)
+    asked = await read(request, embedding_request)
+    name, model = service.model(asked.model)
+    for text in asked.texts:
+        require_fitting([text], model.facts.context, service.limits.bytes_per_token, "input")
+    async with service.admission.place():
+        vectors, tokens = await run_in_threadpool(_embedded, name, model, asked.texts)
+    if asked.dimensions not in (0, len(vectors[0])):
+        message = f"This model's vectors have {len(vectors[0])} dimensions, and cannot be cut to {asked.dimensions}."
+        raise ApiError(400, message, param="dimensions", code="unsupported_parameter")
+    encode = _base64 if asked.encoding == "base64" else list
+    return JsonResponse(
+        {
+            "object": "list",
+            "model": name,
+            "data": [
+                {"object": "embedding", "index": index, "embedding": encode(vector)}
+                for index, vector in enumerate(vectors)
+            ],
+            "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
+        }
+    )
+
+
+async def tokenize(request: Request) -> Response:
+    """The ids of a text, as vLLM's server tells them."""
+    name, text = await read(request, _text_to_tokenize)
+    _, model = service_of(request).model(name)
+    ids = await run_in_threadpool(model.tokenize, text)
+    return JsonResponse({"tokens": ids, "count": len(ids), "max_model_len": model.facts.context})
+
+
+async def detokenize(request: Request) -> Response:
+    """The text of ids."""
+    name, ids = await read(request, _ids_to_detokenize)
+    _, model = service_of(request).model(name)
+    try:
+        text = await run_in_threadpool(model.detokenize, ids)
+    except (OverflowError, ValueError, IndexError) as error:
+        raise ApiError(400, "The model has no such tokens.", param="tokens", code="invalid_value") from error
+    return JsonResponse({"prompt": text})
+
+
+def _embedded(name: str, model: Served, texts: Sequence[str]) -> tuple[list[list[float]], int]:
+    """Vectors, and how many tokens the texts have."""
+    try:
+        return model.embed(texts), sum(len(model.tokenize(text)) for text in texts)
+    except ChatcliError as error:
+        raise api_error(error, name, model.facts, "input") from error
+
+
+def _base64(vector: Sequence[float]) -> str:
+    """Little-endian floats of four bytes, which the official clients ask for."""
+    return base64.b64encode(struct.pack(f"<{len(vector)}f", *vector)).decode("ascii")
+
+
+def _text_to_tokenize(body: object) -> tuple[str, str]:
+    """The model's name and the text, which vLLM calls prompt and llama.cpp content."""
+    fields = Fields(body)
+    text = fields.text("prompt")
+    text = fields.text("content") if text is None else text
+    if text is None:
+        fields.required("prompt")
+    return fields.text("model") or "", text or ""
+
+
+def _ids_to_detokenize(body: object) -> tuple[str, list[int]]:
+    fields = Fields(body)
+    fields.required("tokens")
+    ids = fields.get("tokens")
+    if not isinstance(ids, list) or not all(type(each) is int and each >= 0 for each in ids):
+        raise fields.wrong("tokens", "must be a list of token ids")
+    return fields.text("model") or "", ids
