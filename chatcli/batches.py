@@ -165,7 +165,9 @@ class Journal:
         self._path.unlink(missing_ok=True)
 
     def close(self) -> None:
-        """Close the file; what is in it stays."""
+        """Close the file; what is in it stays, but a journal without an answer is in the way of other questions."""
+        if not self._answers:
+            self._path.unlink(missing_ok=True)
         self._file.close()
 
     def _read(self, header: bytes) -> int:

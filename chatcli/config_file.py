@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from chatcli import config
 from chatcli.environment import Environment
 from chatcli.errors import ConfigError, UsageError
-from chatcli.servers.profiles import Server, read_profile
+from chatcli.servers.profiles import Server, find_server, read_profile
 
 if TYPE_CHECKING:
     from tomlkit import TOMLDocument
@@ -29,9 +29,30 @@ def set_value(environment: Environment, key: str, text: str) -> None:
 
     """
     file = config.path(environment)
-    config.read(file)
+    servers = config.read(file)[2]
+    if key == "server":
+        find_server(text, servers)
     document = _document(file)
     _put(document, key, text)
+    _replace(file, document.as_string())
+
+
+def unset_value(environment: Environment, key: str) -> None:
+    """Take a setting, or `alias.NAME`, out of config.toml; the rest of the file stays as it is.
+
+    Raises:
+        ConfigError: the file is wrong already, or cannot be written.
+        UsageError: it is not set there.
+
+    """
+    if key.startswith("alias."):
+        remove_alias(environment, key.removeprefix("alias."))
+        return
+    file = config.path(environment)
+    if key not in config.read(file)[0]:
+        raise UsageError(f"{key} is not set in {file}: chatcli config show tells where each value comes from.")
+    document = _document(file)
+    del document[key]
     _replace(file, document.as_string())
 
 

@@ -21,12 +21,12 @@ _chatcli_command() {
     'chatcli run') commands='' flags='-p --prompt -a --attach --server -s --system -c --continue --id --no-history --temperature --top-p --top-k --min-p --repetition-penalty --seed --max-tokens --stop --overflow --think --no-think --reasoning-effort --plain --no-plain --adapter --dtype --quant --fit --context --device --devices --max-memory --lora --draft --keep-alive --revision --subfolder --trust-remote-code -h --help' argument='list models' ;;
     'chatcli ask') commands='' flags='-f --file -a --attach -t --template --truncate -o --output --json --jsonl -q --quiet --no-stream -n --answers --logprobs --schema --regex --choice --require-complete -m --model --server -s --system -c --continue --id --no-history --temperature --top-p --top-k --min-p --repetition-penalty --seed --max-tokens --stop --overflow --think --no-think --reasoning-effort --plain --no-plain --adapter --dtype --quant --fit --context --device --devices --max-memory --lora --draft --keep-alive --revision --subfolder --trust-remote-code -h --help' argument='' ;;
     'chatcli batch') commands='' flags='-o --output --overwrite -m --model --server -s --system --temperature --top-p --top-k --min-p --repetition-penalty --seed --max-tokens --stop --think --no-think --reasoning-effort --adapter --dtype --quant --fit --context --device --devices --max-memory --lora --draft --revision --subfolder -h --help' argument='files' ;;
-    'chatcli serve') commands='' flags='--host --port --socket --api-key-file --api-key --parallel --queue --replicas --ray-address --engine --time-limit --adapter --dtype --quant --fit --context --device --devices --max-memory --lora --draft --revision --subfolder --trust-remote-code -h --help' argument='' ;;
+    'chatcli serve') commands='' flags='--host --port --socket --api-key-file --api-key --parallel --queue --replicas --ray-address --engine --time-limit --adapter --dtype --quant --fit --context --device --devices --max-memory --lora --draft --revision --subfolder --trust-remote-code -h --help' argument='list models' ;;
     'chatcli pull') commands='' flags='--revision --source --force -h --help' argument='list models' ;;
     'chatcli replay') commands='' flags='-h --help' argument='list conversations' ;;
     'chatcli tokens') commands='' flags='-m --model --chat --ids --revision --trust-remote-code -h --help' argument='' ;;
     'chatcli ps') commands='' flags='--json -h --help' argument='' ;;
-    'chatcli stop') commands='' flags='-h --help' argument='' ;;
+    'chatcli stop') commands='' flags='-h --help' argument='list models' ;;
     'chatcli bench') commands='' flags='--prompt --tokens --rounds --json --adapter --dtype --quant --fit --context --device --devices --max-memory --lora --draft --revision --subfolder -h --help' argument='list models' ;;
     'chatcli completion') commands='' flags='--install -h --help' argument='bash zsh fish powershell' ;;
     'chatcli models') commands='show plan pull rm alias' flags='--json -h --help' argument='' ;;
@@ -54,10 +54,11 @@ _chatcli_command() {
     'chatcli servers add') commands='' flags='-m --model --key-from --kind --thinks --plain-http -h --help' argument='' ;;
     'chatcli servers rm') commands='' flags='-h --help' argument='list servers' ;;
     'chatcli servers test') commands='' flags='--all -h --help' argument='list servers' ;;
-    'chatcli config') commands='path show set' flags='-h --help' argument='' ;;
+    'chatcli config') commands='path show set unset' flags='-h --help' argument='' ;;
     'chatcli config path') commands='' flags='-h --help' argument='' ;;
     'chatcli config show') commands='' flags='-h --help' argument='' ;;
     'chatcli config set') commands='' flags='-h --help' argument='model system server temperature top_p top_k min_p repetition_penalty seed max_tokens stop overflow think reasoning_effort history plain editing_mode adapter dtype quant fit context device devices max_memory lora draft keep_alive model_folders' ;;
+    'chatcli config unset') commands='' flags='-h --help' argument='model system server temperature top_p top_k min_p repetition_penalty seed max_tokens stop overflow think reasoning_effort history plain editing_mode adapter dtype quant fit context device devices max_memory lora draft keep_alive model_folders' ;;
     *) return 1 ;;
     esac
 }
@@ -156,14 +157,14 @@ _chatcli_kind() {
     'chatcli batch --subfolder') kind='any' ;;
     'chatcli serve --host') kind='any' ;;
     'chatcli serve --port') kind='any' ;;
-    'chatcli serve --socket') kind='any' ;;
-    'chatcli serve --api-key-file') kind='any' ;;
-    'chatcli serve --api-key') kind='model system server temperature top_p top_k min_p repetition_penalty seed max_tokens stop overflow think reasoning_effort history plain editing_mode adapter dtype quant fit context device devices max_memory lora draft keep_alive model_folders' ;;
+    'chatcli serve --socket') kind='files' ;;
+    'chatcli serve --api-key-file') kind='files' ;;
+    'chatcli serve --api-key') kind='any' ;;
     'chatcli serve --parallel') kind='any' ;;
     'chatcli serve --queue') kind='any' ;;
     'chatcli serve --replicas') kind='any' ;;
     'chatcli serve --ray-address') kind='any' ;;
-    'chatcli serve --engine') kind='any' ;;
+    'chatcli serve --engine') kind='local vllm' ;;
     'chatcli serve --time-limit') kind='any' ;;
     'chatcli serve --adapter') kind='list adapters' ;;
     'chatcli serve --dtype') kind='auto float32 bfloat16 float16' ;;

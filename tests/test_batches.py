@@ -124,6 +124,13 @@ def test_two_runs_never_write_the_same_journal(tmp_path: Path) -> None:
     assert Journal(tmp_path / "out.jsonl", "f").done == {1}
 
 
+def test_a_journal_without_an_answer_is_in_nobodys_way(tmp_path: Path) -> None:
+    """A model that could not be had left an empty journal, which refused the same questions to the next model."""
+    Journal(tmp_path / "out.jsonl", "f").close()
+    assert list(tmp_path.iterdir()) == []
+    assert Journal(tmp_path / "out.jsonl", "g").done == frozenset()
+
+
 def test_answers_of_another_revision_or_model_are_not_mixed() -> None:
     one = fingerprint("a", "m", "", BASE, "")
     assert len({one, fingerprint("a", "m", "v2", BASE, ""), fingerprint("a", "n", "", BASE, "")}) == 3

@@ -235,6 +235,29 @@ def test_set_keeps_comments_order_and_mode(tmp_path: Path) -> None:
     assert [each.name for each in tmp_path.iterdir()] == ["config.toml"]
 
 
+def test_unset_takes_one_line_out_and_no_other(tmp_path: Path) -> None:
+    """A usual server that is no more could not be got rid of but by hand."""
+    file = write(tmp_path, "# mine\nserver = 'home'\nseed = 3  # three\n\n[alias]\na = 'b'\nc = 'd'\n")
+    outside = environment(tmp_path)
+    config_file.unset_value(outside, "server")
+    config_file.unset_value(outside, "alias.a")
+    assert file.read_text() == "# mine\nseed = 3  # three\n\n[alias]\nc = 'd'\n"
+    for key in ("server", "alias.a", "nonsense"):
+        with pytest.raises(UsageError):
+            config_file.unset_value(outside, key)
+
+
+def test_set_refuses_a_server_that_nobody_knows(tmp_path: Path) -> None:
+    file = write(tmp_path, "[servers.home]\nurl = 'http://localhost:8000/v1'\n")
+    outside = environment(tmp_path)
+    with pytest.raises(UsageError, match="There is no server none"):
+        config_file.set_value(outside, "server", "none")
+    assert "server =" not in file.read_text()
+    for server in ("home", "localhost:8001"):
+        config_file.set_value(outside, "server", server)
+        assert config.load(outside).value("server") == server
+
+
 def test_set_begins_the_alias_table(tmp_path: Path) -> None:
     outside = environment(tmp_path)
     config_file.set_value(outside, "alias.glm", "THUDM/chatglm-6b")

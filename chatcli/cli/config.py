@@ -64,3 +64,13 @@ def config_set(
     config_file.set_value(environment, key, value)
     environment.note(f"{key} is set in {config.path(environment)}")
     return 0
+
+
+def config_unset(key: Annotated[str, typer.Argument(help="The setting, or alias.NAME.")]) -> int:
+    """Take a setting out of config.toml again."""
+    from chatcli import config, config_file
+
+    environment = real_environment()
+    config_file.unset_value(environment, key)
+    environment.note(f"{key} is no longer set in {config.path(environment)}")
+    return 0

@@ -96,7 +96,12 @@ GROUPS: Mapping[str, Group] = {
     ),
     "config": Group(
         "Show and change settings.",
-        {"path": "config:config_path", "show": "config:config_show", "set": "config:config_set"},
+        {
+            "path": "config:config_path",
+            "show": "config:config_show",
+            "set": "config:config_set",
+            "unset": "config:config_unset",
+        },
     ),
 }
 """The commands that have commands below them."""

@@ -6,7 +6,6 @@ What is wrong with the command line, the key or the address is said before a mod
 from __future__ import annotations
 
 import stat
-from collections.abc import Mapping
 from contextlib import ExitStack
 from importlib.util import find_spec
 from pathlib import Path
@@ -55,7 +54,7 @@ def serve(
     key_file: Annotated[
         str, typer.Option("--api-key-file", metavar="FILE", help=f"Keys that clients need, one a line; or ${_KEY}.")
     ] = "",
-    key: Annotated[
+    api_key: Annotated[
         str, typer.Option("--api-key", metavar="KEY", help="The same on the command line, which other users can see.")
     ] = "",
     parallel: Annotated[int, typer.Option(min=1, max=1024, help="Answers given at once.")] = 16,
@@ -66,7 +65,7 @@ def serve(
     ray_address: Annotated[
         str, typer.Option(metavar="HOST:PORT", help="Ray cluster to put them on; default: one on this machine.")
     ] = "",
-    engine: Annotated[str, typer.Option(metavar="NAME", help="What runs the model: local, or vllm on GPUs.")] = "local",
+    engine: Annotated[str, typer.Option(metavar="local|vllm", help="What runs the model; vllm wants GPUs.")] = "local",
     time_limit: Annotated[str, typer.Option(metavar="TIME", help="Longest time that an answer may take.")] = "10m",
     *,
     talk: Talk,
@@ -79,7 +78,6 @@ def serve(
     from chatcli import guide
     from chatcli.cli.replicas import wanted
     from chatcli.config import load
-    from chatcli.load_request import parse_duration
     from chatcli.server.api.app import build_app
     from chatcli.server.api.listening import serve as listen
     from chatcli.server.api.service import Limits
@@ -91,9 +89,9 @@ def serve(
     copies = wanted(len(names), replicas, ray_address, engine)
     if len(names) > 1 and (said := [each for each in _OF_ONE_MODEL if talk.flags.get(each) or getattr(talk, each, "")]):
         raise UsageError(f"--{said[0]} is of one model: serve one at a time.")
-    keys = _keys(environment, key_file, key)
+    keys = _keys(environment, key_file, api_key)
     places = parallel * (copies.most if copies else 1)
-    limits = Limits(places=places, queue=queue, seconds=parse_duration(time_limit))
+    limits = Limits(places=places, queue=queue, seconds=_seconds(time_limit))
     with ExitStack() as stack:
         bound, where = _bound(host, port, socket_path, keys, stack)
         if copies:
@@ -118,6 +116,23 @@ def serve(
 def _require_packages() -> None:
     if not all(map(find_spec, ("starlette", "uvicorn", "prometheus_client"))):
         raise UsageError('Serving needs packages that are not installed: pip install "chatcli[serve]".')
+
+
+def _seconds(time_limit: str) -> float:
+    """How long an answer may take.
+
+    Raises:
+        UsageError: it is no length of time, or none in which an answer could come.
+    """
+    from chatcli.load_request import parse_duration
+
+    try:
+        seconds = parse_duration(time_limit)
+    except UsageError:
+        seconds = 0
+    if not seconds:
+        raise UsageError(f"--time-limit {time_limit} is no time to answer in: write 90s, 5m, 1h or forever.")
+    return seconds
 
 
 def _names(models: list[str]) -> dict[str, str]:

@@ -48,8 +48,8 @@ def servers_list(
 
 
 def servers_add(
-    name: Annotated[str, typer.Argument(help="What to call it.")],
-    url: Annotated[str, typer.Argument(help="Where it listens, as in http://localhost:8000/v1.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="What to call it.")],
+    url: Annotated[str, typer.Argument(metavar="URL", help="Where it listens, as in http://localhost:8000/v1.")],
     model: Annotated[str, typer.Option("--model", "-m", help="Which of its models; default: the only one.")] = "",
     key_from: Annotated[
         str, typer.Option(metavar="VARIABLE|keyring", help="Where its key is; keyring asks for it, unseen.")
@@ -100,6 +100,7 @@ def servers_add(
 def servers_rm(server: Annotated[str, typer.Argument(metavar="NAME", help="Which.")]) -> int:
     """Forget a server, and its key where that is in the keyring."""
     from chatcli import config_file
+    from chatcli.config import load
     from chatcli.servers.keys import forget_key
 
     environment = real_environment()
@@ -107,6 +108,8 @@ def servers_rm(server: Annotated[str, typer.Argument(metavar="NAME", help="Which
     if removed.key_from == KEYRING:
         forget_key(removed)
     environment.note(f"{server} is forgotten.")
+    if load(environment).value("server") == server:
+        environment.warn(f"chatcli: {server} is still the usual server: chatcli config unset server ends that.")
     return 0
 
 

@@ -13,6 +13,7 @@ from chatcli.config import KINDS
 
 LISTS = {
     "model": "models",
+    "models": "models",
     "draft": "models",
     "target": "models",
     "names": "models",
@@ -25,6 +26,7 @@ LISTS = {
 }
 """Parameters whose values stand in a list of that name."""
 _FILES = frozenset({"file", "files", "folder", "output", "path", "schema", "attach", "attachments"})
+_FILES |= {"key_file", "socket_path"}
 
 
 @dataclass(frozen=True, slots=True)
