@@ -67,6 +67,12 @@ def test_addresses(said: str, url: str) -> None:
     assert parse_address(url) == parse_address(said)
 
 
+def test_a_socket_may_be_named_from_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`chatcli serve --socket api.sock` was looked for at /api.sock."""
+    monkeypatch.chdir(tmp_path)
+    assert parse_address("unix:api.sock").url == f"unix:{tmp_path}/api.sock"
+
+
 @pytest.mark.parametrize(
     "said",
     [
@@ -81,6 +87,7 @@ def test_addresses(said: str, url: str) -> None:
         "://",
         "http://h/v1?key=1",
         "http://h#x",
+        "unix:",
     ],
 )
 def test_what_is_no_address(said: str) -> None:

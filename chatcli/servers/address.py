@@ -1,12 +1,13 @@
 """Where a server listens: a URL, taken apart.
 
-Text only; it opens no connection.
+Text only, where a socket is named by a path from here this folder, too; it opens no connection.
 """
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from chatcli.errors import UsageError
@@ -55,15 +56,17 @@ class Address:
 
 
 def parse_address(text: str) -> Address:
-    """The address in a URL; `localhost:8000` and `unix:/path/to/socket` are some, too.
+    """The address in a URL; `localhost:8000` and `unix:/path/to/socket` are some, too, and so is a path from here.
 
     Raises:
         UsageError: it is none, or holds a password, which a command line must not.
     """
     text = text.strip()
     if text.startswith("unix:"):
-        path = "/" + text.removeprefix("unix:").lstrip("/")
-        return Address("http", "localhost", 80, socket=path)
+        path = re.sub(r"^//+", "/", text.removeprefix("unix:"))
+        if not path.strip("/"):
+            raise UsageError("The server's URL names no socket: write it as in unix:/path/to/socket.")
+        return Address("http", "localhost", 80, socket=str(Path(path).absolute()))
     if "://" not in text:
         text = f"{'http' if _LOCAL.fullmatch(_host(text)) else 'https'}://{text}"
     try:

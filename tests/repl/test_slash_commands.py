@@ -499,11 +499,14 @@ def test_what_an_argument_may_be(chat: Chat, run: Run, tmp_path: Path) -> None:
     (tmp_path / "hub" / "models--Qwen--Qwen3-0.6B" / "snapshots" / "abc").mkdir(parents=True)
     chat = replace(chat, environment=replace(chat.environment, variables={"HF_HOME": str(tmp_path)}))
     chat.environment.config_folder.mkdir()
-    (chat.environment.config_folder / "config.toml").write_text('[alias]\nglm = "THUDM/chatglm-6b"\n')
+    (chat.environment.config_folder / "config.toml").write_text(
+        '[alias]\nglm = "THUDM/chatglm-6b"\n[servers.home]\nurl = "http://localhost:8000/v1"\nmodel = "tiny"\n'
+    )
     words = {each.name: dict(candidates(chat, each.completes)) for each in COMMANDS.values()}
     assert words["branch"] == {"1": "First answer.", "2": "Other answer."}
     assert words["resume"] == {chat.session.id: "Where is Rome?"}
     assert words["model"].items() >= {("glm", "THUDM/chatglm-6b"), ("Qwen/Qwen3-0.6B", "on this machine")}
+    assert words["model"]["tiny @ home"] == "http://localhost:8000/v1"
     assert words["set"]["top_p"] == "a number above 0 and at most 1"
     assert set(words["help"]) == set(NAMES)
     assert set(words["think"]) == {"on", "off", "default"}

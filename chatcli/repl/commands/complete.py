@@ -1,6 +1,6 @@
 """What a command's argument may be, for completion: words with a few more that say what they are.
 
-It knows the session and the model cache; it knows no key, and no files, which the prompt completes itself.
+It knows the session, the models of this machine and named servers; no key, and no files, which the prompt completes.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from chatcli.models.cache import cache_folder, cached_names
 from chatcli.repl.commands.table import COMMANDS, Completes
 from chatcli.repl.commands.values import names
 from chatcli.repl.state import Chat
+from chatcli.servers.profiles import model_at
 
 TALKS = 200
 """How many of the latest conversations are offered."""
@@ -40,6 +41,8 @@ def _candidates(chat: Chat, what: Completes) -> Iterable[tuple[str, str]]:
         return [(each.id, each.title) for each in session.store.recent(TALKS)]
     if what == "models":
         cache = cache_folder(chat.environment.variables)
-        known = [(guide.NAME, "the built-in guide"), *config.load(chat.environment).aliases.items()]
-        return [*known, *((name, "on this machine") for name in cached_names(cache))]
+        loaded = config.load(chat.environment)
+        known = [(guide.NAME, "the built-in guide"), *loaded.aliases.items()]
+        at_servers = [(model_at(each.model, each.name), each.address.url) for each in loaded.servers.values()]
+        return [*known, *((name, "on this machine") for name in cached_names(cache)), *at_servers]
     return []
