@@ -86,23 +86,31 @@ def test_what_cannot_be_is_refused_in_a_sentence(
     assert found == code and sentence in said and "Traceback" not in said
 
 
-def test_missing_packages_are_named(tmp_path: Path) -> None:
-    """A finder that knows no uvicorn stands in for an installation without the extra."""
+@pytest.mark.parametrize(
+    ("missing", "arguments", "extra"),
+    [("uvicorn", [], 'pip install "chatcli[serve]"'), ("ray", ["--replicas", "2"], "pip install 'chatcli[ray]'")],
+)
+def test_missing_packages_are_named(tmp_path: Path, missing: str, arguments: list[str], extra: str) -> None:
+    """A finder that does not know one stands in for an installation without the extra."""
     program = (
         "import sys, importlib.machinery as m\n"
+        "missing = sys.argv.pop(1)\n"
         "class Blind(m.PathFinder):\n"
         "    @classmethod\n"
         "    def find_spec(cls, name, *rest):\n"
-        "        return None if name == 'uvicorn' else super().find_spec(name, *rest)\n"
+        "        return None if name == missing else super().find_spec(name, *rest)\n"
         "sys.meta_path[:] = [Blind if each is m.PathFinder else each for each in sys.meta_path]\n"
-        "sys.argv = ['chatcli', 'serve']\n"
         "from chatcli.__main__ import main\n"
         "main()\n"
     )
     ran = subprocess.run(
-        [sys.executable, "-c", program], env=variables(tmp_path), capture_output=True, text=True, check=False
+        [sys.executable, "-c", program, missing, "serve", "--port", "0", *arguments],
+        env=variables(tmp_path),
+        capture_output=True,
+        text=True,
+        check=False,
     )
-    assert ran.returncode == 2 and 'pip install "chatcli[serve]"' in ran.stderr
+    assert ran.returncode == 2 and extra in ran.stderr
 
 
 def examples(language: str) -> list[str]:

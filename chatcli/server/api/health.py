@@ -1,4 +1,4 @@
-"""/health and /metrics: for those who look after the server."""
+"""/health and /metrics: for those who look after the server. They know no model."""
 
 from __future__ import annotations
 

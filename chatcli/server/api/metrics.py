@@ -1,4 +1,4 @@
-"""What the server counts, in the format of Prometheus."""
+"""What the server counts, in the format of Prometheus; of what is said it knows nothing but the number of tokens."""
 
 from __future__ import annotations
 

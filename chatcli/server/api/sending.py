@@ -1,4 +1,4 @@
-"""What goes out to a client: JSON whole, or server-sent events one by one."""
+"""What goes out to a client: JSON whole, or server-sent events one by one. It knows no answer, only how one travels."""
 
 from __future__ import annotations
 

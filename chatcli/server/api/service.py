@@ -1,4 +1,4 @@
-"""What all routes share: the models, the limits, who is let in, the threads and the numbers."""
+"""What all routes share: the models, the limits, who is let in, the threads and the numbers. It knows no route."""
 
 from __future__ import annotations
 

@@ -67,7 +67,8 @@ def start(replicas: int) -> Cluster:
     """A cluster of this machine alone, with room for so many replicas.
 
     Raises:
-        EngineError: ray is not installed, or does not start.
+        UsageError: ray is not installed.
+        EngineError: it does not start.
     """
     os.environ.update(_QUIET | _ALONE | {"RAY_AUTH_TOKEN": secrets.token_hex(32)})
     cores = max(os.cpu_count() or 1, replicas)
@@ -94,8 +95,8 @@ def join(address: str, variables: Mapping[str, str]) -> Cluster:
     """The cluster whose head is at `address`; the token comes from RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH.
 
     Raises:
-        UsageError: there is no token.
-        EngineError: ray is not installed, or nobody answers there.
+        UsageError: there is no token, or ray is not installed.
+        EngineError: nobody answers there.
     """
     token = Path.home() / ".ray" / "auth_token"
     if not (variables.get("RAY_AUTH_TOKEN") or variables.get("RAY_AUTH_TOKEN_PATH") or token.exists()):
@@ -154,7 +155,7 @@ def _init(**options: Any) -> None:
         import ray
         from ray import serve
     except ImportError as error:
-        raise EngineError("Replicas need Ray: pip install 'chatcli[ray]'.") from error
+        raise UsageError("Replicas need Ray, which is not installed: pip install 'chatcli[ray]'.") from error
     logging.getLogger("ray").setLevel(logging.WARNING)
     logging.getLogger("ray.serve").setLevel(logging.ERROR)  # it warns of a dead replica once for every request
     if options["address"] == "local":

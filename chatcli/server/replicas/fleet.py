@@ -1,4 +1,7 @@
-"""All replicas of all models of one server: started, updated one after the other, and ended."""
+"""All replicas of all models of one server: started, updated one after the other, and ended.
+
+It knows Ray Serve and names of models; no request, and nothing of what is in a replica.
+"""
 
 from __future__ import annotations
 

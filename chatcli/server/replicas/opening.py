@@ -1,7 +1,7 @@
 """A model as it travels to where a replica is, and how it is opened there.
 
 A machine of a cluster has its own disk: files are looked for where the server found them, and a model of the Hub is
-fetched where they are not.
+fetched where they are not. It knows no Ray.
 """
 
 from __future__ import annotations
