@@ -18,7 +18,7 @@ Model = Annotated[
 AtServer = Annotated[
     str | None,
     typer.Option(
-        "--server", metavar="URL|NAME", help="Let a server answer that speaks the OpenAI API; --model is one of its."
+        "--server", metavar="URL|NAME", help="Let a server answer that speaks the OpenAI API; the model is one of its."
     ),
 ]
 Revision = Annotated[str, typer.Option(help="Commit, branch or tag of the model; default: main.")]

@@ -129,7 +129,7 @@ def servers_test(
     if found.kind.notes:
         print(found.kind.notes)
     if found.listing is None:
-        print("It has no list of models: name one with --model.")
+        print("It has no list of models: ask it for one by name.")
         return 0
     if tested.model and tested.model not in found.models:
         print(f"{tested.model}, the profile's model, is not in its list.")

@@ -27,7 +27,7 @@ from chatcli.openai.kinds import (
     probes,
 )
 from chatcli.servers.keys import key_of
-from chatcli.servers.profiles import Server
+from chatcli.servers.profiles import Server, model_at
 from chatcli.streaming.sanitize import sanitize
 
 FIRST_CONTACT = Patience(connect=10.0, first=30.0, between=30.0)
@@ -121,13 +121,19 @@ def _only(found: Found, server: Server) -> str:
         return str((found.listing or [{}])[0]["id"])
     if found.listing is None:
         url = server.address.url
-        raise ModelNotFound(f"{server.label} has no list of models at {url}: see that this is right, or use --model.")
+        raise ModelNotFound(
+            f"{server.label} has no list of models at {url}: see that this is right, or {_name_one(found, server)}."
+        )
     if not found.models:
-        raise ModelNotFound(f"{server.label} does not say which models it has: name one with --model.")
+        raise ModelNotFound(f"{server.label} does not say which models it has: {_name_one(found, server)}.")
     listed = ", ".join(found.models[:_SHOWN_MODELS])
     more = len(found.models) - _SHOWN_MODELS
     rest = f" and {more} more (chatcli servers test {server.name})" if more > 0 else ""
-    raise ModelNotFound(f"{server.label} has {len(found.models)} models: choose one with --model: {listed}{rest}.")
+    raise ModelNotFound(f"{server.label} has {len(found.models)} models: {listed}{rest}; {_name_one(found, server)}.")
+
+
+def _name_one(found: Found, server: Server) -> str:
+    return f'name one, as in "{model_at(next(iter(found.models), "MODEL"), server.name)}"'
 
 
 def _probed(caller: Caller) -> ServerKind | None:

@@ -292,7 +292,7 @@ def test_pictures_thoughts_and_a_reply_that_is_begun() -> None:
     [
         ([{"id": "one"}], "", None),
         ([{"id": "a"}, {"id": "b"}], "b", None),
-        ([{"id": "a"}, {"id": "b"}], "", "has 2 models: choose one with --model: a, b"),
+        ([{"id": "a"}, {"id": "b"}], "", 'has 2 models: a, b; name one, as in "a @ '),
         ([], "", "does not say which models"),
     ],
 )
