@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 Drawn = tuple[int, float, tuple[tuple[int, float], ...]]
 """A token's id and log probability, and the same of the likeliest tokens in its place."""
+LEAST_TEMPERATURE = 1e-5
+"""Below it a draw is the likeliest token, and logits divided by it would leave the range of their numbers."""
 
 NOT_NUMBERS = (
     "The model computed no usable numbers (NaN or infinity) for the next token: its weights are "
@@ -38,7 +40,8 @@ class Sampler:
         self, settings: GenerationSettings, device: torch.device, constraint: TokenConstraint | None = None
     ) -> None:
         self.logprobs: list[Drawn] = []
-        self.settings = replace(settings, seed=None)
+        cold = (settings.temperature or 0.0) < LEAST_TEMPERATURE
+        self.settings = replace(settings, seed=None, temperature=0.0 if cold else settings.temperature)
         self._constraint = constraint
         self._generator = torch.Generator(device=device)
         if settings.seed is None:
@@ -202,7 +205,7 @@ def _outside_nucleus(logits: torch.Tensor, top_p: float) -> torch.Tensor:
     if logits.device.type == "cpu" and logits.ndim == 1 and len(logits) > 4 * NUCLEUS:
         likeliest, order = logits.topk(NUCLEUS)
         mass = logits.softmax(dim=-1)[order].double()
-        size = int((mass.cumsum(dim=-1) - mass < top_p).sum())
+        size = max(int((mass.cumsum(dim=-1) - mass < top_p).sum()), 1)  # a mass of 0 is the likeliest token's
         if size < NUCLEUS:
             edge = likeliest[size - 1]
             outside = logits < edge

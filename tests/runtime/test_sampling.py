@@ -68,6 +68,20 @@ def test_temperature_zero_takes_the_likeliest() -> None:
     assert sampler.draw(torch.tensor([0.1, 5.0, 0.2]), []) == 1
 
 
+@pytest.mark.parametrize("said", [GenerationSettings(temperature=1e-40), GenerationSettings(top_p=0.0)])
+@pytest.mark.parametrize("top_k", [0, 50])
+@pytest.mark.parametrize("size", [50, 50_000])
+def test_next_to_no_temperature_and_no_mass_at_all_take_the_likeliest(
+    said: GenerationSettings, top_k: int, size: int
+) -> None:
+    """Servers are sent both: logits that are divided by the one are infinite, and a nucleus of the other was empty."""
+    logits = torch.randn(size, generator=torch.Generator().manual_seed(5))
+    settings = replace(said, top_k=top_k, seed=1).over(GenerationSettings(temperature=1.0)).over(DEFAULTS)
+    rows = [Sampler(settings, CPU) for _ in range(3)]
+    assert draw_rows(logits.repeat(3, 1), rows, [[]] * 3) == [int(logits.argmax())] * 3
+    assert Sampler(settings, CPU).draw(logits, []) == int(logits.argmax())
+
+
 @pytest.mark.parametrize("wrong", [torch.nan, torch.inf, -torch.inf])
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
 def test_logits_that_are_no_numbers_are_said_and_never_become_token_zero(wrong: float, temperature: float) -> None:
