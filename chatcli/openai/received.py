@@ -7,8 +7,7 @@ opens no connection and measures no time.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Generator, Mapping
 from typing import Any
 
 from chatcli.conversation import ToolCall
@@ -56,8 +55,8 @@ class Answer:
         self._calls: list[_Call] = []
         self._under_way: dict[int, _Call] = {}  # by the index that the server gives them
 
-    def push(self, data: bytes) -> list[Event]:
-        """The events that the bytes make certain.
+    def push(self, data: bytes) -> Generator[Event]:
+        """The events that the bytes make certain, those before a failure as well.
 
         Raises:
             ServerFailure: the server failed, or sends what is no answer.
@@ -66,54 +65,60 @@ class Answer:
             said = self._stream.push(data)
         except ValueError as error:
             raise ServerFailure(f"it sends {error}") from error
-        return self._all(said)
+        yield from self._all(said)
 
-    def flush(self) -> list[Event]:
+    def flush(self) -> Generator[Event]:
         """What was held back, at the end of the stream; of one that was cut, no call of a tool.
 
         Raises:
             ServerFailure: as `push`.
         """
-        events: list[Event] = []
-        with suppress(_NoJson):  # the beginning of an event: the stream was cut
-            events += self._all(self._stream.flush())
-        events += self._shown(self._splitter.flush())
+        failure: ServerFailure | None = None
+        try:
+            yield from self._all(self._stream.flush())
+        except _NoJson:  # the beginning of an event: the stream was cut
+            pass
+        except ServerFailure as error:
+            failure = error
+        yield from self._shown(self._splitter.flush())
+        if failure:
+            raise failure
+        calls, self._calls = self._calls, []
         if self.reason or self.done:
-            events += [ToolCalled(call.whole(number)) for number, call in enumerate(self._calls)]
-            if self._calls and self.reason != "length":  # where the caller named the tool, some call that a stop
+            if calls and self.reason != "length":  # where the caller named the tool, some call that a stop
                 self.reason = "tool_calls"
-        self._calls = []
-        return events
+            yield from (ToolCalled(call.whole(number)) for number, call in enumerate(calls))
 
-    def whole(self, data: bytes) -> list[Event]:
+    def whole(self, data: bytes) -> Generator[Event]:
         """The events of an answer that comes as one object, from a server that does not stream."""
-        events = self._object(data.decode("utf-8", "replace"))
+        yield from self._object(data.decode("utf-8", "replace"))
         self.done = True
-        return events + self.flush()
+        yield from self.flush()
 
-    def _all(self, said: list[str]) -> list[Event]:
-        return [event for each in said if not self.done for event in self._object(each)]
+    def _all(self, said: list[str]) -> Generator[Event]:
+        for each in said:
+            if not self.done:
+                yield from self._object(each)
 
-    def _object(self, text: str) -> list[Event]:
+    def _object(self, text: str) -> Generator[Event]:
         if text.strip() in ("", "[DONE]"):
             self.done = bool(text.strip())
-            return []
+            return
         try:
             said = json.loads(text)
         except (ValueError, RecursionError) as error:
             raise _NoJson(f"it sends what is no JSON: {sanitize(text[:60], single_line=True)}") from error
         if not isinstance(said, dict):
-            return []
+            return
         choices = said.get("choices")
         choice = choices[0] if isinstance(choices, list) and choices and isinstance(choices[0], dict) else {}
         failed = said if said.get("error") or said.get("object") == "error" else choice if choice.get("error") else None
         if failed:
             raise ServerFailure(sentence(failed, self._kind))
         self._count(said)
-        events = self._delta(choice.get("delta") or choice.get("message") or {})
         self._logprobs(at(choice, "logprobs.content"))
+        yield from self._delta(choice.get("delta") or choice.get("message") or {})
         self._ended(choice.get("finish_reason"))
-        return events
 
     def _delta(self, delta: Any) -> list[Event]:
         if not isinstance(delta, dict):

@@ -15,7 +15,7 @@ from chatcli.conversation import Attachment, Conversation, Message
 from chatcli.engines.reach import look, open_remote
 from chatcli.engines.remote import RemoteEngine, Tries
 from chatcli.exchange import Patience
-from chatcli.generation import Constraint, Event, Finished, GenerationSettings, Progress, Reasoning, Text
+from chatcli.generation import Constraint, Event, Finished, GenerationSettings, Progress, Reasoning, Text, ToolCalled
 from chatcli.openai.kinds import kind_named
 from chatcli.servers.address import parse_address
 from chatcli.servers.profiles import Server
@@ -395,6 +395,27 @@ def test_an_answer_that_was_to_conform_and_does_not_is_an_error() -> None:
         fine = {"choice": "no", "regex": "12", "schema": ' {"b": 1,\n "a": "\u00e9"}'}[kind]
         with serving(stream(chunk(content=fine), ending())) as server:
             assert answered(engine(server, "vllm"), settings)[0] == fine
+
+
+def test_a_call_of_a_tool_need_not_conform() -> None:
+    settings = GenerationSettings(constraint=Constraint("schema", '{"type": "object"}'))
+    call = {"index": 0, "id": "1", "function": {"name": "f", "arguments": "{}"}}
+    with serving(stream(chunk(tool_calls=[call]), ending("tool_calls"))) as server:
+        events = list(engine(server, "vllm").stream(ASKED, settings))
+    assert [type(each) for each in events if not isinstance(each, Progress)] == [ToolCalled, Finished]
+
+
+@pytest.mark.parametrize("end", [b"\n\n", b"\n", b""])
+def test_what_was_said_before_a_failure_that_came_with_it_is_shown(end: bytes) -> None:
+    """It was lost where both were read at once, and a last event without its end was no sentence but a traceback."""
+    told: list[Event] = []
+    with (
+        serving(stream(chunk(content="One") + b'data: {"error": {"message": "out of memory"}}' + end)) as server,
+        pytest.raises(errors.EngineError, match=r"home failed: out of memory; what it said until then is kept\.$"),
+    ):
+        for event in engine(server).stream(ASKED, GenerationSettings()):
+            told.append(event)
+    assert [each for each in told if isinstance(each, Text)] == [Text("One")]
 
 
 def test_thoughts_that_begin_without_a_word_are_told_apart_where_the_profile_says_so() -> None:

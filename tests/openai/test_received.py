@@ -53,8 +53,12 @@ def test_where_a_stream_is_cut_does_not_matter(name: str, cuts: list[int]) -> No
 
 def read(*said: object, kind: str = UNKNOWN) -> tuple[Answer, list[Event]]:
     answer = Answer(kinds()[kind])
-    events = answer.push("".join(f"data: {json.dumps(each)}\n\n" for each in said).encode())
-    return answer, events + answer.flush()
+    events = list(answer.push(b"".join(map(event_of, said))))
+    return answer, [*events, *answer.flush()]
+
+
+def event_of(said: object) -> bytes:
+    return f"data: {json.dumps(said)}\n\n".encode()
 
 
 def delta(**fields: object) -> dict[str, Any]:
@@ -67,7 +71,7 @@ def test_a_whole_answer_in_one_object() -> None:
         "usage": {"prompt_tokens": 3, "completion_tokens": 9},
     }
     answer = Answer(kinds()["fastchat"])
-    assert answer.whole(json.dumps(said).encode()) == [Reasoning("Hm."), Text("Yes.")]
+    assert list(answer.whole(json.dumps(said).encode())) == [Reasoning("Hm."), Text("Yes.")]
     assert (answer.reason, answer.prompt_tokens, answer.completion_tokens) == ("stop", 3, 9)
 
 
@@ -83,14 +87,25 @@ def test_a_whole_answer_in_one_object() -> None:
     ],
 )
 def test_an_error_within_the_stream_is_told_in_the_servers_words(said: object, sentence: str) -> None:
+    answer, got = Answer(kinds()[UNKNOWN]), list[Event]()
     with pytest.raises(ServerFailure) as failure:
-        read(delta(content="So far"), said)
-    assert str(failure.value) == sentence
+        for event in answer.push(b"".join(event_of(each) for each in (delta(content="So far"), said))):
+            got.append(event)
+    assert (got, str(failure.value)) == ([Text("So far")], sentence)
+
+
+def test_an_error_whose_event_has_no_end_comes_behind_what_was_held_back() -> None:
+    answer, got = Answer(kinds()[UNKNOWN]), list[Event]()
+    got += answer.push(event_of(delta(content="<thi")) + event_of({"error": {"message": "died"}})[:-2])
+    with pytest.raises(ServerFailure, match="died"):
+        for event in answer.flush():
+            got.append(event)
+    assert got == [Text("<thi")]
 
 
 def test_what_is_no_json_is_an_error_and_shows_no_escape_codes() -> None:
     with pytest.raises(ServerFailure, match="no JSON: \ufffd\\[2Jhello"):
-        Answer(kinds()[UNKNOWN]).push(b"data: \x1b[2Jhello\n\n")
+        list(Answer(kinds()[UNKNOWN]).push(b"data: \x1b[2Jhello\n\n"))
 
 
 @pytest.mark.parametrize(
@@ -124,7 +139,7 @@ def test_deep_nesting_is_no_crash() -> None:
         deep = [deep]
     assert read(delta(reasoning_details=deep))[1] == []
     with pytest.raises(ServerFailure, match="no JSON"):
-        Answer(kinds()[UNKNOWN]).push(b"data: " + b"[" * 100_000 + b"\n\n")
+        list(Answer(kinds()[UNKNOWN]).push(b"data: " + b"[" * 100_000 + b"\n\n"))
 
 
 def test_tool_calls_without_index_without_id_or_with_a_table_of_arguments() -> None:
@@ -153,7 +168,7 @@ def test_a_filter_is_told_and_what_comes_behind_the_end_is_not_read() -> None:
     answer, _ = read({"choices": [{"delta": {"content": "x"}, "finish_reason": "content_filter"}]})
     assert answer.filtered and answer.reason == "stop"
     answer = Answer(kinds()[UNKNOWN])
-    assert answer.push(b"data: [DONE]\n\ndata: {broken\n\n") == []
+    assert list(answer.push(b"data: [DONE]\n\ndata: {broken\n\n")) == []
     assert answer.done
 
 
