@@ -110,6 +110,8 @@ def test_a_stop_string_of_the_family_does_not_cut_a_constrained_answer(engine: L
         ('{"type": "string", "minLength": 5, "maxLength": 2}', "minLength"),
         ('{"type": "array", "uniqueItems": true}', "uniqueItems"),
         ("[1]", "object"),
+        ('{"minimum": NaN}', "cannot be followed"),
+        ('{"items": ' * 150 + "{}" + "}" * 150, "cannot be followed"),
         ('{"type": ', "no JSON"),
         ("missing.json", "missing.json"),
     ],
