@@ -96,7 +96,8 @@ def test_what_is_no_json_is_an_error_and_shows_no_escape_codes() -> None:
 @pytest.mark.parametrize(
     "said",
     [1, [], None, "text", {}, {"choices": None}, {"choices": [None]}, {"choices": [{"delta": "x"}]},
-     delta(content=5), delta(content=[None, 5]), delta(tool_calls=[None, {}]), delta(tool_calls=5), delta(tool_calls=True), {"usage": [], "choices": {}},
+     delta(content=5), delta(content=[None, 5]), delta(tool_calls=[None, {}]),
+     delta(tool_calls=5), delta(tool_calls=True), {"usage": [], "choices": {}},
      {"choices": [{"logprobs": {"content": [None, {"token": 1}]}, "finish_reason": 3}]}],
 )  # fmt: skip
 def test_json_of_another_shape_is_no_crash(said: object) -> None:
