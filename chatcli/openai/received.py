@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Generator, Mapping
+from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 from chatcli.conversation import ToolCall
@@ -18,6 +20,8 @@ from chatcli.streaming.reasoning import ReasoningSplitter
 from chatcli.streaming.sanitize import sanitize
 
 MOST_CALLS = 128
+MOST_TOKENS = 1 << 53
+"""What every program reads of JSON as a whole number; databases end soon after."""
 MOST_CHARACTERS = 32 << 20
 """A longer answer is no answer: a server that never ends must not fill the memory."""
 
@@ -108,6 +112,13 @@ class Answer:
             said = json.loads(text)
         except (ValueError, RecursionError) as error:
             raise _NoJson(f"it sends what is no JSON: {sanitize(text[:60], single_line=True)}") from error
+        try:
+            yield from self._meant(said)
+        except RecursionError as error:
+            raise _NoJson("it sends JSON that is nested too deeply") from error
+
+    def _meant(self, said: object) -> Generator[Event]:
+        """The events of an object that came."""
         if not isinstance(said, dict):
             return
         choices = said.get("choices")
@@ -135,7 +146,8 @@ class Answer:
                 events += self._shown(_thoughts(words) if kind == "thinking" else self._text(words))
         elif isinstance(content, str):
             events += self._shown(self._text(content))
-        for each in delta.get("tool_calls") or ():
+        calls = delta.get("tool_calls")
+        for each in calls if isinstance(calls, list) else ():
             self._call(each)
         return events
 
@@ -149,10 +161,13 @@ class Answer:
             self._thought = self._thought or isinstance(event, Reasoning)
             self._spoke = self._spoke or isinstance(event, Text)
             self.pieces += 1
-            self._length += len(event.text)
-            if self._length > MOST_CHARACTERS:
-                raise ServerFailure("its answer does not end")
+            self._grow(len(event.text))
         return list(events)
+
+    def _grow(self, by: int) -> None:
+        self._length += by
+        if self._length > MOST_CHARACTERS:
+            raise ServerFailure("its answer does not end")
 
     def _call(self, said: Any) -> None:
         """A fragment of a tool call; some servers have no index, or the same one for all calls."""
@@ -172,14 +187,16 @@ class Answer:
     def _count(self, said: Mapping[str, Any]) -> None:
         usage = said.get("usage") or at(said, "x_groq.usage")
         if isinstance(usage, dict):
-            self.prompt_tokens = _number(usage.get("prompt_tokens")) or self.prompt_tokens
-            self.completion_tokens = _number(usage.get("completion_tokens")) or self.completion_tokens
-        cached = (number for path in self._kind.cached if (number := _number(at(said, path))))
+            self.prompt_tokens = number(usage.get("prompt_tokens")) or self.prompt_tokens
+            self.completion_tokens = number(usage.get("completion_tokens")) or self.completion_tokens
+        cached = (count for path in self._kind.cached if (count := number(at(said, path))))
         self.cached_tokens = next(cached, self.cached_tokens)
 
     def _logprobs(self, content: object) -> None:
         if isinstance(content, list):
-            self.logprobs += [found for each in content if (found := _logprob(each))]
+            found = [each for said in content if (each := _logprob(said))]
+            self._grow(sum(1 + len(each.top) for each in found))
+            self.logprobs += found
 
     def _ended(self, reason: object) -> None:
         if not isinstance(reason, str) or not reason:
@@ -228,9 +245,10 @@ def sentence(said: object, kind: ServerKind) -> str:
         found = at(said, path)
         if isinstance(found, list):  # of a validation: a sentence for each field
             found = "; ".join(
-                f"{'.'.join(map(str, each.get('loc', ())))}: {each.get('msg', '')}"
+                f"{'.'.join(map(str, place))}: {each.get('msg', '')}" if place else str(each.get("msg", ""))
                 for each in found
                 if isinstance(each, dict)
+                for place in [each.get("loc") if isinstance(each.get("loc"), list) else None]
             )
         if isinstance(found, str) and found.strip():
             return sanitize(found.strip(), single_line=True)[:500]
@@ -254,15 +272,24 @@ def _words(value: object, depth: int = 4) -> str:
     return ""
 
 
-def _number(value: object) -> int:
-    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else 0
+def number(value: object) -> int:
+    """A count of tokens; 0 where it is none, or one that nobody could have counted."""
+    return value if type(value) is int and 0 < value < MOST_TOKENS else 0
 
 
 def _logprob(said: object) -> TokenLogprob | None:
+    """A token, with those beside it, which have none beside them."""
+    top = said.get("top_logprobs") if isinstance(said, dict) else None
+    others = tuple(found for each in top if (found := _token(each))) if isinstance(top, list) else ()
+    token = _token(said)
+    return replace(token, top=others) if token else None
+
+
+def _token(said: object) -> TokenLogprob | None:
     if not isinstance(said, dict) or not isinstance(said.get("logprob"), int | float):
         return None
-    number = said.get("id")
-    top = said.get("top_logprobs")
-    others = tuple(found for each in top if (found := _logprob(each))) if isinstance(top, list) else ()
-    token = sanitize(str(said.get("token", "")))
-    return TokenLogprob(number if isinstance(number, int) else -1, token, float(said["logprob"]), others)
+    with suppress(OverflowError):  # of an integer without end
+        number = said.get("id")
+        text = sanitize(str(said.get("token", "")))
+        return TokenLogprob(number if isinstance(number, int) else -1, text, float(said["logprob"]))
+    return None

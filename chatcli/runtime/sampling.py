@@ -20,8 +20,9 @@ if TYPE_CHECKING:
 
 Drawn = tuple[int, float, tuple[tuple[int, float], ...]]
 """A token's id and log probability, and the same of the likeliest tokens in its place."""
-LEAST_TEMPERATURE = 1e-5
-"""Below it a draw is the likeliest token, and logits divided by it would leave the range of their numbers."""
+
+COLDEST = 1e-6
+"""Temperatures below it leave nothing but the likeliest token, or no number at all."""
 
 NOT_NUMBERS = (
     "The model computed no usable numbers (NaN or infinity) for the next token: its weights are "
@@ -40,7 +41,8 @@ class Sampler:
         self, settings: GenerationSettings, device: torch.device, constraint: TokenConstraint | None = None
     ) -> None:
         self.logprobs: list[Drawn] = []
-        cold = (settings.temperature or 0.0) < LEAST_TEMPERATURE
+        # What float32 cannot divide by is as cold as 0.
+        cold = (settings.temperature or 0.0) < COLDEST
         self.settings = replace(settings, seed=None, temperature=0.0 if cold else settings.temperature)
         self._constraint = constraint
         self._generator = torch.Generator(device=device)

@@ -132,6 +132,8 @@ def test_many_that_ask_at_once_read_the_vocabulary_once(engine: LocalEngine, mon
         ('{"type": "string", "minLength": 5, "maxLength": 2}', "minLength"),
         ('{"type": "array", "uniqueItems": true}', "uniqueItems"),
         ("[1]", "object"),
+        ('{"minimum": NaN}', "cannot be followed"),
+        ('{"items": ' * 150 + "{}" + "}" * 150, "cannot be followed"),
         ('{"type": ', "no JSON"),
         ("missing.json", "missing.json"),
     ],

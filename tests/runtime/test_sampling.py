@@ -55,6 +55,13 @@ def test_a_seed_repeats_the_draw_and_another_changes_it() -> None:
     assert drawn(1) == drawn(1) != drawn(2)
 
 
+@pytest.mark.parametrize("temperature", [5e-324, 1e-40, 1e-7])
+@pytest.mark.parametrize("top_k", [0, 5])
+def test_a_temperature_too_small_to_divide_by_is_greedy(temperature: float, top_k: int) -> None:
+    sampler = Sampler(GenerationSettings(temperature=temperature, top_k=top_k).over(DEFAULTS), CPU)
+    assert sampler.draw(torch.tensor([0.0, 2.0, -300.0, 1.9]), []) == 1
+
+
 def test_samples_follow_the_distribution() -> None:
     probabilities = torch.tensor([0.5, 0.3, 0.15, 0.05])
     sampler = Sampler(GenerationSettings(temperature=1.0, seed=3).over(DEFAULTS), CPU)
