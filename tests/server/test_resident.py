@@ -273,7 +273,7 @@ def test_the_list_of_models_keeps_within_the_window(place: Path, hold: Hold, col
         ["-m", "chatcli", "ps"],
         env={**os.environ, "CHATCLI_HOME": str(place.parent)},
         dimensions=(24, columns),
-        timeout=30,
+        timeout=120,
         encoding="utf-8",
     )
     lines = shell.read().splitlines()
