@@ -307,6 +307,18 @@ def test_a_row_whose_numbers_break_spoils_no_other(llama: CausalModel) -> None:
         assert each.tokens == expected
 
 
+def test_a_prompt_whose_numbers_break_is_read_anew(llama: CausalModel) -> None:
+    """What was no number stayed in the cache, and the same question came to the same error for ever."""
+    hook = llama.module.model.layers[0].self_attn.v_proj.register_forward_hook(lambda *_: _[2].fill_(torch.nan))
+    broken, again = ask(text(1, 40)), ask(text(1, 40))
+    batch = Continuous(llama)
+    run(batch, broken)
+    hook.remove()
+    run(batch, again)
+    assert isinstance(broken.told[-1], EngineError)
+    assert again.tokens == alone(CausalModel(llama.module), text(1, 40))
+
+
 def test_a_step_that_fails_tells_everybody_and_the_next_request_is_answered(llama: CausalModel) -> None:
     asked = [ask(text(each, 10), limit=9) for each in range(3)]
     expected = alone(llama, text(0, 10), limit=9)
