@@ -109,7 +109,10 @@ def checked(constraint: Constraint, flag: str) -> Constraint:
     """
     from llguidance import LLMatcher, LLTokenizer
 
-    made = grammar(constraint)
+    try:
+        made = grammar(constraint)
+    except ValueError as error:  # JSON that only Python takes, or that is too deep
+        raise UsageError(f"{flag} cannot be followed: {error}.") from error
     failed, messages = LLMatcher.validate_grammar_with_warnings(made)
     if failed:
         lines = [line.strip() for line in messages[0].splitlines() if line.strip()]

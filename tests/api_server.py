@@ -41,7 +41,7 @@ def serving(
 
 def soon(holds: Callable[[], bool]) -> bool:
     """Whether something comes to hold, sooner or later."""
-    for _ in range(1000):
+    for _ in range(6000):
         if holds():
             return True
         time.sleep(0.01)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from chat_formats import CHATML
 from hub_server import LocalHub, serving
 from hypothesis import settings
 
@@ -26,10 +27,6 @@ os.environ["CHATCLI_KEEP_ALIVE"] = "0"
 settings.register_profile("patient", deadline=None)
 settings.load_profile("patient")
 
-CHATML = (
-    "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' + m.content + '<|im_end|>\n' }}{% endfor %}"
-    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
-)
 SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 TEXT = [
     "Hello there, how are you today? I am fine, thank you.",

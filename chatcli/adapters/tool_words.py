@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from itertools import groupby
+from itertools import groupby, takewhile
 from typing import Any, TypeAlias
 
 from chatcli.adapters.tool_prompt import as_function, offered, places
@@ -46,17 +46,19 @@ def _with_results(messages: Sequence[Message]) -> Iterator[Message]:
 
 
 def _one_by_one(messages: Sequence[Message]) -> Iterator[Message]:
-    """Every call as an answer of its own, what came of it behind it."""
-    results = {message.call: message for message in messages if message.role == "tool"}
-    moved = {call.id for message in messages if len(message.calls) > 1 for call in message.calls}
-    for message in messages:
-        if len(message.calls) > 1:
-            for number, call in enumerate(message.calls):
-                yield replace(message if not number else Message("assistant", ""), calls=(call,))
-                if call.id in results:
-                    yield results[call.id]
-        elif message.role != "tool" or message.call not in moved:
+    """Every call as an answer of its own, what came of it behind it; ids may be the same in another answer."""
+    for index, message in enumerate(messages):
+        if message.role == "tool" and index:
+            continue  # it came with what it stands behind
+        results = list(takewhile(lambda each: each.role == "tool", messages[index + 1 :]))
+        for number, call in enumerate(message.calls if len(message.calls) > 1 else ()):
+            yield replace(message if not number else Message("assistant", ""), calls=(call,))
+            if result := next((each for each in results if each.call == call.id), None):
+                yield result
+                results.remove(result)
+        if len(message.calls) < 2:
             yield message
+        yield from results
 
 
 def _in_words(functions: Functions, form: ToolFormat) -> str:

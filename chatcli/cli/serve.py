@@ -78,6 +78,7 @@ def serve(
     from chatcli import guide
     from chatcli.cli.replicas import wanted
     from chatcli.config import load
+    from chatcli.repl.interrupt import leaving_on_hangup
     from chatcli.server.api.app import build_app
     from chatcli.server.api.listening import serve as listen
     from chatcli.server.api.service import Limits
@@ -92,7 +93,7 @@ def serve(
     keys = _keys(environment, key_file, api_key)
     places = parallel * (copies.most if copies else 1)
     limits = Limits(places=places, queue=queue, seconds=_seconds(time_limit))
-    with ExitStack() as stack:
+    with leaving_on_hangup(), ExitStack() as stack:  # so that no socket and no replica stays behind
         bound, where = _bound(host, port, socket_path, keys, stack)
         if copies:
             served = _replicated(names, copies, parallel, config, environment, talk, stack)

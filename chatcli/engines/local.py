@@ -272,9 +272,8 @@ class LocalEngine:
         finished = counted.finished(reply.reason(ended=ended), len(made))
         if settings.top_logprobs is None:
             return finished
-        # A batch may have drawn on before it heard that a stop string had come.
-        count = len(made) if reply.stopped else None
-        return replace(finished, logprobs=self._logprobs(self._generates.logprobs[:count]))
+        # What ended the reply was drawn as well, and a batch may have drawn on before it heard of a stop string.
+        return replace(finished, logprobs=self._logprobs(self._generates.logprobs[: len(made)]))
 
     def _logprobs(self, drawn: Sequence[Drawn]) -> tuple[TokenLogprob, ...]:
         def told(token: int, logprob: float) -> TokenLogprob:

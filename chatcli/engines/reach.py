@@ -26,6 +26,7 @@ from chatcli.openai.kinds import (
     kinds,
     probes,
 )
+from chatcli.openai.received import number
 from chatcli.servers.keys import key_of
 from chatcli.servers.profiles import Server, model_at
 from chatcli.streaming.sanitize import sanitize
@@ -59,7 +60,7 @@ class Found:
     def context(self, model: str) -> int:
         """How many tokens a model can read; 0 where the server does not say."""
         entry = next((each for each in self.listing or () if each.get("id") == model), {})
-        sizes = (size for path in self.kind.context if isinstance(size := at(dict(entry), path), int))
+        sizes = (size for path in self.kind.context if (size := number(at(dict(entry), path))))
         return next(sizes, 0)
 
 
@@ -118,7 +119,7 @@ def _only(found: Found, server: Server) -> str:
         ModelNotFound: it has none, several, or does not say.
     """
     if len(found.models) == 1:
-        return str((found.listing or [{}])[0]["id"])
+        return found.models[0]
     if found.listing is None:
         url = server.address.url
         raise ModelNotFound(

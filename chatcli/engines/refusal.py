@@ -6,6 +6,7 @@ It knows statuses, headers and a server's own words; it makes no request.
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -116,14 +117,15 @@ def retry_after(head: Head) -> float:
     """Seconds that the server wants to be left alone, 0 where it does not say: RFC 9110, 10.2.3."""
     text = head.headers.get("retry-after", "").strip()
     try:
-        return max(float(text), 0.0)
+        seconds = float(text)
+        return 0.0 if math.isnan(seconds) else max(seconds, 0.0)
     except ValueError:
         pass
     from email.utils import parsedate_to_datetime
 
     try:
         return max(parsedate_to_datetime(text).timestamp() - time.time(), 0.0)
-    except (ValueError, TypeError, IndexError):
+    except (ValueError, TypeError, IndexError, OverflowError):
         return 0.0
 
 

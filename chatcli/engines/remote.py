@@ -195,26 +195,30 @@ class RemoteEngine:
         inside = self._caller.server.thinks and settings.think is not False
         answer, shown = Answer(self._caller.kind, inside=inside), _Shown(begun)
         broken: ServerFailure | ExchangeFailed | None = None
-        try:
-            with closing(exchange(self._request(asked), self._patience)) as pieces:
-                for event in self._relay(pieces, answer, asked):
-                    yield shown.noted(event)
-        except (ServerFailure, ExchangeFailed) as failure:
-            broken = failure
-        for event in answer.flush():
-            yield shown.noted(event)
+        for part in (self._relay(answer, asked), answer.flush()):  # what is held back is shown after a failure, too
+            try:
+                with closing(part) as events:
+                    for event in events:
+                        yield shown.noted(event)
+            except (ServerFailure, ExchangeFailed) as failure:
+                broken = broken or failure
         if broken is None and answer.reason is None and not answer.done:
             broken = ExchangeFailed("cut", "closed the connection before its answer was whole")
         if broken:
             raise self._broken(broken, shown)
-        if settings.constraint and answer.reason != "length" and not conforms(settings.constraint, shown.text):
-            raise EngineError(f"{self._name} does not hold the answer to --{settings.constraint.kind}{shown.kept}.")
         if answer.filtered:
             yield Progress("answering", note=f"{self._name} ended the answer: its filter has found something.")
+        whole = answer.reason not in ("length", "tool_calls")
+        if settings.constraint and whole and not conforms(settings.constraint, shown.text):
+            raise EngineError(f"{self._name} does not hold the answer to --{settings.constraint.kind}{shown.kept}.")
         yield shown.finished(answer, settings)
 
-    def _relay(self, pieces: Generator[Head | bytes | None], answer: Answer, asked: Asking) -> Generator[Event]:
-        """Bytes into events, until the answer is whole; a sign of life while nothing comes."""
+    def _relay(self, answer: Answer, asked: Asking) -> Generator[Event]:
+        """The events of a request, until its answer is whole; a sign of life while nothing comes."""
+        with closing(exchange(self._request(asked), self._patience)) as pieces:
+            yield from self._read(pieces, answer, asked)
+
+    def _read(self, pieces: Generator[Head | bytes | None], answer: Answer, asked: Asking) -> Generator[Event]:
         streams, ended, body = True, 0.0, b""
         for piece in pieces:
             if isinstance(piece, Head):
@@ -225,11 +229,9 @@ class RemoteEngine:
             elif piece is None:
                 yield self._alive(answer)
             elif streams:
-                before = answer.pieces
-                events = answer.push(piece)
-                if answer.pieces != before:
+                for event in answer.push(piece):
                     yield self._alive(answer)
-                yield from events
+                    yield event
             elif len(body) < MOST_CHARACTERS:
                 body += piece
             else:

@@ -11,6 +11,9 @@ from typing import Any
 
 from chatcli.openai.errors import ApiError
 
+DEEPEST = 100
+"""Objects and lists within each other; deeper ones would break what walks through them, templates and grammars."""
+
 
 class Fields:
     """A JSON object at a place in the request, such as "messages[0]"; empty for the request itself."""
@@ -42,7 +45,7 @@ class Fields:
         value = self.get(name)
         if value is None:
             return None
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        if isinstance(value, bool) or not isinstance(value, int | float) or not _is_finite(value):
             raise self.wrong(name, "must be a number")
         if not least <= value <= most:
             upper = f" and at most {most:g}" if most < math.inf else ""
@@ -125,3 +128,25 @@ class Fields:
 
     def _invalid(self, param: str | None, message: str, code: str | None = None) -> ApiError:
         return ApiError(400, message, param=param, code=code)
+
+
+def is_too_deep(value: object) -> bool:
+    """Whether more than `DEEPEST` objects and lists are within each other."""
+    level = [value]
+    for _ in range(DEEPEST):
+        level = [
+            inner
+            for outer in level
+            if isinstance(outer, dict | list)
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
+            if isinstance(inner, dict | list)
+        ]
+    return bool(level)
+
+
+def _is_finite(value: float) -> bool:
+    """Whether a number of JSON, whose digits have no end, is one that a float holds."""
+    try:
+        return math.isfinite(value)
+    except OverflowError:
+        return False

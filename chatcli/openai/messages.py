@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import json
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import groupby
@@ -15,7 +16,7 @@ from itertools import groupby
 from chatcli.conversation import Attachment, Conversation, Message, Role, ToolCall
 from chatcli.errors import UsageError
 from chatcli.images import image_of
-from chatcli.openai.fields import Fields
+from chatcli.openai.fields import Fields, is_too_deep
 
 _ROLES: dict[str, Role] = {
     "system": "system",
@@ -105,7 +106,18 @@ def _call(fields: Fields) -> ToolCall:
     fields.required("function")
     function = fields.inner("function") or fields
     function.required("name")
-    return ToolCall(fields.text("id") or "", function.text("name") or "", function.text("arguments") or "{}")
+    arguments = function.text("arguments") or "{}"
+    if not _is_object(arguments):
+        raise function.wrong("arguments", "must be the text of a JSON object")
+    return ToolCall(fields.text("id") or "", function.text("name") or "", arguments)
+
+
+def _is_object(text: str) -> bool:
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(value, dict) and not is_too_deep(value)
 
 
 def _require_known_calls(request: Fields, messages: Sequence[Message]) -> None:

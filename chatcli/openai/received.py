@@ -7,8 +7,9 @@ opens no connection and measures no time.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 from chatcli.conversation import ToolCall
@@ -19,6 +20,8 @@ from chatcli.streaming.reasoning import ReasoningSplitter
 from chatcli.streaming.sanitize import sanitize
 
 MOST_CALLS = 128
+MOST_TOKENS = 1 << 53
+"""What every program reads of JSON as a whole number; databases end soon after."""
 MOST_CHARACTERS = 32 << 20
 """A longer answer is no answer: a server that never ends must not fill the memory."""
 
@@ -56,8 +59,8 @@ class Answer:
         self._calls: list[_Call] = []
         self._under_way: dict[int, _Call] = {}  # by the index that the server gives them
 
-    def push(self, data: bytes) -> list[Event]:
-        """The events that the bytes make certain.
+    def push(self, data: bytes) -> Generator[Event]:
+        """The events that the bytes make certain, those before a failure as well.
 
         Raises:
             ServerFailure: the server failed, or sends what is no answer.
@@ -66,54 +69,67 @@ class Answer:
             said = self._stream.push(data)
         except ValueError as error:
             raise ServerFailure(f"it sends {error}") from error
-        return self._all(said)
+        yield from self._all(said)
 
-    def flush(self) -> list[Event]:
+    def flush(self) -> Generator[Event]:
         """What was held back, at the end of the stream; of one that was cut, no call of a tool.
 
         Raises:
             ServerFailure: as `push`.
         """
-        events: list[Event] = []
-        with suppress(_NoJson):  # the beginning of an event: the stream was cut
-            events += self._all(self._stream.flush())
-        events += self._shown(self._splitter.flush())
+        failure: ServerFailure | None = None
+        try:
+            yield from self._all(self._stream.flush())
+        except _NoJson:  # the beginning of an event: the stream was cut
+            pass
+        except ServerFailure as error:
+            failure = error
+        yield from self._shown(self._splitter.flush())
+        if failure:
+            raise failure
+        calls, self._calls = self._calls, []
         if self.reason or self.done:
-            events += [ToolCalled(call.whole(number)) for number, call in enumerate(self._calls)]
-            if self._calls and self.reason != "length":  # where the caller named the tool, some call that a stop
+            if calls and self.reason != "length":  # where the caller named the tool, some call that a stop
                 self.reason = "tool_calls"
-        self._calls = []
-        return events
+            yield from (ToolCalled(call.whole(number)) for number, call in enumerate(calls))
 
-    def whole(self, data: bytes) -> list[Event]:
+    def whole(self, data: bytes) -> Generator[Event]:
         """The events of an answer that comes as one object, from a server that does not stream."""
-        events = self._object(data.decode("utf-8", "replace"))
+        yield from self._object(data.decode("utf-8", "replace"))
         self.done = True
-        return events + self.flush()
+        yield from self.flush()
 
-    def _all(self, said: list[str]) -> list[Event]:
-        return [event for each in said if not self.done for event in self._object(each)]
+    def _all(self, said: list[str]) -> Generator[Event]:
+        for each in said:
+            if not self.done:
+                yield from self._object(each)
 
-    def _object(self, text: str) -> list[Event]:
+    def _object(self, text: str) -> Generator[Event]:
         if text.strip() in ("", "[DONE]"):
             self.done = bool(text.strip())
-            return []
+            return
         try:
             said = json.loads(text)
         except (ValueError, RecursionError) as error:
             raise _NoJson(f"it sends what is no JSON: {sanitize(text[:60], single_line=True)}") from error
+        try:
+            yield from self._meant(said)
+        except RecursionError as error:
+            raise _NoJson("it sends JSON that is nested too deeply") from error
+
+    def _meant(self, said: object) -> Generator[Event]:
+        """The events of an object that came."""
         if not isinstance(said, dict):
-            return []
+            return
         choices = said.get("choices")
         choice = choices[0] if isinstance(choices, list) and choices and isinstance(choices[0], dict) else {}
         failed = said if said.get("error") or said.get("object") == "error" else choice if choice.get("error") else None
         if failed:
             raise ServerFailure(sentence(failed, self._kind))
         self._count(said)
-        events = self._delta(choice.get("delta") or choice.get("message") or {})
         self._logprobs(at(choice, "logprobs.content"))
+        yield from self._delta(choice.get("delta") or choice.get("message") or {})
         self._ended(choice.get("finish_reason"))
-        return events
 
     def _delta(self, delta: Any) -> list[Event]:
         if not isinstance(delta, dict):
@@ -130,7 +146,8 @@ class Answer:
                 events += self._shown(_thoughts(words) if kind == "thinking" else self._text(words))
         elif isinstance(content, str):
             events += self._shown(self._text(content))
-        for each in delta.get("tool_calls") or ():
+        calls = delta.get("tool_calls")
+        for each in calls if isinstance(calls, list) else ():
             self._call(each)
         return events
 
@@ -144,10 +161,13 @@ class Answer:
             self._thought = self._thought or isinstance(event, Reasoning)
             self._spoke = self._spoke or isinstance(event, Text)
             self.pieces += 1
-            self._length += len(event.text)
-            if self._length > MOST_CHARACTERS:
-                raise ServerFailure("its answer does not end")
+            self._grow(len(event.text))
         return list(events)
+
+    def _grow(self, by: int) -> None:
+        self._length += by
+        if self._length > MOST_CHARACTERS:
+            raise ServerFailure("its answer does not end")
 
     def _call(self, said: Any) -> None:
         """A fragment of a tool call; some servers have no index, or the same one for all calls."""
@@ -167,14 +187,16 @@ class Answer:
     def _count(self, said: Mapping[str, Any]) -> None:
         usage = said.get("usage") or at(said, "x_groq.usage")
         if isinstance(usage, dict):
-            self.prompt_tokens = _number(usage.get("prompt_tokens")) or self.prompt_tokens
-            self.completion_tokens = _number(usage.get("completion_tokens")) or self.completion_tokens
-        cached = (number for path in self._kind.cached if (number := _number(at(said, path))))
+            self.prompt_tokens = number(usage.get("prompt_tokens")) or self.prompt_tokens
+            self.completion_tokens = number(usage.get("completion_tokens")) or self.completion_tokens
+        cached = (count for path in self._kind.cached if (count := number(at(said, path))))
         self.cached_tokens = next(cached, self.cached_tokens)
 
     def _logprobs(self, content: object) -> None:
         if isinstance(content, list):
-            self.logprobs += [found for each in content if (found := _logprob(each))]
+            found = [each for said in content if (each := _logprob(said))]
+            self._grow(sum(1 + len(each.top) for each in found))
+            self.logprobs += found
 
     def _ended(self, reason: object) -> None:
         if not isinstance(reason, str) or not reason:
@@ -223,9 +245,10 @@ def sentence(said: object, kind: ServerKind) -> str:
         found = at(said, path)
         if isinstance(found, list):  # of a validation: a sentence for each field
             found = "; ".join(
-                f"{'.'.join(map(str, each.get('loc', ())))}: {each.get('msg', '')}"
+                f"{'.'.join(map(str, place))}: {each.get('msg', '')}" if place else str(each.get("msg", ""))
                 for each in found
                 if isinstance(each, dict)
+                for place in [each.get("loc") if isinstance(each.get("loc"), list) else None]
             )
         if isinstance(found, str) and found.strip():
             return sanitize(found.strip(), single_line=True)[:500]
@@ -249,15 +272,24 @@ def _words(value: object, depth: int = 4) -> str:
     return ""
 
 
-def _number(value: object) -> int:
-    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else 0
+def number(value: object) -> int:
+    """A count of tokens; 0 where it is none, or one that nobody could have counted."""
+    return value if type(value) is int and 0 < value < MOST_TOKENS else 0
 
 
 def _logprob(said: object) -> TokenLogprob | None:
+    """A token, with those beside it, which have none beside them."""
+    top = said.get("top_logprobs") if isinstance(said, dict) else None
+    others = tuple(found for each in top if (found := _token(each))) if isinstance(top, list) else ()
+    token = _token(said)
+    return replace(token, top=others) if token else None
+
+
+def _token(said: object) -> TokenLogprob | None:
     if not isinstance(said, dict) or not isinstance(said.get("logprob"), int | float):
         return None
-    number = said.get("id")
-    top = said.get("top_logprobs")
-    others = tuple(found for each in top if (found := _logprob(each))) if isinstance(top, list) else ()
-    token = sanitize(str(said.get("token", "")))
-    return TokenLogprob(number if isinstance(number, int) else -1, token, float(said["logprob"]), others)
+    with suppress(OverflowError):  # of an integer without end
+        number = said.get("id")
+        text = sanitize(str(said.get("token", "")))
+        return TokenLogprob(number if isinstance(number, int) else -1, text, float(said["logprob"]))
+    return None

@@ -105,15 +105,18 @@ def no_interrupt_between_replies() -> Generator[None]:
 
 @contextmanager
 def leaving_on_hangup() -> Generator[None]:
-    """Make SIGTERM and SIGHUP unwind the program, so that what was shown is saved and the terminal is whole."""
+    """Make SIGTERM and SIGHUP unwind the program, so that what was shown is saved and the terminal is whole.
+
+    What is ignored, as nohup has it, stays ignored.
+    """
 
     def leave(signum: int, frame: FrameType | None) -> None:
         raise SystemExit(128 + signum)
 
-    names = [name for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
-    before = {name: signal.signal(getattr(signal, name), leave) for name in names}
+    there = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    before = {each: signal.signal(each, leave) for each in there if signal.getsignal(each) is not signal.SIG_IGN}
     try:
         yield
     finally:
-        for name, handler in before.items():
-            signal.signal(getattr(signal, name), handler)
+        for each, handler in before.items():
+            signal.signal(each, handler)

@@ -269,7 +269,10 @@ class Continuous:
                 if row.left:
                     yield
             cache.asked = len(ids)
-        if not row.take(self._drawn(logits[None], [row])[0]):
+        drawn = self._drawn(logits[None], [row])[0]
+        if isinstance(drawn, ChatcliError):
+            cache.clear()  # its numbers may be none, and who asks again would go on from them
+        if not row.take(drawn):
             self._columns.join(cache)
             self._rows.append(row)
 

@@ -6,6 +6,7 @@ What tensors and torch's errors are ends here; it knows no text.
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Collection, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -73,6 +74,7 @@ class CausalModel:
         self.most_tokens_per_second = memory_bandwidth(model.device) / read if read else 0.0
         self.logprobs: list[Drawn] = []
         self._vocabulary: Vocabulary | None = None
+        self._reading_vocabulary = threading.Lock()
 
     def generate(
         self,
@@ -213,19 +215,20 @@ class CausalModel:
     def constrained(
         self, tokenizer: Tokenizer, grammar: str, *, end: Collection[int], limit: int, begin: int | None
     ) -> TokenConstraint:
-        """A constraint for one answer; see `TokenConstraint`.
+        """A constraint for one answer, which may be asked for from any thread; see `TokenConstraint`.
 
         Raises:
             UsageError: the model's tokenizer is of a kind that no grammar can be followed with.
         """
         from chatcli.runtime.constrain import TokenConstraint, Vocabulary
 
-        if not self._vocabulary:
-            size = self._model.get_input_embeddings().num_embeddings
-            try:
-                self._vocabulary = Vocabulary(tokenizer, end, size)
-            except (ValueError, AttributeError) as error:
-                raise UsageError(f"This model's tokenizer cannot be held to a constraint: {error}.") from error
+        with self._reading_vocabulary:  # many may ask at once, and it takes seconds
+            if not self._vocabulary:
+                size = self._model.get_input_embeddings().num_embeddings
+                try:
+                    self._vocabulary = Vocabulary(tokenizer, end, size)
+                except (ValueError, AttributeError) as error:
+                    raise UsageError(f"This model's tokenizer cannot be held to a constraint: {error}.") from error
         return TokenConstraint(self._vocabulary, grammar, limit, begin)
 
     @contextmanager

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 Drawn = tuple[int, float, tuple[tuple[int, float], ...]]
 """A token's id and log probability, and the same of the likeliest tokens in its place."""
 
+COLDEST = 1e-6
+"""Temperatures below it leave nothing but the likeliest token, or no number at all."""
+
 NOT_NUMBERS = (
     "The model computed no usable numbers (NaN or infinity) for the next token: its weights are "
     "damaged or do not bear this precision; check the files or use another checkpoint."
@@ -38,7 +41,9 @@ class Sampler:
         self, settings: GenerationSettings, device: torch.device, constraint: TokenConstraint | None = None
     ) -> None:
         self.logprobs: list[Drawn] = []
-        self.settings = replace(settings, seed=None)
+        # What float32 cannot divide by is as cold as 0.
+        cold = (settings.temperature or 0.0) < COLDEST
+        self.settings = replace(settings, seed=None, temperature=0.0 if cold else settings.temperature)
         self._constraint = constraint
         self._generator = torch.Generator(device=device)
         if settings.seed is None:
@@ -202,7 +207,7 @@ def _outside_nucleus(logits: torch.Tensor, top_p: float) -> torch.Tensor:
     if logits.device.type == "cpu" and logits.ndim == 1 and len(logits) > 4 * NUCLEUS:
         likeliest, order = logits.topk(NUCLEUS)
         mass = logits.softmax(dim=-1)[order].double()
-        size = int((mass.cumsum(dim=-1) - mass < top_p).sum())
+        size = max(int((mass.cumsum(dim=-1) - mass < top_p).sum()), 1)  # a mass of 0 is the likeliest token's
         if size < NUCLEUS:
             edge = likeliest[size - 1]
             outside = logits < edge

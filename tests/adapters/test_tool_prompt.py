@@ -195,6 +195,19 @@ def test_calls_that_a_template_takes_one_at_a_time_come_one_by_one(tmp_path: Pat
     ]
 
 
+def test_what_came_of_calls_stays_with_them_where_a_later_answer_has_the_same_ids(tmp_path: Path) -> None:
+    """Some servers and programs number the calls of every answer from 0."""
+    chat = checkpoint_with(tmp_path, TEMPLATES["llama-3.1"])
+    calls = tuple(ToolCall(f"call_{number}", "get_time", "{}") for number in range(2))
+    talk = Conversation(())
+    for turn in range(2):
+        talk = talk.add(Message("user", "?")).add(Message("assistant", "", calls=calls))
+        for number in (1, 0):
+            talk = talk.add(Message("tool", f"turn {turn} call {number}", call=f"call_{number}"))
+    said = re.findall(r"turn \d call \d", rendered(chat, talk))
+    assert said == ["turn 0 call 0", "turn 0 call 1", "turn 1 call 0", "turn 1 call 1"]
+
+
 def test_ids_that_mistral_refuses_become_some_that_it_takes() -> None:
     call = replace(CALL, id="call_0123456789abcdefghijklmn")
     talk = Conversation((*ASKED[1:], replace(CALLED, calls=(call,)), replace(RESULT, call=call.id)))

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from api_server import serving
+from api_server import serving, soon
 
 PAGE = (Path(__file__).parent.parent.parent / "docs" / "serve.md").read_text(encoding="utf-8")
 LONG = {"model": "guide", "messages": [{"role": "user", "content": "Hello"}], "temperature": 1, "stream": True}
@@ -194,6 +194,29 @@ def test_a_second_signal_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
             process.send_signal(signal.SIGINT)
             assert process.wait(30) == -signal.SIGINT
         assert process.stderr.read() == "" and not Path("api.sock").exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_while_it_loads_leaves_no_socket(number: signal.Signals, tmp_path: Path) -> None:
+    path = tmp_path / "api.sock"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "chatcli", "serve", "--socket", str(path)],
+        env=variables(tmp_path),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert soon(path.exists)  # before the model is loaded
+    process.send_signal(number)
+    assert process.communicate(timeout=30) == (b"", b"")
+    assert process.returncode == 128 + number and not path.exists()
+
+
+@pytest.mark.slow
+def test_a_terminal_that_is_closed_ends_it(tmp_path: Path) -> None:
+    path = tmp_path / "api.sock"
+    with server(tmp_path, "--socket", str(path)) as (process, _):
+        process.send_signal(signal.SIGHUP)
+        assert process.wait(30) == 128 + signal.SIGHUP and not path.exists()
 
 
 @pytest.mark.slow

@@ -6,7 +6,8 @@ import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, contextmanager
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +83,25 @@ def until(true: Callable[[], bool]) -> None:
         time.sleep(0.005)
 
 
+@contextmanager
+def held(engine: ConcurrentEngine) -> Iterator[None]:
+    """While this lasts, the thread that computes does nothing else."""
+    begun, over = threading.Event(), threading.Event()
+
+    def hold(_: LocalEngine) -> None:
+        begun.set()
+        assert over.wait(PATIENCE)
+
+    holder = threading.Thread(target=engine.run, args=(hold,))
+    holder.start()
+    assert begun.wait(PATIENCE)
+    try:
+        yield
+    finally:
+        over.set()
+        holder.join()
+
+
 @pytest.mark.parametrize("family", ["llama", "lfm2", "chatglm1"])
 def test_answers_are_those_of_each_alone(family: str, make_checkpoint: Callable[..., Path]) -> None:
     """Models whose rows cannot share a batch take turns; the first ChatGLM counts positions in its own way."""
@@ -114,35 +134,37 @@ def test_pictures_are_answered_beside_text(make_seeing_checkpoint: Callable[[str
 
 
 def test_who_closes_a_stream_is_gone_and_the_others_go_on(llama: ConcurrentEngine) -> None:
+    steps, said, go = count(), threading.Event(), threading.Event()
+
+    def hold(*_: object) -> None:
+        assert (next(steps) < 100 and not said.is_set()) or go.wait(PATIENCE)
+
+    hook = llama.run(lambda engine: engine.model.module.model.layers[0].register_forward_pre_hook(hold))
     with closing(llama.stream(*ask("Hello", temperature=0.0, max_new_tokens=300))) as leaving:
         assert any(isinstance(each, Text) for each in leaving)
+        said.set()
         with closing(llama.stream(*ask("Hello there", temperature=0.0))) as staying:
             next(staying)
-            assert llama.running + llama.waiting == 2
+            until(lambda: llama.running + llama.waiting == 2)
             leaving.close()
+            go.set()
             assert isinstance(list(staying)[-1], Finished)
     until(lambda: llama.running == 0 and llama.waiting == 0)
+    hook.remove()
 
 
 def test_one_that_waits_says_so_and_can_be_closed(llama: ConcurrentEngine) -> None:
-    held = threading.Event()
-    holder = threading.Thread(target=llama.run, args=(lambda engine: held.wait(PATIENCE),))
-    holder.start()
-    with closing(llama.stream(*ask("Hello"))) as events:
+    with held(llama), closing(llama.stream(*ask("Hello"))) as events:
         assert next(events) == Progress("waiting") == next(events)
         assert llama.waiting == 1
-    held.set()
-    holder.join()
     until(lambda: llama.running == 0 and llama.waiting == 0)
 
 
 def test_cached_tokens_are_told_although_the_request_had_to_wait(llama: ConcurrentEngine) -> None:
     first = list(llama.stream(*ask("The very same question", temperature=0.0)))[-1]
-    held = threading.Event()
-    threading.Thread(target=llama.run, args=(lambda engine: held.wait(PATIENCE),)).start()
     with closing(llama.stream(*ask("The very same question", temperature=0.0))) as events:
-        assert next(events) == Progress("waiting")
-        held.set()
+        with held(llama):
+            assert next(events) == Progress("waiting")
         second = list(events)[-1]
     assert isinstance(first, Finished) and isinstance(second, Finished)
     assert second.cached_tokens == first.prompt_tokens - 1
@@ -174,7 +196,10 @@ def test_a_seed_that_no_generator_takes_is_that_request_s_error_alone(llama: Con
 
 
 def test_closing_ends_what_is_under_way_and_refuses_what_comes_later(tiny_llama: Path) -> None:
-    engine = open_served(open_checkpoint(tiny_llama), shipped(), lambda progress: None)
+    local = opened(tiny_llama)
+    engine = ConcurrentEngine(local)
+    # It computes when it is being closed, not before.
+    local.model.module.model.layers[0].register_forward_pre_hook(lambda *_: until(lambda: engine._worker._closed))
     with closing(engine.stream(*ask("Hello", temperature=0.0, max_new_tokens=300))) as events:
         next(events)
         engine.close()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import random
 import re
+import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -102,6 +104,26 @@ def test_a_stop_string_of_the_family_does_not_cut_a_constrained_answer(engine: L
     assert text == "before STOP after"
 
 
+def test_many_that_ask_at_once_read_the_vocabulary_once(engine: LocalEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It takes seconds, and every thread of a server read it for itself."""
+    read = [0]
+
+    class Counted(Vocabulary):
+        def __init__(self, *given: Any) -> None:
+            read[0] += 1
+            time.sleep(0.2)  # long enough for the others to come to it
+            super().__init__(*given)
+
+    monkeypatch.setattr("chatcli.runtime.constrain.Vocabulary", Counted)
+    monkeypatch.setattr(engine.model, "_vocabulary", None)
+    with ThreadPoolExecutor(4) as threads:
+        made = [
+            threads.submit(engine._constraint, GenerationSettings(constraint=choice(["a"])), 9, (), inside=False)
+            for _ in range(4)
+        ]
+    assert all(each.result() for each in made) and read == [1]
+
+
 @pytest.mark.parametrize(
     ("schema", "named"),
     [
@@ -110,6 +132,8 @@ def test_a_stop_string_of_the_family_does_not_cut_a_constrained_answer(engine: L
         ('{"type": "string", "minLength": 5, "maxLength": 2}', "minLength"),
         ('{"type": "array", "uniqueItems": true}', "uniqueItems"),
         ("[1]", "object"),
+        ('{"minimum": NaN}', "cannot be followed"),
+        ('{"items": ' * 150 + "{}" + "}" * 150, "cannot be followed"),
         ('{"type": ', "no JSON"),
         ("missing.json", "missing.json"),
     ],
@@ -129,6 +153,12 @@ def test_choices_may_not_be_empty() -> None:
     for choices in ([], ["a", ""]):
         with pytest.raises(UsageError, match="--choice"):
             choice(choices)
+
+
+def test_there_are_as_many_logprobs_as_tokens_where_the_model_ends_its_answer(engine: LocalEngine) -> None:
+    text, finished = answer(engine, choice(["left", "right"]), temperature=0, top_logprobs=0)
+    assert finished.reason == "stop" and len(finished.logprobs) == finished.completion_tokens
+    assert "".join(each.text for each in finished.logprobs) == text
 
 
 def test_logprobs_are_those_of_the_plain_model(engine: LocalEngine) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import xllamacpp
-from conftest import CHATML
+from chat_formats import CHATML
 from gguf_files import write_gguf
 
 from chatcli.conversation import Conversation, Message

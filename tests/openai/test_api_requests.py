@@ -23,6 +23,10 @@ def chat(**fields: Any) -> Any:
     return chat_request({"model": "m", "messages": [USER], **fields})
 
 
+def called(arguments: str) -> dict[str, Any]:
+    return {"role": "assistant", "tool_calls": [{"id": "c", "function": {"name": "f", "arguments": arguments}}]}
+
+
 def png() -> bytes:
     file = BytesIO()
     Image.new("RGB", (2, 2), "red").save(file, "PNG")
@@ -147,6 +151,10 @@ def test_a_schema_is_a_constraint() -> None:
         ({"messages": [{"role": "user", "content": 7}]}, "messages[0].content"),
         ({"messages": [{"role": "user", "content": [{"type": "input_audio"}]}]}, "messages[0].content[0].type"),
         ({"messages": [USER, {"role": "tool", "content": "x"}]}, "messages[1].tool_call_id"),
+        *(
+            ({"messages": [USER, called(arguments)]}, "messages[1].tool_calls[0].function.arguments")
+            for arguments in ("Ulm", "[1]", '{"a":' * 101 + "1" + "}" * 101, "[" * 5000)
+        ),
         ({"messages": [USER, {"role": "tool", "content": "x", "tool_call_id": "c9"}]}, "messages[1].tool_call_id"),
         ({"messages": [{"role": "system", "content": "x"}]}, "messages"),
         (picture("https://example.org/cat.png"), "messages[0].content[0].image_url.url"),
@@ -156,6 +164,9 @@ def test_a_schema_is_a_constraint() -> None:
         ({"temperature": 2.1}, "temperature"),
         ({"temperature": "hot"}, "temperature"),
         ({"temperature": True}, "temperature"),
+        ({"temperature": 10**400}, "temperature"),
+        ({"max_tokens": 10**400}, "max_tokens"),
+        ({"seed": -(10**400)}, "seed"),
         ({"top_p": -1}, "top_p"),
         ({"top_k": 1.5}, "top_k"),
         ({"n": 0}, "n"),
@@ -182,6 +193,10 @@ def test_a_schema_is_a_constraint() -> None:
         ),
         (
             {"response_format": {"type": "json_schema", "json_schema": {"schema": {"type": "nothing"}}}},
+            "response_format",
+        ),
+        (
+            {"response_format": {"type": "json_schema", "json_schema": {"schema": {"minimum": float("nan")}}}},
             "response_format",
         ),
         ({"tools": [{"type": "retrieval"}]}, "tools[0].type"),

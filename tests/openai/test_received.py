@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from chatcli.conversation import ToolCall
 from chatcli.generation import Event, Reasoning, Text, TokenLogprob, ToolCalled
 from chatcli.openai.kinds import UNKNOWN, kinds
-from chatcli.openai.received import Answer, ServerFailure
+from chatcli.openai.received import Answer, ServerFailure, sentence
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "servers"
 NAMES = sorted(path.stem for path in GOLDEN.glob("*.sse"))
@@ -53,8 +53,12 @@ def test_where_a_stream_is_cut_does_not_matter(name: str, cuts: list[int]) -> No
 
 def read(*said: object, kind: str = UNKNOWN) -> tuple[Answer, list[Event]]:
     answer = Answer(kinds()[kind])
-    events = answer.push("".join(f"data: {json.dumps(each)}\n\n" for each in said).encode())
-    return answer, events + answer.flush()
+    events = list(answer.push(b"".join(map(event_of, said))))
+    return answer, [*events, *answer.flush()]
+
+
+def event_of(said: object) -> bytes:
+    return f"data: {json.dumps(said)}\n\n".encode()
 
 
 def delta(**fields: object) -> dict[str, Any]:
@@ -67,7 +71,7 @@ def test_a_whole_answer_in_one_object() -> None:
         "usage": {"prompt_tokens": 3, "completion_tokens": 9},
     }
     answer = Answer(kinds()["fastchat"])
-    assert answer.whole(json.dumps(said).encode()) == [Reasoning("Hm."), Text("Yes.")]
+    assert list(answer.whole(json.dumps(said).encode())) == [Reasoning("Hm."), Text("Yes.")]
     assert (answer.reason, answer.prompt_tokens, answer.completion_tokens) == ("stop", 3, 9)
 
 
@@ -83,20 +87,32 @@ def test_a_whole_answer_in_one_object() -> None:
     ],
 )
 def test_an_error_within_the_stream_is_told_in_the_servers_words(said: object, sentence: str) -> None:
+    answer, got = Answer(kinds()[UNKNOWN]), list[Event]()
     with pytest.raises(ServerFailure) as failure:
-        read(delta(content="So far"), said)
-    assert str(failure.value) == sentence
+        for event in answer.push(b"".join(event_of(each) for each in (delta(content="So far"), said))):
+            got.append(event)
+    assert (got, str(failure.value)) == ([Text("So far")], sentence)
+
+
+def test_an_error_whose_event_has_no_end_comes_behind_what_was_held_back() -> None:
+    answer, got = Answer(kinds()[UNKNOWN]), list[Event]()
+    got += answer.push(event_of(delta(content="<thi")) + event_of({"error": {"message": "died"}})[:-2])
+    with pytest.raises(ServerFailure, match="died"):
+        for event in answer.flush():
+            got.append(event)
+    assert got == [Text("<thi")]
 
 
 def test_what_is_no_json_is_an_error_and_shows_no_escape_codes() -> None:
     with pytest.raises(ServerFailure, match="no JSON: \ufffd\\[2Jhello"):
-        Answer(kinds()[UNKNOWN]).push(b"data: \x1b[2Jhello\n\n")
+        list(Answer(kinds()[UNKNOWN]).push(b"data: \x1b[2Jhello\n\n"))
 
 
 @pytest.mark.parametrize(
     "said",
     [1, [], None, "text", {}, {"choices": None}, {"choices": [None]}, {"choices": [{"delta": "x"}]},
-     delta(content=5), delta(content=[None, 5]), delta(tool_calls=[None, {}]), {"usage": [], "choices": {}},
+     delta(content=5), delta(content=[None, 5]), delta(tool_calls=[None, {}]),
+     delta(tool_calls=5), delta(tool_calls=True), {"usage": [], "choices": {}},
      {"choices": [{"logprobs": {"content": [None, {"token": 1}]}, "finish_reason": 3}]}],
 )  # fmt: skip
 def test_json_of_another_shape_is_no_crash(said: object) -> None:
@@ -118,13 +134,34 @@ def test_no_json_is_a_crash(said: object) -> None:
         assert str(failure)
 
 
+def test_counts_that_nobody_could_have_counted_are_none() -> None:
+    """A database takes no such number, and the answer was lost when it was to be saved."""
+    usage = {"prompt_tokens": 10**30, "completion_tokens": 1 << 53, "total_tokens": True}
+    answer, _ = read({"usage": usage, "choices": []})
+    assert (answer.prompt_tokens, answer.completion_tokens) == (0, 0)
+
+
+def test_probabilities_in_odd_forms_are_passed_over() -> None:
+    deep: dict[str, Any] = {"token": "a", "logprob": -1}
+    for _ in range(300):
+        deep = {"token": "a", "logprob": -1, "top_logprobs": [deep]}
+    answer, _ = read({"choices": [{"logprobs": {"content": [{"token": "b", "logprob": 10**400}, deep]}}]})
+    assert answer.logprobs == [TokenLogprob(-1, "a", -1.0, (TokenLogprob(-1, "a", -1.0),))]
+
+
+@pytest.mark.parametrize("place", [None, 5, "x"])
+def test_the_place_of_an_error_may_be_anything(place: object) -> None:
+    detail = [{"loc": ["body", "n"], "msg": "too many"}, {"loc": place, "msg": "wrong"}]
+    assert sentence({"detail": detail}, kinds()[UNKNOWN]) == "body.n: too many; wrong"
+
+
 def test_deep_nesting_is_no_crash() -> None:
     deep: object = "x"
     for _ in range(100):
         deep = [deep]
     assert read(delta(reasoning_details=deep))[1] == []
     with pytest.raises(ServerFailure, match="no JSON"):
-        Answer(kinds()[UNKNOWN]).push(b"data: " + b"[" * 100_000 + b"\n\n")
+        list(Answer(kinds()[UNKNOWN]).push(b"data: " + b"[" * 100_000 + b"\n\n"))
 
 
 def test_tool_calls_without_index_without_id_or_with_a_table_of_arguments() -> None:
@@ -153,7 +190,7 @@ def test_a_filter_is_told_and_what_comes_behind_the_end_is_not_read() -> None:
     answer, _ = read({"choices": [{"delta": {"content": "x"}, "finish_reason": "content_filter"}]})
     assert answer.filtered and answer.reason == "stop"
     answer = Answer(kinds()[UNKNOWN])
-    assert answer.push(b"data: [DONE]\n\ndata: {broken\n\n") == []
+    assert list(answer.push(b"data: [DONE]\n\ndata: {broken\n\n")) == []
     assert answer.done
 
 
@@ -167,3 +204,5 @@ def test_an_answer_without_end_is_given_up(monkeypatch: pytest.MonkeyPatch) -> N
         read(*[delta(tool_calls=[{"index": 0, "function": {"arguments": "x" * 60}}])] * 2)
     with pytest.raises(ServerFailure, match="too many"):
         read(delta(tool_calls=[{"id": str(n), "function": {}} for n in range(200)]))
+    with pytest.raises(ServerFailure, match="does not end"):
+        read(*[{"choices": [{"logprobs": {"content": [{"token": "", "logprob": -1}] * 60}}]}] * 2)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Generator, Sequence
 from typing import Any
 
 import pytest
@@ -51,6 +52,19 @@ class Stuck:
     def _count(self, *_: object) -> None:
         self.behind += 1
 
+    def go_on_while_closing(self, reading: Generator[Any, None, Any]) -> None:
+        """Close what reads, and let the model go on when that waits for it."""
+        closing = threading.Thread(target=reading.close)
+        closing.start()
+        until = time.monotonic() + 30
+        while not reading.gi_running:  # it runs from the beginning of its closing to the end of that
+            assert time.monotonic() < until
+            time.sleep(0.005)
+        time.sleep(0.1)  # all that is between this and its waiting is to set an event
+        self.go.set()
+        closing.join(30)
+        assert not closing.is_alive()
+
 
 def logits_after(model: Any, cache: PrefixCache, ids: Sequence[int]) -> torch.Tensor:
     reading = prefill(model, cache, ids)
@@ -66,8 +80,7 @@ def test_one_that_is_given_up_ends_before_its_next_layer(model: Any) -> None:
     reading = prefill(model, PrefixCache(model.config), FIRST)
     assert [next(reading).done, next(reading).done] == [0, 0]  # the second while the first chunk is read
     assert stuck.reached.wait(30)
-    threading.Timer(0.05, stuck.go.set).start()
-    reading.close()
+    stuck.go_on_while_closing(reading)
     assert stuck.behind == 0
     assert not first_layer(model)._forward_pre_hooks
 
@@ -80,8 +93,7 @@ def test_what_was_read_before_is_kept_and_the_next_prompt_comes_to_the_same(mode
     reading = prefill(model, cache, FIRST + SECOND)
     next(reading)
     next(reading)
-    threading.Timer(0.05, stuck.go.set).start()
-    reading.close()
+    stuck.go_on_while_closing(reading)
     assert cache.ids == (FIRST if could_be_cut else [])
     again = logits_after(model, cache, FIRST + SECOND)
     fresh = logits_after(model, PrefixCache(model.config), FIRST + SECOND)

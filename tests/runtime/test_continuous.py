@@ -96,8 +96,9 @@ def llama(loaded: Callable[[str], Any]) -> CausalModel:
     return CausalModel(loaded("llama"))
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("tight", [False, True])
+@pytest.mark.parametrize(
+    ("family", "tight"), [*((family, False) for family in FAMILIES), ("llama", True), ("gemma2", True)]
+)
 def test_tokens_are_those_of_each_alone_whenever_rows_join_leave_and_make_room(
     family: str, tight: bool, loaded: Callable[[str], Any]
 ) -> None:
@@ -304,6 +305,18 @@ def test_a_row_whose_numbers_break_spoils_no_other(llama: CausalModel) -> None:
     for each in (asked[0], asked[1], later):
         expected = alone(CausalModel(llama.module), list(each.request.ids), limit=each.request.limit)
         assert each.tokens == expected
+
+
+def test_a_prompt_whose_numbers_break_is_read_anew(llama: CausalModel) -> None:
+    """What was no number stayed in the cache, and the same question came to the same error for ever."""
+    hook = llama.module.model.layers[0].self_attn.v_proj.register_forward_hook(lambda *_: _[2].fill_(torch.nan))
+    broken, again = ask(text(1, 40)), ask(text(1, 40))
+    batch = Continuous(llama)
+    run(batch, broken)
+    hook.remove()
+    run(batch, again)
+    assert isinstance(broken.told[-1], EngineError)
+    assert again.tokens == alone(CausalModel(llama.module), text(1, 40))
 
 
 def test_a_step_that_fails_tells_everybody_and_the_next_request_is_answered(llama: CausalModel) -> None:

@@ -55,6 +55,13 @@ def test_a_seed_repeats_the_draw_and_another_changes_it() -> None:
     assert drawn(1) == drawn(1) != drawn(2)
 
 
+@pytest.mark.parametrize("temperature", [5e-324, 1e-40, 1e-7])
+@pytest.mark.parametrize("top_k", [0, 5])
+def test_a_temperature_too_small_to_divide_by_is_greedy(temperature: float, top_k: int) -> None:
+    sampler = Sampler(GenerationSettings(temperature=temperature, top_k=top_k).over(DEFAULTS), CPU)
+    assert sampler.draw(torch.tensor([0.0, 2.0, -300.0, 1.9]), []) == 1
+
+
 def test_samples_follow_the_distribution() -> None:
     probabilities = torch.tensor([0.5, 0.3, 0.15, 0.05])
     sampler = Sampler(GenerationSettings(temperature=1.0, seed=3).over(DEFAULTS), CPU)
@@ -66,6 +73,20 @@ def test_samples_follow_the_distribution() -> None:
 def test_temperature_zero_takes_the_likeliest() -> None:
     sampler = Sampler(GenerationSettings(temperature=0.0).over(DEFAULTS), CPU)
     assert sampler.draw(torch.tensor([0.1, 5.0, 0.2]), []) == 1
+
+
+@pytest.mark.parametrize("said", [GenerationSettings(temperature=1e-40), GenerationSettings(top_p=0.0)])
+@pytest.mark.parametrize("top_k", [0, 50])
+@pytest.mark.parametrize("size", [50, 50_000])
+def test_next_to_no_temperature_and_no_mass_at_all_take_the_likeliest(
+    said: GenerationSettings, top_k: int, size: int
+) -> None:
+    """Servers are sent both: logits that are divided by the one are infinite, and a nucleus of the other was empty."""
+    logits = torch.randn(size, generator=torch.Generator().manual_seed(5))
+    settings = replace(said, top_k=top_k, seed=1).over(GenerationSettings(temperature=1.0)).over(DEFAULTS)
+    rows = [Sampler(settings, CPU) for _ in range(3)]
+    assert draw_rows(logits.repeat(3, 1), rows, [[]] * 3) == [int(logits.argmax())] * 3
+    assert Sampler(settings, CPU).draw(logits, []) == int(logits.argmax())
 
 
 @pytest.mark.parametrize("wrong", [torch.nan, torch.inf, -torch.inf])

@@ -8,7 +8,8 @@ import socket
 import stat
 import sys
 import threading
-from collections.abc import Callable, Generator, Iterator
+import time
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -28,8 +29,16 @@ from chatcli.models.checkpoint import LoraFolder, open_checkpoint
 from chatcli.models.lora import as_model
 from chatcli.server.resident import Resident
 
+PATIENCE = 60.0
 SPEC = wire.Spec("scripted", "/nowhere", "", False, NOTHING_SAID, "files", "1")
 ASKED = Conversation((Message("user", "Hello?"),))
+
+
+def until(true: Callable[[], object]) -> None:
+    end = time.monotonic() + PATIENCE
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.005)
 
 
 class Shared(ScriptedEngine):
@@ -40,6 +49,18 @@ class Shared(ScriptedEngine):
     def another_talk(self) -> Shared:
         self.talks += 1
         return self
+
+
+class Gated(Shared):
+    """One that answers when it may."""
+
+    def __init__(self, scripts: Sequence[str]) -> None:
+        super().__init__(scripts)
+        self.may = threading.Event()
+
+    def stream(self, conversation: Conversation, settings: GenerationSettings) -> Generator[Event]:
+        assert self.may.wait(PATIENCE)
+        yield from super().stream(conversation, settings)
 
 
 class Held:
@@ -56,7 +77,7 @@ class Held:
     def _run(self, loading: threading.Event | None) -> None:
         def opened(report: object) -> Shared:
             if loading:
-                assert loading.wait(10)
+                assert loading.wait(PATIENCE)
             return self.engine
 
         threading.Thread(target=self.resident.load, args=(opened,), daemon=True).start()
@@ -85,7 +106,7 @@ def hold(place: Path) -> Iterator[Hold]:
     yield holding
     for each in held:
         each.resident.stop()
-        each.thread.join(5)
+        each.thread.join(PATIENCE)
         each.listener.close()
 
 
@@ -145,40 +166,38 @@ def test_a_defect_is_told_once_and_its_process_leaves(place: Path, hold: Hold) -
     held = hold(engine)
     with pytest.raises(EngineError, match=r"unexpected AssertionError: no such layer\. .* --keep-alive 0 --debug"):
         list(engine_at(place).stream(ASKED, GenerationSettings()))
-    held.thread.join(10)
+    held.thread.join(PATIENCE)
     assert not held.thread.is_alive() and engine.asked == [ASKED]
 
 
 def test_requests_are_served_in_the_order_in_which_they_came(place: Path, hold: Hold) -> None:
-    hold(Shared(["first first first", "second", "third"], seconds_per_piece=0.1))
-    ended: list[str] = []
-
-    def ask(events: Generator[Event]) -> None:
-        ended.append(text_of(events))
-
-    threads = []
-    for _ in range(3):
-        events = engine_at(place).stream(ASKED, GenerationSettings())
-        next(events)  # it is queued
-        threads.append(threading.Thread(target=ask, args=(events,)))
-        threads[-1].start()
-    for thread in threads:
-        thread.join(10)
-    assert ended == ["first first first", "second", "third"]
+    engine = Gated(["first first first", "second", "third"])
+    held = hold(engine)
+    asked = [Conversation((Message("user", str(number)),)) for number in range(3)]
+    streams = [engine_at(place).stream(each, GenerationSettings()) for each in asked]
+    for number, events in enumerate(streams):
+        next(events)
+        until(lambda number=number: len(held.resident._waiting) == number + 1)  # type: ignore[misc]
+    engine.may.set()
+    assert [text_of(events) for events in streams] == ["first first first", "second", "third"]
+    assert engine.asked == asked
 
 
 def test_who_waits_is_told_so(place: Path, hold: Hold) -> None:
-    hold(Shared(["slow " * 20, "next"], seconds_per_piece=0.02))
+    hold(Shared(["slow " * 5000, "next"], seconds_per_piece=0.02))
     slow = engine_at(place).stream(ASKED, GenerationSettings())
-    assert any(isinstance(event, Text) for event in (next(slow), next(slow), next(slow), next(slow)))
-    events = list(engine_at(place).stream(ASKED, GenerationSettings()))
-    assert events[0] == Progress("waiting")
-    assert text_of(iter(events)) == "next"
+    while not isinstance(next(slow), Text):
+        pass
+    events = engine_at(place).stream(ASKED, GenerationSettings())
+    while (first := next(events)) == Progress("starting"):  # its own word for as long as it has heard nothing
+        pass
+    assert first == Progress("waiting")
     slow.close()
+    assert text_of(events) == "next"
 
 
 def test_a_client_that_leaves_frees_the_model_for_the_next(place: Path, hold: Hold) -> None:
-    engine = Shared(["word " * 500, "next"], seconds_per_piece=0.02)
+    engine = Shared(["word " * 5000, "next"], seconds_per_piece=0.02)
     hold(engine)
     events = engine_at(place).stream(ASKED, GenerationSettings())
     while not isinstance(next(events), Text):
@@ -189,13 +208,16 @@ def test_a_client_that_leaves_frees_the_model_for_the_next(place: Path, hold: Ho
 
 
 def test_a_client_that_left_while_it_waited_is_not_answered(place: Path, hold: Hold) -> None:
-    engine = Shared(["one two three four", "second"], seconds_per_piece=0.1)
-    hold(engine)
+    engine = Gated(["one two three four", "second"])
+    waiting = hold(engine).resident._waiting
     first, left = (engine_at(place).stream(ASKED, GenerationSettings()) for _ in range(2))
-    next(first)
-    next(left)
+    for number, events in enumerate((first, left)):
+        next(events)
+        until(lambda number=number: len(waiting) == number + 1)  # type: ignore[misc]
     left.close()
-    list(first)
+    assert waiting[1].gone.wait(PATIENCE)
+    engine.may.set()
+    assert text_of(first) == "one two three four"
     assert text_of(engine_at(place).stream(ASKED, GenerationSettings())) == "second"
 
 
@@ -226,14 +248,14 @@ def test_a_draft_is_read_ahead_and_gives_way_to_a_question(place: Path, hold: Ho
 
 def test_status_tells_what_is_under_way(place: Path, hold: Hold) -> None:
     loading = threading.Event()
-    hold(Shared(["word " * 100], seconds_per_piece=0.02), loading=loading)
+    hold(Shared(["word " * 5000], seconds_per_piece=0.02), loading=loading)
     ((path, status),) = resident.statuses(place)
     assert (status.state, status.model, status.pid) == ("loading", "scripted", os.getpid())
     loading.set()
-    client = engine_at(place, keep_alive=60)
+    client = engine_at(place, keep_alive=600)
     ((_, status),) = resident.statuses(place)
     assert status.state == "idle"
-    assert 55 < status.remaining <= 60
+    assert 500 < status.remaining <= 600
     events = client.stream(ASKED, GenerationSettings())
     while not isinstance(next(events), Text):
         pass
@@ -251,7 +273,7 @@ def test_the_list_of_models_keeps_within_the_window(place: Path, hold: Hold, col
         ["-m", "chatcli", "ps"],
         env={**os.environ, "CHATCLI_HOME": str(place.parent)},
         dimensions=(24, columns),
-        timeout=30,
+        timeout=120,
         encoding="utf-8",
     )
     lines = shell.read().splitlines()
@@ -277,15 +299,15 @@ def test_one_that_is_still_loading_leaves_at_once_and_says_so_to_who_waits(place
         assert held.thread.is_alive()
     ((path, _),) = resident.statuses(place)
     assert resident.stop(path)
-    held.thread.join(5)
-    waiting.join(5)
+    held.thread.join(PATIENCE)
+    waiting.join(PATIENCE)
     assert not held.thread.is_alive()
     assert [str(error) for error in errors] == ["The process that holds scripted was stopped."]
     loading.set()
 
 
 def test_stopping_ends_the_answer_under_way_with_a_sentence(place: Path, hold: Hold) -> None:
-    hold(Shared(["word " * 500], seconds_per_piece=0.02))
+    hold(Shared(["word " * 5000], seconds_per_piece=0.02))
     events = engine_at(place).stream(ASKED, GenerationSettings())
     while not isinstance(next(events), Text):
         pass
@@ -296,8 +318,10 @@ def test_stopping_ends_the_answer_under_way_with_a_sentence(place: Path, hold: H
 
 def test_a_model_that_nobody_asks_leaves_in_time(place: Path, hold: Hold) -> None:
     held = hold(Shared(["Yes."]))
-    list(engine_at(place, keep_alive=0.1).stream(ASKED, GenerationSettings()))
-    held.thread.join(10)
+    client = engine_at(place, keep_alive=600)
+    client._keep_alive = 0.1  # from the question on, or it might leave before that
+    list(client.stream(ASKED, GenerationSettings()))
+    held.thread.join(PATIENCE)
     assert not held.thread.is_alive()
 
 
@@ -305,7 +329,7 @@ def test_a_model_whose_socket_is_gone_leaves_for_nobody_can_ask(place: Path, hol
     held = hold(Shared(["Yes."]))
     engine_at(place, keep_alive=600)
     resident.socket_path(place, SPEC).unlink()
-    held.thread.join(10)
+    held.thread.join(PATIENCE)
     assert not held.thread.is_alive()
 
 
@@ -314,10 +338,9 @@ def test_loading_is_told_to_who_waits_and_its_error_too(place: Path) -> None:
     listener = sockets.listen(resident.socket_path(place, SPEC))
     threading.Thread(target=held.accept, args=(listener,), daemon=True).start()
     told: list[Progress] = []
-    go = threading.Event()
 
     def failing(report: Callable[[Progress], None]) -> Shared:
-        assert go.wait(10)
+        until(lambda: held._opening)
         report(Progress("loading", 1, 2, "B"))
         raise OutOfMemory("It does not fit.")
 
@@ -325,10 +348,9 @@ def test_loading_is_told_to_who_waits_and_its_error_too(place: Path) -> None:
     thread.start()
     with pytest.raises(OutOfMemory, match="It does not fit"):
         try:
-            threading.Timer(0.3, go.set).start()
             resident.find_resident(SPEC, place, 60, told.append)
         finally:
-            thread.join(10)
+            thread.join(PATIENCE)
             listener.close()
     assert Progress("loading", 1, 2, "B") in told
 
@@ -337,7 +359,7 @@ def test_what_is_no_request_of_ours_ends_the_connection_and_nothing_else(place: 
     hold(Shared(["Yes."]))
     for line in (b"GET / HTTP/1.1\r\n\r\n", b'{"is": "Text", "text": "?"}\n', b"\xff\n", b"[" * 10**5 + b"\n"):
         stranger = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        stranger.settimeout(10)
+        stranger.settimeout(PATIENCE)
         stranger.connect(str(resident.socket_path(place, SPEC)))
         with closing(stranger):
             stranger.sendall(line)
@@ -358,7 +380,7 @@ def test_a_process_that_ends_in_its_answer_is_no_end_of_the_answer(place: Path, 
         with pytest.raises(EngineError, match="ended in the middle of its answer; what was said is kept"):
             for event in events:
                 got.append(event)
-        answer.join(10)
+        answer.join(PATIENCE)
     assert text_of(iter(got)) == "Half"
 
 
@@ -406,9 +428,13 @@ def test_a_long_home_still_has_a_place_for_sockets(tmp_path: Path) -> None:
 def test_facts_before_the_model_is_there_wait_for_it(place: Path, hold: Hold) -> None:
     loading = threading.Event()
     hold(Shared(["Yes."]), loading=loading)
-    threading.Timer(0.2, loading.set).start()
     told: list[Progress] = []
-    found = resident.find_resident(SPEC, place, 60, told.append)
+
+    def hear(progress: Progress) -> None:
+        told.append(progress)
+        loading.set()
+
+    found = resident.find_resident(SPEC, place, 60, hear)
     assert found
     assert isinstance(found.facts, EngineFacts)
     assert told
@@ -430,10 +456,10 @@ def test_the_process_opens_the_checkpoint_that_is_meant(tiny_llama: Path, tmp_pa
 
 def test_who_opens_a_model_has_its_whole_time_from_then_on(place: Path, hold: Hold) -> None:
     held = hold(Shared(["Yes."]))
-    engine_at(place, keep_alive=60)
-    held.resident._used -= 59
-    engine_at(place, keep_alive=60)
-    assert resident.statuses(place)[0][1].remaining > 55
+    engine_at(place, keep_alive=600)
+    held.resident._used -= 500
+    engine_at(place, keep_alive=600)
+    assert resident.statuses(place)[0][1].remaining > 500
 
 
 def test_a_model_with_a_question_in_its_queue_is_not_idle(place: Path) -> None:
@@ -456,13 +482,13 @@ def test_a_question_that_came_too_late_goes_to_the_next_process(place: Path, hol
     held = hold(Shared(["Old."]))
     client = engine_at(place)
     held.resident.stop()
-    held.thread.join(5)
+    held.thread.join(PATIENCE)
     path = resident.socket_path(place, SPEC)
     old = sockets.connect(path)
     assert old
     with closing(old):
         old.sendall(wire.encode(wire.Ask("talk", ASKED, GenerationSettings(), 60)))
-        old.settimeout(10)
+        old.settimeout(PATIENCE)
         assert b"Failure" not in b"".join(iter(lambda: old.recv(1 << 16), b""))
     path.unlink()
     hold(Shared(["New."]))

@@ -119,9 +119,10 @@ def test_another_version_of_chatcli_replaces_the_process_of_the_old(home: Path, 
 
 def test_an_answer_that_is_stopped_says_so(home: Path, tiny_llama: Path) -> None:
     spec = resident.specify(open_checkpoint(tiny_llama), NOTHING_SAID, home / "config", os.environ)
-    events = opened(spec, home).stream(ASKED, GenerationSettings(temperature=1, seed=1, max_new_tokens=400))
-    assert any(isinstance(event, Text) for event in events)
+    engine = opened(spec, home)
     ((_, status),) = resident.statuses(home / "run")
+    events = engine.stream(ASKED, GenerationSettings(temperature=1, seed=1, max_new_tokens=400))
+    assert any(isinstance(event, Text) for event in events)
     os.kill(status.pid, signal.SIGTERM)
     with pytest.raises(EngineError, match="was stopped in the middle of its answer"):
         list(events)

@@ -11,6 +11,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 
 from chatcli.openai.errors import ApiError
+from chatcli.openai.fields import is_too_deep
 from chatcli.server.api.service import service_of
 
 Asked = TypeVar("Asked")
@@ -46,10 +47,14 @@ async def _body(request: Request, most: int) -> bytes:
 
 def _decoded(body: bytes) -> object:
     try:
-        value = json.loads(body)
-        if b"\\ud" in body or b"\\uD" in body:  # of half a character no tokenizer knows what to do
-            value = json.loads(json.dumps(value, ensure_ascii=False).encode("utf-8", "replace"))
-        return value
-    except (ValueError, RecursionError) as error:
-        reason = "it is nested too deeply" if isinstance(error, RecursionError) else "it cannot be parsed"
-        raise ApiError(400, f"The body of your request is not valid JSON: {reason}.", code="invalid_json") from error
+        value = json.loads(body.decode("utf-8-sig"))  # of bytes it takes half a character, too
+        if not is_too_deep(value):
+            if b"\\ud" in body or b"\\uD" in body:  # of half a character no tokenizer knows what to do
+                value = json.loads(json.dumps(value, ensure_ascii=False).encode("utf-8", "replace"))
+            return value
+        reason = "it is nested too deeply"
+    except RecursionError:
+        reason = "it is nested too deeply"
+    except ValueError:
+        reason = "it cannot be parsed"
+    raise ApiError(400, f"The body of your request is not valid JSON: {reason}.", code="invalid_json")

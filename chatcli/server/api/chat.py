@@ -9,6 +9,7 @@ from functools import partial
 from starlette.requests import Request
 from starlette.responses import Response
 
+from chatcli.conversation import Conversation
 from chatcli.generation import Event, ToolCalled
 from chatcli.openai.answers import ChatAnswer
 from chatcli.openai.requests import ChatRequest, chat_request
@@ -24,8 +25,7 @@ async def chat_completions(request: Request) -> Response:
     service = service_of(request)
     asked = await read(request, chat_request)
     name, model = service.model(asked.ways.model)
-    said = (message.text for message in asked.conversation.messages)
-    require_fitting(said, model.facts.context, service.limits.bytes_per_token, "messages")
+    require_fitting(_lengths(asked.conversation), model.facts.context, service.limits.bytes_per_token, "messages")
     return Answering(
         service,
         name,
@@ -33,6 +33,15 @@ async def chat_completions(request: Request) -> Response:
         [partial(_events, model, asked, choice) for choice in range(asked.ways.choices)],
         stream=asked.ways.stream,
     )
+
+
+def _lengths(conversation: Conversation) -> list[int]:
+    """Characters of each message, with the calls in it, and of each tool."""
+    said = [
+        len(message.text) + sum(len(call.name) + len(call.arguments) for call in message.calls)
+        for message in conversation.messages
+    ]
+    return said + [len(tool.name) + len(tool.description) + len(tool.parameters) for tool in conversation.tools]
 
 
 def _events(model: Served, asked: ChatRequest, choice: int) -> Generator[Event]:

@@ -9,10 +9,12 @@ import errno
 import ipaddress
 import socket
 import stat
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import uvicorn
 from starlette.applications import Starlette
@@ -22,6 +24,8 @@ from chatcli.errors import UsageError
 
 DRAIN_SECONDS = 30
 """How long what is under way may go on after a signal to end."""
+HEAD_SECONDS = 30.0
+"""How long a client may take to say what it wants; only then its key is known."""
 _IDLE_SECONDS = 65
 """How long a connection is kept for the client's next request: longer than clients and proxies keep theirs."""
 
@@ -110,6 +114,7 @@ class _Server(uvicorn.Server):
         super().__init__(config)
         self._started = started
         self._draining = draining
+        self._silent: dict[Any, float] = {}
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Begin to listen, and say so.
@@ -123,6 +128,20 @@ class _Server(uvicorn.Server):
             raise UsageError(f"The server cannot listen ({error.strerror or error}): name another --port.") from error
         self._started()
 
+    async def on_tick(self, counter: int) -> bool:
+        """Look after the connections; uvicorn itself waits for ever for a request that does not come."""
+        if counter % 10 == 0:
+            self._close_the_silent(time.monotonic())
+        return await super().on_tick(counter)
+
+    def _close_the_silent(self, now: float) -> None:
+        """Close the connections that owe a request for `HEAD_SECONDS`."""
+        connections: Iterable[Any] = self.server_state.connections
+        self._silent = {each: self._silent.get(each, now) for each in connections if _is_silent(each)}
+        for each, since in self._silent.items():
+            if now - since > HEAD_SECONDS:
+                each.transport.close()
+
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """The first signal drains, the second ends."""
         if self.should_exit:
@@ -130,6 +149,12 @@ class _Server(uvicorn.Server):
         else:
             self.should_exit = True
             self._draining()
+
+
+def _is_silent(connection: Any) -> bool:
+    """Whether a connection is in no request, and uvicorn does not wait for one only so long."""
+    cycle = connection.cycle
+    return (cycle is None or cycle.response_complete) and connection.timeout_keep_alive_task is None
 
 
 def _refusal(error: OSError, host: str, port: int) -> str:

@@ -31,7 +31,7 @@ async def completions(request: Request) -> Response:
     name, model = service.model(asked.ways.model)
     for prompt in asked.prompts:
         if isinstance(prompt, str):
-            require_fitting([prompt], model.facts.context, service.limits.bytes_per_token, "prompt")
+            require_fitting([len(prompt)], model.facts.context, service.limits.bytes_per_token, "prompt")
     return Answering(
         service,
         name,
@@ -51,7 +51,7 @@ async def embeddings(request: Request) -> Response:
     asked = await read(request, embedding_request)
     name, model = service.model(asked.model)
     for text in asked.texts:
-        require_fitting([text], model.facts.context, service.limits.bytes_per_token, "input")
+        require_fitting([len(text)], model.facts.context, service.limits.bytes_per_token, "input")
     async with service.admission.place():
         vectors, tokens = await run_in_threadpool(_embedded, name, model, asked.texts)
     if asked.dimensions not in (0, len(vectors[0])):
@@ -73,8 +73,11 @@ async def embeddings(request: Request) -> Response:
 
 async def tokenize(request: Request) -> Response:
     """The ids of a text, as vLLM's server tells them."""
+    service = service_of(request)
     name, text = await read(request, _text_to_tokenize)
-    _, model = service_of(request).model(name)
+    _, model = service.model(name)
+    # What a model could never read is not counted, either: one text of megabytes would hold up everybody's answers.
+    require_fitting([len(text)], model.facts.context, service.limits.bytes_per_token, "prompt")
     ids = await run_in_threadpool(model.tokenize, text)
     return JsonResponse({"tokens": ids, "count": len(ids), "max_model_len": model.facts.context})
 

@@ -10,6 +10,12 @@ from chatcli.openai.errors import ApiError
 from chatcli.server.api.admission import Admission
 
 
+async def settled() -> None:
+    """All that can happen now has happened: nothing here waits for anything but the others."""
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+
 async def stay(admission: Admission, order: list[int], number: int, leave: asyncio.Event, count: int = 1) -> None:
     async with admission.place(count):
         order.append(number)
@@ -26,10 +32,10 @@ def test_who_came_first_is_let_in_first() -> None:
             await asyncio.sleep(0)
         assert (order, admission.running, admission.waiting) == ([0, 1], 2, 3)
         leave[0].set()
-        await asyncio.sleep(0.01)
+        await settled()
         assert order == [0, 1]  # the third wants two places, and nobody overtakes it
         leave[1].set()
-        await asyncio.sleep(0.01)
+        await settled()
         assert (order, admission.running) == ([0, 1, 2], 2)
         for event in leave:
             event.set()
@@ -43,7 +49,7 @@ def test_a_full_queue_says_when_to_come_back() -> None:
     async def scene() -> None:
         admission, leave = Admission(1, 1), asyncio.Event()
         tasks = [asyncio.create_task(stay(admission, [], number, leave)) for number in range(2)]
-        await asyncio.sleep(0.01)
+        await settled()
         with pytest.raises(ApiError) as refused:
             async with admission.place():
                 raise AssertionError
@@ -62,7 +68,7 @@ def test_who_leaves_the_queue_leaves_no_gap(late: bool) -> None:
     async def scene() -> None:
         admission, leave, order = Admission(1, 5), asyncio.Event(), list[int]()
         tasks = [asyncio.create_task(stay(admission, order, number, leave)) for number in range(3)]
-        await asyncio.sleep(0.01)
+        await settled()
         if late:
             leave.set()
             await asyncio.sleep(0)

@@ -106,7 +106,8 @@ def test_a_reader_that_is_called_off_leaves_nothing_running() -> None:
                     await carried.some()
 
         task = asyncio.create_task(listen())
-        await asyncio.sleep(0.05)
+        while not source.made:
+            await asyncio.sleep(0.01)
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
         assert source.closed.is_set()

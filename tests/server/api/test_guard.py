@@ -98,7 +98,9 @@ def test_a_long_body_is_refused_before_it_is_read(open_server: str) -> None:
     assert CLIENT.post(f"{open_server}/v1/chat/completions", content=pieces(), headers=headers).status_code == 413
 
 
-@pytest.mark.parametrize("body", [b"{", b"\xff", b"[" * 1500, b"", b'{"a": NaN'])
+@pytest.mark.parametrize(
+    "body", [b"{", b"\xff", b"[" * 1500, b"", b'{"a": NaN', b'{"a": "\xed\xa0\x80"}', "{}".encode("utf-16")]
+)
 def test_what_is_no_json_is_refused(open_server: str, body: bytes) -> None:
     refused = CLIENT.post(
         f"{open_server}/v1/chat/completions", content=body, headers={"Content-Type": "application/json"}

@@ -4,12 +4,22 @@ from __future__ import annotations
 
 import socket
 import stat
+import threading
 from pathlib import Path
 
+import httpx
 import pytest
+import uvicorn
+from api_server import soon
 
+from chatcli.engines.scripted import ScriptedEngine
 from chatcli.errors import UsageError
-from chatcli.server.api.listening import bind_tcp, bind_unix, is_loopback, remove, url
+from chatcli.server.api import listening
+from chatcli.server.api.app import build_app
+from chatcli.server.api.guard import Guard
+from chatcli.server.api.listening import _Server, bind_tcp, bind_unix, is_loopback, remove, url
+
+QUESTION = {"messages": [{"role": "user", "content": "Is it?"}], "stream": True}
 
 
 def test_a_free_port_is_taken_and_told() -> None:
@@ -68,3 +78,42 @@ def test_where_no_socket_can_be(tmp_path: Path) -> None:
     for path in (tmp_path / "nowhere" / "api.sock", tmp_path / ("x" * 200)):
         with pytest.raises(UsageError, match="No socket can be made"):
             bind_unix(path)
+
+
+@pytest.mark.parametrize("parser", ["h11", "httptools"])
+def test_who_connects_and_asks_nothing_is_not_waited_for(parser: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before its key is known a client could hold as many connections as it liked, for ever."""
+    pytest.importorskip(parser)
+    monkeypatch.setattr(listening, "HEAD_SECONDS", 0.5)
+    bound = bind_tcp("127.0.0.1", 0)
+    app = build_app({"m": ScriptedEngine(["Yes " * 25], seconds_per_piece=0.05)}, Guard())
+    server = _Server(
+        uvicorn.Config(app, http=parser, log_config=None, timeout_keep_alive=60), lambda: None, lambda: None
+    )
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [bound]})
+    thread.start()
+    assert soon(lambda: server.started)
+    health = b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    try:
+        silent = [_said(bound, each) for each in (b"", b"GET /health HT", health)]
+        assert b"200 OK" in silent[2].recv(1 << 16)
+        silent[2].sendall(b"GET /hea")
+        waiting = _said(bound, health)  # for its next request, which other clients may make much later
+        with httpx.stream("POST", f"{url(bound)}/v1/chat/completions", json=QUESTION) as answer:
+            assert b"[DONE]" in answer.read()  # which takes longer
+        for each in silent:
+            while each.recv(1 << 16):
+                pass
+        assert b"200 OK" in waiting.recv(1 << 16)
+        waiting.sendall(health)
+        assert b"200 OK" in waiting.recv(1 << 16)
+    finally:
+        server.should_exit = True
+        thread.join()
+
+
+def _said(bound: socket.socket, data: bytes) -> socket.socket:
+    """A connection over which something was said."""
+    client = socket.create_connection(bound.getsockname(), timeout=10)
+    client.sendall(data)
+    return client
