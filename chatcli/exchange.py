@@ -216,7 +216,11 @@ class _UnixConnection(http.client.HTTPConnection):
 
 
 def _proxy(address: Address) -> Address | None:
-    """The proxy that the environment names for an address, as curl and Python read HTTPS_PROXY and NO_PROXY."""
+    """The proxy that the environment names for an address, as curl and Python read HTTPS_PROXY and NO_PROXY.
+
+    Raises:
+        ExchangeFailed: it is none that is spoken to over plain HTTP.
+    """
     if not any(name.lower().endswith("_proxy") for name in os.environ):
         return None
     from urllib.parse import urlsplit
@@ -226,8 +230,15 @@ def _proxy(address: Address) -> Address | None:
     url = named.get(address.scheme) or named.get("all")
     if not url or proxy_bypass(address.host):
         return None
-    parts = urlsplit(url if "://" in url else f"http://{url}")
-    return Address("http", parts.hostname or "", parts.port or 80)
+    try:
+        parts = urlsplit(url if "://" in url else f"http://{url}")
+        host, port = parts.hostname or "", parts.port or 80
+    except ValueError:
+        host = ""
+    if not host or parts.scheme != "http":  # the URL is not repeated: it may hold a password
+        text = "cannot be reached: the environment names a proxy that is no http://HOST:PORT; NO_PROXY goes without"
+        raise ExchangeFailed("unreachable", text)
+    return Address("http", host, port)
 
 
 def _failure(error: Exception, address: Address) -> ExchangeFailed:

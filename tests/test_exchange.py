@@ -106,3 +106,13 @@ def test_an_answer_that_is_too_large_is_given_up() -> None:
         server.pages["/big"] = status(200, "x" * (5 << 20))
         with pytest.raises(ExchangeFailed, match="more than"):
             fetch(get(parse_address(server.url), "/big"), Patience(5.0, 5.0, 5.0))
+
+
+@pytest.mark.parametrize("proxy", ["http://proxy:port", "socks5://me:secret@127.0.0.1:1080", "http://", "http://[::1"])
+def test_a_proxy_that_cannot_be_used_is_a_sentence(proxy: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("NO_PROXY", "no_proxy", "https_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("https_proxy", proxy)
+    with pytest.raises(ExchangeFailed, match="no http://HOST:PORT") as failure:
+        fetch(get(parse_address("https://far.example")), QUICK)
+    assert "secret" not in str(failure.value)

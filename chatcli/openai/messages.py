@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import threading
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import groupby
@@ -27,6 +28,10 @@ _ROLES: dict[str, Role] = {
 }
 _BETWEEN = "\n\n"
 """What stands between texts that come as several."""
+
+
+_DECODING = threading.Semaphore(2)
+"""Pictures at a time: a small file may unfold to most of a gigabyte, and there are as many requests as clients like."""
 
 
 def conversation(request: Fields) -> Conversation:
@@ -93,7 +98,8 @@ def _image(part: Fields, number: int) -> Attachment:
     if not head.endswith(";base64"):
         raise address.wrong("url", "must hold the picture in base64")
     try:
-        return image_of(base64.b64decode(data, validate=True), f"picture {number}")
+        with _DECODING:
+            return image_of(base64.b64decode(data, validate=True), f"picture {number}")
     except binascii.Error as error:
         raise address.wrong("url", "must hold the picture in base64") from error
     except UsageError as error:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import base64
 import json
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
 from typing import Any
 
 import pytest
 from PIL import Image
 
-from chatcli.conversation import Message, Tool, ToolCall
+from chatcli.conversation import Attachment, Message, Tool, ToolCall
+from chatcli.images import image_of
 from chatcli.openai.errors import ApiError
 from chatcli.openai.requests import chat_request, completion_request, embedding_request
 
@@ -126,6 +130,26 @@ def test_a_picture_comes_as_its_bytes() -> None:
     asked = chat(**picture("data:image/png;base64," + base64.b64encode(png()).decode()))
     image = asked.conversation.messages[0].images[0]
     assert (image.media, image.data) == ("image/png", png())
+
+
+def test_pictures_of_many_requests_are_not_all_decoded_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Forty requests with a picture of 64 million pixels took more memory than the machine has."""
+    lock, now, most = threading.Lock(), [0], [0]
+
+    def decode(data: bytes, name: str) -> Attachment:
+        with lock:
+            now[0] += 1
+            most[0] = max(most[0], now[0])
+        time.sleep(0.01)
+        with lock:
+            now[0] -= 1
+        return image_of(data, name)
+
+    monkeypatch.setattr("chatcli.openai.messages.image_of", decode)
+    asked = picture("data:image/png;base64," + base64.b64encode(png()).decode())
+    with ThreadPoolExecutor(8) as pool:
+        assert all(each.conversation.messages[0].images for each in pool.map(lambda _: chat(**asked), range(16)))
+    assert most[0] <= 2
 
 
 def test_a_schema_is_a_constraint() -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import base64
 import struct
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from functools import partial
 
 from starlette.concurrency import run_in_threadpool
@@ -22,6 +23,9 @@ from chatcli.server.api.length import require_fitting
 from chatcli.server.api.sending import JsonResponse
 from chatcli.server.api.served import Served
 from chatcli.server.api.service import service_of
+
+MOST_IDS = 1 << 31
+"""More tokens than any vocabulary has, and as many as every tokenizer can be asked for."""
 
 
 async def completions(request: Request) -> Response:
@@ -75,19 +79,21 @@ async def tokenize(request: Request) -> Response:
     """The ids of a text, as vLLM's server tells them."""
     service = service_of(request)
     name, text = await read(request, _text_to_tokenize)
-    _, model = service.model(name)
+    name, model = service.model(name)
     # What a model could never read is not counted, either: one text of megabytes would hold up everybody's answers.
     require_fitting([len(text)], model.facts.context, service.limits.bytes_per_token, "prompt")
-    ids = await run_in_threadpool(model.tokenize, text)
+    with _told(name, model, "prompt"):
+        ids = await run_in_threadpool(model.tokenize, text)
     return JsonResponse({"tokens": ids, "count": len(ids), "max_model_len": model.facts.context})
 
 
 async def detokenize(request: Request) -> Response:
     """The text of ids."""
     name, ids = await read(request, _ids_to_detokenize)
-    _, model = service_of(request).model(name)
+    name, model = service_of(request).model(name)
     try:
-        text = await run_in_threadpool(model.detokenize, ids)
+        with _told(name, model, "tokens"):
+            text = await run_in_threadpool(model.detokenize, ids)
     except (OverflowError, ValueError, IndexError) as error:
         raise ApiError(400, "The model has no such tokens.", param="tokens", code="invalid_value") from error
     return JsonResponse({"prompt": text})
@@ -95,10 +101,17 @@ async def detokenize(request: Request) -> Response:
 
 def _embedded(name: str, model: Served, texts: Sequence[str]) -> tuple[list[list[float]], int]:
     """Vectors, and how many tokens the texts have."""
-    try:
+    with _told(name, model, "input"):
         return model.embed(texts), sum(len(model.tokenize(text)) for text in texts)
+
+
+@contextmanager
+def _told(name: str, model: Served, param: str) -> Generator[None]:
+    """Have what the model cannot do be the client's answer, not a defect of ours."""
+    try:
+        yield
     except ChatcliError as error:
-        raise api_error(error, name, model.facts, "input") from error
+        raise api_error(error, name, model.facts, param) from error
 
 
 def _base64(vector: Sequence[float]) -> str:
@@ -120,6 +133,6 @@ def _ids_to_detokenize(body: object) -> tuple[str, list[int]]:
     fields = Fields(body)
     fields.required("tokens")
     ids = fields.get("tokens")
-    if not isinstance(ids, list) or not all(type(each) is int and each >= 0 for each in ids):
+    if not isinstance(ids, list) or not all(type(each) is int and 0 <= each < MOST_IDS for each in ids):
         raise fields.wrong("tokens", "must be a list of token ids")
     return fields.text("model") or "", ids

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import httpx
@@ -11,6 +11,7 @@ import pytest
 from api_server import serving
 
 from chatcli.engines.scripted import ScriptedEngine
+from chatcli.errors import EngineError
 
 CLIENT = httpx.Client()
 CONTEXT = 4096
@@ -77,3 +78,21 @@ def test_what_is_nested_a_little_is_not(address: str) -> None:
         schema = {"items": schema}
     asked = {"messages": [USER], "tools": [tool("f", "", schema)]}
     assert CLIENT.post(f"{address}/v1/chat/completions", json=asked).status_code == 200
+
+
+def test_what_a_model_cannot_do_is_no_defect(capfd: pytest.CaptureFixture[str]) -> None:
+    """A replica that is gone was told as a defect of ours, for it ends in an error of the engine."""
+
+    class Gone(ScriptedEngine):
+        def tokenize(self, text: str) -> list[int]:
+            raise EngineError("No replica of m answers; ask later.")
+
+        def detokenize(self, ids: Sequence[int]) -> str:
+            raise EngineError("No replica of m answers; ask later.")
+
+    with serving({"m": Gone([""])}) as address:
+        for path, fields in (("/tokenize", {"prompt": "x"}), ("/detokenize", {"tokens": [5]})):
+            refused = CLIENT.post(address + path, json=fields)
+            assert (refused.status_code, refused.json()["error"]["code"]) == (500, "engine_error")
+        assert CLIENT.post(f"{address}/detokenize", json={"tokens": [1 << 31]}).status_code == 400
+    assert "defect" not in capfd.readouterr().err
