@@ -39,6 +39,9 @@ _MARGIN = 64
 """Tokens that every row is taken to grow by when another one is let in."""
 
 
+_OVER = object()
+
+
 class _LeftError(Exception):
     """Whoever asked has left in the middle of a chunk."""
 
@@ -332,6 +335,3 @@ class Continuous:
                 row.made += isinstance(item, int)
                 request.tell(item)
                 yield
-
-
-_OVER = object()
