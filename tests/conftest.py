@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,9 @@ from chatcli.environment import Environment
 
 # Tiny models compute nothing that is worth a second thread.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Programs that tests start end when their terminal is closed, even where the tests were begun with nohup.
+if hasattr(signal, "SIGHUP"):
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 # The programs that tests start are compiled once, not each time.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 # No model stays in memory but where a test asks for it, and ends it.
