@@ -89,7 +89,7 @@ def long_prompt(model: Any, words: random.Random, rounds: int) -> None:
             longest.append(max(b - a for a, b in pairwise(stamps)))
     print("| a prompt of 2,048 tokens | | target |\n|---|---|---|")
     print(f"| rate in chunks, of that in one pass | {statistics.median(ratios):.2f} | at least 0.95 |")
-    print(f"| longest chunk, s | {statistics.median(longest):.3f} | below 0.2 |")
+    print(f"| longest time until it can be given up, s | {statistics.median(longest):.3f} | below 0.2 |")
     print(f"| tokens of a chunk at last | {pace.chunk} | |\n")
 
 
