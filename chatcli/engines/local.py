@@ -12,7 +12,7 @@ import time
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from copy import copy
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -22,6 +22,7 @@ from chatcli.adapters.table import Table
 from chatcli.adapters.tool_prompt import offered
 from chatcli.constraints import grammar
 from chatcli.conversation import Conversation, Message
+from chatcli.engines.counted import Counted
 from chatcli.engines.generates import Generates
 from chatcli.engines.overflow import fit
 from chatcli.engines.reply import NOTHING, Reply
@@ -32,13 +33,13 @@ from chatcli.generation import (
     EngineFacts,
     Event,
     Finished,
-    FinishReason,
     GenerationSettings,
     Progress,
     TokenLogprob,
 )
 from chatcli.load_request import NOTHING_SAID, LoadRequest
-from chatcli.models.checkpoint import Checkpoint, context_length, open_checkpoint, text_config
+from chatcli.models.checkpoint import Checkpoint, context_length
+from chatcli.models.draft import open_draft
 from chatcli.models.quantized import require_readable
 from chatcli.models.read_ahead import read_ahead
 from chatcli.models.sight import require_no_picture
@@ -123,7 +124,7 @@ class LocalEngine:
         self._dropped = fitted.dropped
         for _ in range(fitted.dropped):
             conversation = conversation.without_first_exchange()
-        counted = _Counted(begun, len(fitted.ids))
+        counted = Counted(begun, len(fitted.ids))
         limit = min(settings.max_new_tokens or fitted.room, fitted.room)
         inside = self._chat.begins_inside_reasoning(fitted.ids[: len(fitted.ids) - len(before)])
         reply = Reply(self._chat, settings, began or NOTHING, inside=inside, tools=offered(conversation))
@@ -170,7 +171,7 @@ class LocalEngine:
         limit = min(settings.max_new_tokens or room, room)
         bare = replace(self._chat, stop=(), tags=_NO_TAGS, cleanup="")
         reply, made = Reply(bare, settings, inside=False), list[int]()
-        counted = _Counted(begun, len(ids))
+        counted = Counted(begun, len(ids))
         constraint = self._constraint(settings, limit, (), inside=False)
         tokens = self._generates.generate(ids, settings, end=bare.end | reply.end, limit=limit, constraint=constraint)
         ended = yield from self._relay(tokens, reply, made, counted)
@@ -267,7 +268,7 @@ class LocalEngine:
         return made
 
     def _finished(
-        self, counted: _Counted, settings: GenerationSettings, made: Sequence[int], reply: Reply, *, ended: bool
+        self, counted: Counted, settings: GenerationSettings, made: Sequence[int], reply: Reply, *, ended: bool
     ) -> Finished:
         finished = counted.finished(reply.reason(ended=ended), len(made))
         if settings.top_logprobs is None:
@@ -284,7 +285,7 @@ class LocalEngine:
         )
 
     def _relay(
-        self, tokens: Generator[Progress | int, None, bool], reply: Reply, made: list[int], counted: _Counted
+        self, tokens: Generator[Progress | int, None, bool], reply: Reply, made: list[int], counted: Counted
     ) -> Generator[Event, None, bool]:
         """Turn ids into events, each token's behind its count; returns whether the reply came to its own end."""
         with closing(tokens):
@@ -347,31 +348,6 @@ def _keep(memory: dict[Key, Value], key: Key, value: Value) -> None:
         del memory[next(iter(memory))]
 
 
-@dataclass
-class _Counted:
-    """Times and counts of one turn, as they come in."""
-
-    begun: float
-    prompt: int
-    cached: int = -1
-    first: float = 0.0
-
-    def progress(self, progress: Progress) -> None:
-        """Note the first report of reading, which begins with what was cached."""
-        if self.cached < 0 and progress.stage == "reading":
-            self.cached = progress.done
-
-    def token(self) -> None:
-        """Note when the first token came."""
-        self.first = self.first or time.monotonic()
-
-    def finished(self, reason: FinishReason, made: int) -> Finished:
-        """The turn's last event."""
-        now = time.monotonic()
-        first = self.first or now
-        return Finished(reason, self.prompt, made, max(self.cached, 0), first - self.begun, now - first)
-
-
 def fits(checkpoint: Checkpoint, request: LoadRequest) -> bool:
     """Whether the memory that is free now holds the model as `request` says, with nothing given up."""
     from chatcli.runtime.model import planned
@@ -409,22 +385,6 @@ def open_local(
         chat = chat or chat_format(checkpoint, load_tokenizer(checkpoint), table)
         model = load(checkpoint, weights, report, request)
         if request.draft:
-            draft = _draft(request.draft, checkpoint, chat)
+            draft = open_draft(Path(request.draft), checkpoint, chat.tokenizer)
             model.draft = load(draft, read_weights(draft), report, LoadRequest(device=request.device))
     return LocalEngine(checkpoint, chat, model)
-
-
-def _draft(path: str, checkpoint: Checkpoint, chat: ChatFormat) -> Checkpoint:
-    """The model that guesses for `checkpoint`.
-
-    Raises:
-        UsageError: it has other tokens.
-    """
-    draft = open_checkpoint(Path(path))
-    size = max(int(text_config(each.config).get("vocab_size") or 0) for each in (draft, checkpoint))
-    tokenizer = read_tokenizer(draft)
-    if tokenizer is None or any(tokenizer.id_to_token(n) != chat.tokenizer.id_to_token(n) for n in range(size)):
-        raise UsageError(
-            f"{draft.name} cannot guess for {checkpoint.name}, whose tokens differ: take a smaller model of its family."
-        )
-    return draft

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 from chatcli.adapters.format import ChatFormat
 from chatcli.adapters.tool_prompt import offered
 from chatcli.conversation import Conversation, Message, Tool
+from chatcli.engines.counted import Counted
 from chatcli.engines.overflow import fit
 from chatcli.engines.reply import Reply
 from chatcli.errors import ChatcliError, OutOfMemory
@@ -121,7 +122,7 @@ def _answered(
     batch: Sequence[_Prepared], chat: ChatFormat, model: CausalModel, constrain: Constrain
 ) -> Generator[Answer]:
     begun = time.monotonic()
-    first: dict[int, float] = {}
+    counted = [Counted(begun, len(each.ids)) for each in batch]
     inside = [chat.begins_inside_reasoning(each.ids) for each in batch]
     replies = [
         Reply(chat, each.settings, inside=within, tools=each.tools) for each, within in zip(batch, inside, strict=True)
@@ -132,8 +133,7 @@ def _answered(
     def over(row: int, *, ended: bool) -> Answer:
         for event in replies[row].flush(ended=ended):
             replies[row].show(event)
-        started, reason = first.get(row, time.monotonic()), replies[row].reason(ended=ended)
-        finished = Finished(reason, len(batch[row].ids), made[row], 0, started - begun, time.monotonic() - started)
+        finished = counted[row].finished(replies[row].reason(ended=ended), made[row])
         return Answer(batch[row].index, replies[row].shown, finished)
 
     tokens = model.generate_batch(
@@ -148,7 +148,7 @@ def _answered(
         if token is None:
             yield over(row, ended=True)
             continue
-        first.setdefault(row, time.monotonic())
+        counted[row].token()
         made[row] += 1
         for event in replies[row].push(token):
             replies[row].show(event)

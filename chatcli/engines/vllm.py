@@ -236,7 +236,7 @@ def open_vllm(checkpoint: Checkpoint, table: Table, request: LoadRequest, tensor
         tensor_parallel_size=tensor,
         pipeline_parallel_size=pipeline,
         distributed_executor_backend="ray" if tensor * pipeline > 1 else None,
-        max_model_len=context_length(checkpoint.config) or None,
+        max_model_len=request.context or context_length(checkpoint.config) or None,
         skip_tokenizer_init=True,
         enable_prefix_caching=True,
         trust_remote_code=checkpoint.trusted,

@@ -7,7 +7,8 @@ prompt and no cache.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from torch import nn
@@ -19,8 +20,29 @@ BEAT_SECONDS = 0.1
 """How often whoever waits may break it off."""
 
 
-class _BrokenOffError(Exception):
+class GivenUpError(Exception):
     """Nobody wants to know the result any more."""
+
+
+def layers_of(model: Any) -> list[nn.Module]:
+    """What a forward pass goes through one after the other."""
+    return [layer for each in model.modules() if isinstance(each, nn.ModuleList) for layer in each]
+
+
+@contextmanager
+def given_up(layers: Iterable[nn.Module], unwanted: Callable[[], bool]) -> Generator[None]:
+    """Raise `GivenUpError` before the next of `layers` as soon as a forward pass in the block is `unwanted`."""
+
+    def check(*_: object) -> None:
+        if unwanted():
+            raise GivenUpError
+
+    hooks = [layer.register_forward_pre_hook(check) for layer in layers]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 def breakable(model: Any, work: Callable[[], Result], beat: Beat) -> Generator[Beat, None, Result]:
@@ -35,10 +57,6 @@ def breakable(model: Any, work: Callable[[], Result], beat: Beat) -> Generator[B
     results: list[Result] = []
     errors: list[BaseException] = []
 
-    def check(*_: object) -> None:
-        if unwanted.is_set():
-            raise _BrokenOffError
-
     def run() -> None:
         try:
             results.append(work())
@@ -47,17 +65,14 @@ def breakable(model: Any, work: Callable[[], Result], beat: Beat) -> Generator[B
         finally:
             done.set()
 
-    layers = [layer for each in model.modules() if isinstance(each, nn.ModuleList) for layer in each]
-    hooks = [layer.register_forward_pre_hook(check) for layer in layers]
-    try:
-        threading.Thread(target=run, daemon=True).start()
-        while not done.wait(BEAT_SECONDS):
-            yield beat
-    finally:
-        unwanted.set()
-        done.wait()
-        for hook in hooks:
-            hook.remove()
+    with given_up(layers_of(model), unwanted.is_set):
+        try:
+            threading.Thread(target=run, daemon=True).start()
+            while not done.wait(BEAT_SECONDS):
+                yield beat
+        finally:
+            unwanted.set()
+            done.wait()
     if errors:
         raise errors[0]
     return results[0]

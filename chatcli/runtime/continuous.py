@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Generator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing
 from itertools import count
 
 import torch
 
 from chatcli.errors import ChatcliError, OutOfMemory
 from chatcli.generation import Progress
+from chatcli.runtime.breaking import GivenUpError, given_up, layers_of
 from chatcli.runtime.columns import Columns
 from chatcli.runtime.cpu import AS_TORCH_DOES
 from chatcli.runtime.decode import Pace, feed
@@ -42,10 +43,6 @@ _MARGIN = 64
 _OVER = object()
 
 
-class _LeftError(Exception):
-    """Whoever asked has left in the middle of a chunk."""
-
-
 class Continuous:
     """Requests over one model. `advance` does the next bit of work; nothing happens outside of it."""
 
@@ -55,8 +52,7 @@ class Continuous:
         model.pace = self._pace = Pace(CHUNK_SECONDS, LEAST_CHUNK)
         self._budget = free_bytes(input_device(model.module)) // _SHARE_OF_ROWS if budget is None else budget
         self._columns = Columns(model.module)
-        lists = [each for each in model.module.modules() if isinstance(each, torch.nn.ModuleList)]
-        self._layers = [layer for each in lists for layer in each]
+        self._layers = layers_of(model.module)
         self._most = ROWS
         self._numbers = count()
         self._read_tokens = 0
@@ -245,7 +241,7 @@ class Continuous:
             return
         except ChatcliError as error:
             row.request.tell(error)
-        except _LeftError:
+        except GivenUpError:  # whoever asked has left in the middle of a chunk
             pass
         if over:
             group.remove(row)
@@ -263,7 +259,7 @@ class Continuous:
                     row.request.tell(Progress("reading", done, len(ids), "tokens"))
                 chunk = ids[done : max(self._end_of_chunk(done, len(ids)), undivided)]
                 begun = time.perf_counter()
-                with self._while_wanted(row.request):
+                with given_up(self._layers, lambda: row.request.cancelled):
                     logits = feed(module, cache, chunk)[0]
                 self._pace.took(len(chunk), time.perf_counter() - begun)
                 done += len(chunk)
@@ -278,21 +274,6 @@ class Continuous:
         if not row.take(drawn):
             self._columns.join(cache)
             self._rows.append(row)
-
-    @contextmanager
-    def _while_wanted(self, request: Request) -> Generator[None]:
-        """Break a forward pass off before its next layer when whoever asked leaves: a chunk may take long."""
-
-        def check(*_: object) -> None:
-            if request.cancelled:
-                raise _LeftError
-
-        hooks = [layer.register_forward_pre_hook(check) for layer in self._layers]
-        try:
-            yield
-        finally:
-            for hook in hooks:
-                hook.remove()
 
     def _end_of_chunk(self, done: int, length: int) -> int:
         """Where the chunk behind `done` tokens ends: a few tokens more cost less than a pass of their own."""
