@@ -78,7 +78,7 @@ def serve(
     from chatcli import guide
     from chatcli.cli.replicas import wanted
     from chatcli.config import load
-    from chatcli.repl.interrupt import leaving_on_hangup
+    from chatcli.leaving import leaving_on_hangup
     from chatcli.server.api.app import build_app
     from chatcli.server.api.listening import serve as listen
     from chatcli.server.api.service import Limits

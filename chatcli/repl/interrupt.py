@@ -101,22 +101,3 @@ def no_interrupt_between_replies() -> Generator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, before)
-
-
-@contextmanager
-def leaving_on_hangup() -> Generator[None]:
-    """Make SIGTERM and SIGHUP unwind the program, so that what was shown is saved and the terminal is whole.
-
-    What is ignored, as nohup has it, stays ignored.
-    """
-
-    def leave(signum: int, frame: FrameType | None) -> None:
-        raise SystemExit(128 + signum)
-
-    there = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
-    before = {each: signal.signal(each, leave) for each in there if signal.getsignal(each) is not signal.SIG_IGN}
-    try:
-        yield
-    finally:
-        for each, handler in before.items():
-            signal.signal(each, handler)

@@ -17,6 +17,7 @@ from chatcli.engines.deferred import DeferredEngine
 from chatcli.environment import Environment
 from chatcli.errors import INTERRUPTED, ChatcliError, UsageError
 from chatcli.generation import Event
+from chatcli.leaving import leaving_on_hangup
 from chatcli.render.answer import show_answer
 from chatcli.repl.ahead import TypedAhead, pastes_marked
 from chatcli.repl.attach import attach_again, described, files_with, require_short
@@ -27,7 +28,6 @@ from chatcli.repl.input import Prompt
 from chatcli.repl.interrupt import (
     interruptible,
     keys_held_back,
-    leaving_on_hangup,
     no_interrupt_between_replies,
     until,
 )

@@ -7,7 +7,7 @@ import signal
 
 import pytest
 
-from chatcli.repl.interrupt import leaving_on_hangup
+from chatcli.leaving import leaving_on_hangup
 
 
 def test_what_is_ignored_stays_ignored() -> None:
