@@ -125,12 +125,20 @@ _SWITCHES = {"true": True, "yes": True, "on": True, "1": True, "false": False, "
 _ALIAS = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
+_FLAG = 3
+
+
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """A value, None where nobody said one, and who said it: "default", a file's name, a variable or a flag."""
+    """A value, None where nobody said one, and who said it: "default", "config.toml", a variable or a flag."""
 
     value: Value | None
     origin: str
+
+    @property
+    def nearness(self) -> int:
+        """How near to the person it was said: not at all, in config.toml, by a variable, by a flag."""
+        return _FLAG if self.origin.startswith("--") else {"default": 0, "config.toml": 1}.get(self.origin, 2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,12 +155,11 @@ class Config:
 
     def said_by_flag(self, key: str) -> bool:
         """Whether the command line itself gives the setting."""
-        return self.values[key].origin.startswith("--")
+        return self.values[key].nearness == _FLAG
 
     def as_near(self, key: str, other: str) -> bool:
-        """Whether `key` is said where `other` is, or nearer: flags before variables before config.toml."""
-        rank = {"--": 3, "CH": 2, "co": 1, "de": 0}
-        return rank[self.values[key].origin[:2]] >= rank[self.values[other].origin[:2]]
+        """Whether `key` is said where `other` is, or nearer."""
+        return self.values[key].nearness >= self.values[other].nearness
 
     def layers(self) -> tuple[Layer, ...]:
         """What was said of generation, each setting with its origin."""
