@@ -123,8 +123,6 @@ NOT_OF_GENERATION = (
 KEEP_ALIVE = "5m"
 _SWITCHES = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
 _ALIAS = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-
-
 _FLAG = 3
 
 
