@@ -36,14 +36,8 @@ def make_t5(folder: Path, *, model_type: str = "t5", seed: int = 9, **config: An
     from transformers import AutoConfig, AutoModelForSeq2SeqLM, T5Tokenizer
 
     words = sorted({f"▁{word}" for text in SAID for word in text.split()})
-    named = [
-        "<pad>",
-        "</s>",
-        "<unk>",
-        "▁",
-        *words,
-        *string.printable.strip(),
-    ]  # a trainer's vocabulary changes by chance
+    # Written down, for what a trainer makes changes from run to run, and a control character is not shown as it is.
+    named = ["<pad>", "</s>", "<unk>", "▁", *words, *string.printable.strip()]
     pieces = [(piece, -float(rank)) for rank, piece in enumerate(named)]
     tokenizer = T5Tokenizer(vocab=pieces, extra_ids=4)
     tokenizer.save_pretrained(folder)
