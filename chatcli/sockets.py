@@ -14,7 +14,7 @@ import struct
 import sys
 import tempfile
 from collections.abc import Generator, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 _LONGEST = 100
@@ -110,7 +110,23 @@ def alone(place: Path) -> Generator[None]:
         yield
 
 
-def lines(connection: socket.socket, pause: float) -> Iterator[bytes | None]:
+def hang_up(connection: socket.socket) -> None:
+    """Let both sides see the end now, whoever else holds the connection: a process that was forked meanwhile does."""
+    with suppress(OSError):
+        connection.shutdown(socket.SHUT_RDWR)
+
+
+@contextmanager
+def until_left(connection: socket.socket) -> Generator[socket.socket]:
+    """The connection, hung up and closed when the block is left."""
+    with closing(connection):
+        try:
+            yield connection
+        finally:
+            hang_up(connection)
+
+
+def lines(connection: socket.socket, pause: float | None) -> Iterator[bytes | None]:
     """Lines as they come, and None whenever `pause` seconds bring none; ends where the other side does."""
     connection.settimeout(pause)
     rest = b""

@@ -71,9 +71,10 @@ class ResidentEngine:
         for again in (False, True):
             shown = False
             try:
-                for event in self._events(asked):
-                    shown = shown or isinstance(event, Text | Reasoning | ToolCalled)
-                    yield event
+                with closing(self._events(asked)) as events:
+                    for event in events:
+                        shown = shown or isinstance(event, Text | Reasoning | ToolCalled)
+                        yield event
                 return
             except _Gone:
                 if shown or again:
@@ -88,7 +89,7 @@ class ResidentEngine:
         connection = sockets.connect(socket_path(self._place, self._spec))
         if connection is None:
             return
-        with closing(connection):
+        with sockets.until_left(connection):
             for said in _said(connection, Prepare(self._talk, conversation, settings)):
                 if isinstance(said, Ready):
                     return
@@ -99,7 +100,7 @@ class ResidentEngine:
         connection = sockets.connect(socket_path(self._place, self._spec))
         if connection is None:
             return 0
-        with closing(connection):
+        with sockets.until_left(connection):
             answer = _answer(connection, Count(conversation), _PROMPT_ANSWER)
         return answer.tokens if isinstance(answer, Tokens) else 0
 
@@ -107,7 +108,7 @@ class ResidentEngine:
         """Nothing: the model stays for whoever asks next."""
 
     def _events(self, asked: Ask) -> Generator[Event]:
-        with closing(_connected(self._spec, self._place)) as connection:
+        with sockets.until_left(_connected(self._spec, self._place)) as connection:
             for event in _said(connection, asked):
                 yield event
                 if isinstance(event, Finished):
@@ -115,7 +116,7 @@ class ResidentEngine:
         raise _Gone
 
     def _reopened(self) -> Generator[Progress]:
-        with closing(_connected(self._spec, self._place)) as connection:
+        with sockets.until_left(_connected(self._spec, self._place)) as connection:
             for said in _said(connection, Open(self._keep_alive)):
                 if isinstance(said, EngineFacts):
                     return
@@ -199,7 +200,7 @@ def open_resident(spec: Spec, place: Path, keep_alive: float, report: Report) ->
 
 
 def _opened(connection: Any, spec: Spec, place: Path, keep_alive: float, report: Report) -> ResidentEngine | None:
-    with closing(connection):
+    with sockets.until_left(connection):
         for said in _said(connection, Open(keep_alive)):
             if isinstance(said, EngineFacts):
                 return ResidentEngine(spec, place, keep_alive, said)
@@ -278,7 +279,7 @@ def statuses(place: Path) -> list[tuple[Path, Status]]:
         if connection is None:
             remove_dead(path)
             continue
-        with closing(connection):
+        with sockets.until_left(connection):
             status = _answer(connection, GetStatus(), _PROMPT_ANSWER)
         if isinstance(status, Status):
             found.append((path, status))
@@ -312,7 +313,7 @@ def stop(path: Path, *, if_idle: bool = False) -> bool:
     connection = sockets.connect(path)
     if connection is None:
         return True
-    with closing(connection):
+    with sockets.until_left(connection):
         answer = _answer(connection, Stop(if_idle), _PROMPT_ANSWER)
         if if_idle and isinstance(answer, Status) and answer.state != "idle":
             return False

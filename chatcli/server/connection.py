@@ -10,11 +10,10 @@ import queue
 import socket
 import threading
 from collections.abc import Callable
+from contextlib import closing
 
 from chatcli import sockets
 from chatcli.wire import decode, encode
-
-_READING_SECONDS = 3600.0
 
 
 class Connection:
@@ -29,8 +28,7 @@ class Connection:
         self._client = client
         self._out: queue.SimpleQueue[object] = queue.SimpleQueue()
         self._received = received
-        for work in (self._read, self._write):
-            threading.Thread(target=work, daemon=True).start()
+        threading.Thread(target=self._serve, daemon=True).start()
 
     def send(self, value: object) -> None:
         """Tell the client; never waits."""
@@ -40,9 +38,17 @@ class Connection:
         """Close when all has been told."""
         self._out.put(None)
 
+    def _serve(self) -> None:
+        """Read and write at once; the descriptor is closed when neither can mistake another's for it."""
+        writing = threading.Thread(target=self._write, daemon=True)
+        with closing(self._client):
+            writing.start()
+            self._read()
+            writing.join()
+
     def _read(self) -> None:
         try:
-            for line in sockets.lines(self._client, _READING_SECONDS):
+            for line in sockets.lines(self._client, None):
                 if line:
                     self._received(self, decode(line))
         except ValueError:  # not what we speak
@@ -54,18 +60,9 @@ class Connection:
     def _write(self) -> None:
         try:
             while (value := self._out.get()) is not None:
-                self._client.setblocking(True)
                 self._client.sendall(encode(value))
         except OSError:
             pass
         finally:
             self.gone.set()
-            self._shut()
-
-    def _shut(self) -> None:
-        try:
-            self._client.shutdown(socket.SHUT_RDWR)
-        except OSError:
-            pass
-        finally:
-            self._client.close()
+            sockets.hang_up(self._client)

@@ -207,6 +207,25 @@ def test_a_client_that_leaves_frees_the_model_for_the_next(place: Path, hold: Ho
     assert engine.cancelled == 1
 
 
+def test_a_client_that_leaves_is_missed_though_a_process_was_forked_meanwhile(place: Path, hold: Hold) -> None:
+    """The copy of its connection that a child has kept the model answering nobody."""
+    engine = Shared(["word " * 5000, "next"], seconds_per_piece=0.02)
+    hold(engine)
+    events = engine_at(place).stream(ASKED, GenerationSettings())
+    while not isinstance(next(events), Text):
+        pass
+    child = os.fork()
+    if not child:
+        signal.pause()
+    try:
+        events.close()
+        until(lambda: engine.cancelled)
+        assert text_of(engine_at(place).stream(ASKED, GenerationSettings())) == "next"
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+
+
 def test_a_client_that_left_while_it_waited_is_not_answered(place: Path, hold: Hold) -> None:
     engine = Gated(["one two three four", "second"])
     waiting = hold(engine).resident._waiting
