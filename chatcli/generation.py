@@ -200,7 +200,14 @@ class Finished:
         return (self.completion_tokens - 1) / self.seconds if self.completion_tokens > 1 and self.seconds > 0 else 0.0
 
 
-Event: TypeAlias = Progress | Text | Reasoning | ToolCalled | Finished
+@dataclass(frozen=True, slots=True)
+class Embedded:
+    """The vectors of some texts, each of length 1, in the order of the texts; no answer to a conversation has it."""
+
+    vectors: tuple[tuple[float, ...], ...]
+
+
+Event: TypeAlias = Progress | Text | Reasoning | ToolCalled | Embedded | Finished
 
 
 @dataclass(frozen=True, slots=True)

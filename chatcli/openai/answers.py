@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol
 
 from chatcli import __version__
-from chatcli.generation import Event, Finished, Reasoning, Text, TokenLogprob, ToolCalled
+from chatcli.generation import Embedded, Event, Finished, Reasoning, Text, TokenLogprob, ToolCalled
 
 Json = dict[str, Any]
 
@@ -25,6 +25,7 @@ class Said:
     text: str = ""
     reasoning: str = ""
     calls: list[ToolCalled] = field(default_factory=list)
+    vectors: Sequence[Sequence[float]] = ()
     finished: Finished = field(default_factory=lambda: Finished("error"))
 
     def add(self, event: Event) -> None:
@@ -36,6 +37,8 @@ class Said:
                 self.reasoning += text
             case ToolCalled():
                 self.calls.append(event)
+            case Embedded(vectors):
+                self.vectors = vectors
             case Finished():
                 self.finished = event
 

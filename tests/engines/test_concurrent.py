@@ -17,7 +17,7 @@ from seeing_models import picture
 from chatcli.adapters.table import shipped
 from chatcli.constraints import choice
 from chatcli.conversation import Conversation, Message
-from chatcli.engines.concurrent import ConcurrentEngine, open_served
+from chatcli.engines.concurrent import ConcurrentEngine, open_concurrent
 from chatcli.engines.local import LocalEngine, open_local
 from chatcli.errors import ChatcliError, ContextOverflow, EngineError, UsageError
 from chatcli.generation import Event, Finished, GenerationSettings, Progress, Reasoning, Text, TokenLogprob
@@ -71,7 +71,7 @@ def _about(logprobs: Sequence[TokenLogprob]) -> list[tuple[Any, ...]]:
 
 @pytest.fixture(scope="module")
 def llama(tiny_llama: Path) -> Iterator[ConcurrentEngine]:
-    engine = open_served(open_checkpoint(tiny_llama), shipped(), lambda progress: None)
+    engine = open_concurrent(open_checkpoint(tiny_llama), shipped(), lambda progress: None)
     yield engine
     engine.close()
 
