@@ -36,6 +36,8 @@ from chatcli.generation import (
     Finished,
     GenerationSettings,
     Progress,
+    Reasoning,
+    Text,
     TokenLogprob,
 )
 from chatcli.load_request import NOTHING_SAID, LoadRequest
@@ -290,7 +292,7 @@ class LocalEngine:
                 try:
                     token = next(tokens)
                 except StopIteration as end:
-                    for event in reply.flush(ended=bool(end.value)):
+                    for event in self._weighed(reply.flush(ended=bool(end.value)), len(made), counted):
                         yield reply.show(event)
                     return bool(end.value)
                 if isinstance(token, Progress):
@@ -300,9 +302,18 @@ class LocalEngine:
                 counted.token()
                 made.append(token)
                 yield Progress("writing", len(made), unit="tokens")
-                for event in reply.push(token):
+                for event in self._weighed(reply.push(token), len(made), counted):
                     yield reply.show(event)
         return True
+
+    def _weighed(self, events: Sequence[Event], made: int, counted: Counted) -> Iterator[Event]:
+        """The events, the first piece with the probabilities of the tokens since the last, where these are asked for."""
+        drawn = self._generates.logprobs
+        for event in events:
+            if isinstance(event, Text | Reasoning) and drawn[counted.told : made]:
+                event = replace(event, logprobs=self._logprobs(drawn[counted.told : made]))
+                counted.told = made
+            yield event
 
     def _encode(
         self, conversation: Conversation, settings: GenerationSettings, before: Sequence[int] = ()

@@ -130,13 +130,20 @@ def test_a_stop_string_ends_an_answer(door: Door) -> None:
 
 
 def test_logprobs(door: Door) -> None:
-    answer = door.sync().chat.completions.create(
-        model="org/tiny", messages=HELLO, max_tokens=4, temperature=0, logprobs=True, top_logprobs=2
-    )
+    settings: Any = {"model": "org/tiny", "messages": HELLO, "max_tokens": 4, "temperature": 0}
+    answer = door.sync().chat.completions.create(**settings, logprobs=True, top_logprobs=2)
     told = answer.choices[0].logprobs
     assert told and told.content and answer.usage and len(told.content) <= answer.usage.completion_tokens
     assert "".join(each.token for each in told.content).startswith(answer.choices[0].message.content or "nothing")
     assert all(each.top_logprobs[0].logprob >= each.top_logprobs[1].logprob for each in told.content)
+    pieces: list[Any] = []
+    for chunk in door.sync().chat.completions.create(**settings, logprobs=True, top_logprobs=2, stream=True):
+        here = chunk.choices[0].logprobs
+        tokens = "".join(each.token for each in here.content or ()) if here else ""
+        assert tokens == (chunk.choices[0].delta.content or "")  # each piece comes with its own
+        pieces += here.content or () if here else ()
+    assert [each.token for each in pieces] == [each.token for each in told.content]
+    assert [each.logprob for each in pieces] == pytest.approx([each.logprob for each in told.content], abs=1e-4)
 
 
 def test_a_schema_is_followed(door: Door) -> None:
