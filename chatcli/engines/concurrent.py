@@ -207,8 +207,11 @@ class _Worker:
                 wait = False
                 if callable(given):
                     given()
-                else:
+                    continue
+                try:
                     self._batch.add(given)
+                except Exception as error:  # nobody else must suffer from it
+                    given.tell(_defect(error))
         except queue.Empty:
             return True
         return False

@@ -88,7 +88,9 @@ def test_a_client_that_leaves_frees_its_place(reading: tuple[Endless, str], stre
 
 def test_a_client_that_leaves_the_queue_is_never_answered(reading: tuple[Endless, str]) -> None:
     engine, address = reading
-    first, second = ask(address, stream=True), ask(address, stream=True)
+    first = ask(address, stream=True)
+    assert soon(lambda: engine.running == 1)
+    second = ask(address, stream=True)
     assert soon(lambda: CLIENT.get(f"{address}/health").json()["waiting"] == 1)
     for client in (second, first):
         client.close()
