@@ -207,12 +207,14 @@ class Finished:
 
 @dataclass(frozen=True, slots=True)
 class Embedded:
-    """The vectors of some texts, each of length 1, in the order of the texts; no answer to a conversation has it."""
+    """The vectors of some texts, each of length 1, in the order of the texts; an answer to a conversation has none."""
 
     vectors: tuple[tuple[float, ...], ...]
 
 
-Event: TypeAlias = Progress | Text | Reasoning | ToolCalled | Embedded | Finished
+Event: TypeAlias = Progress | Text | Reasoning | ToolCalled | Finished
+Made: TypeAlias = Event | Embedded
+"""What a served model yields, whatever it is asked for."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -165,7 +165,7 @@ complete -c chatcli -n '__chatcli_at "chatcli serve"' -l port -r -f -d 'Port to 
 complete -c chatcli -n '__chatcli_at "chatcli serve"' -l socket -r -F -d 'Listen at a Unix socket instead, which only you can open'
 complete -c chatcli -n '__chatcli_at "chatcli serve"' -l api-key-file -r -F -d 'Keys that clients need, one a line; or $CHATCLI_API_KEY'
 complete -c chatcli -n '__chatcli_at "chatcli serve"' -l api-key -r -f -d 'The same on the command line, which other users can see'
-complete -c chatcli -n '__chatcli_at "chatcli serve"' -l parallel -r -f -d 'Answers given at once; of one model 32 are computed together'
+complete -c chatcli -n '__chatcli_at "chatcli serve"' -l parallel -r -f -d 'Answers given at once; a model computes 32 together'
 complete -c chatcli -n '__chatcli_at "chatcli serve"' -l queue -r -f -d 'Requests that may wait; more get a 429'
 complete -c chatcli -n '__chatcli_at "chatcli serve"' -l replicas -r -f -d 'Copies of the model in processes of their own; 1-8: as many as are asked'
 complete -c chatcli -n '__chatcli_at "chatcli serve"' -l ray-address -r -f -d 'Ray cluster to put them on; default: one on this machine'

@@ -57,7 +57,9 @@ def serve(
     api_key: Annotated[
         str, typer.Option("--api-key", metavar="KEY", help="The same on the command line, which other users can see.")
     ] = "",
-    parallel: Annotated[int, typer.Option(min=1, max=1024, help="Answers given at once; of one model 32 are computed together.")] = 16,
+    parallel: Annotated[
+        int, typer.Option(min=1, max=1024, help="Answers given at once; a model computes 32 together.")
+    ] = 16,
     queue: Annotated[int, typer.Option(min=0, max=100_000, help="Requests that may wait; more get a 429.")] = 64,
     replicas: Annotated[
         str, typer.Option(metavar="N", help="Copies of the model in processes of their own; 1-8: as many as are asked.")

@@ -10,16 +10,16 @@ import queue
 import threading
 from collections.abc import Callable, Collection, Generator, Sequence
 from concurrent.futures import Future
-from contextlib import closing
 from copy import copy
 from typing import TYPE_CHECKING, TypeVar
 
 from chatcli.adapters.table import Table
-from chatcli.conversation import Attachment, Conversation
+from chatcli.conversation import Attachment
 from chatcli.engines.embedding import BEAT_SECONDS
 from chatcli.engines.local import LocalEngine, open_local
+from chatcli.engines.many import ManyTalks
 from chatcli.errors import EngineError
-from chatcli.generation import EngineFacts, Event, GenerationSettings, Progress
+from chatcli.generation import GenerationSettings, Made, Progress
 from chatcli.load_request import NOTHING_SAID, LoadRequest
 from chatcli.models.checkpoint import Checkpoint
 
@@ -35,17 +35,12 @@ _CLOSED = "The model was closed while it answered."
 Result = TypeVar("Result")
 
 
-class ConcurrentEngine:
-    """`engine`, which is this one's from now on, for any number of threads. Every request is a talk of its own."""
+class ConcurrentEngine(ManyTalks):
+    """Many talks that one batch answers."""
 
     def __init__(self, engine: LocalEngine) -> None:
-        self._engine = engine
+        super().__init__(engine)
         self._worker = _Worker(engine.model)
-
-    @property
-    def facts(self) -> EngineFacts:
-        """Those of the engine."""
-        return self._engine.facts
 
     @property
     def running(self) -> int:
@@ -57,25 +52,7 @@ class ConcurrentEngine:
         """Requests that are not begun yet."""
         return self._worker.waiting
 
-    def stream(self, conversation: Conversation, settings: GenerationSettings) -> Generator[Event]:
-        """Answer as `LocalEngine.stream` does, with the same tokens; what waits says so every tenth of a second."""
-        with closing(self._talk().stream(conversation, settings)) as events:
-            yield from events
-
-    def complete(self, prompt: str | Sequence[int], settings: GenerationSettings) -> Generator[Event]:
-        """Go on with a text or with ids as `LocalEngine.complete` does."""
-        with closing(self._talk().complete(prompt, settings)) as events:
-            yield from events
-
-    def tokenize(self, text: str) -> list[int]:
-        """The ids of a text; nothing is computed for it."""
-        return self._engine.tokenize(text)
-
-    def detokenize(self, ids: Sequence[int]) -> str:
-        """The text of ids."""
-        return self._engine.detokenize(ids)
-
-    def embed(self, texts: Sequence[str]) -> Generator[Event]:
+    def embed(self, texts: Sequence[str]) -> Generator[Made]:
         """The vectors of the texts; between two passes the answers under way go on."""
         yield from self._engine.embed(texts, self._worker.submit)
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from chatcli.conversation import Conversation
 from chatcli.errors import ContextOverflow, EngineError, UsageError
-from chatcli.generation import Embedded, EngineFacts, Event, Finished, GenerationSettings, Progress
+from chatcli.generation import Embedded, EngineFacts, Event, Finished, GenerationSettings, Made, Progress
 from chatcli.load_request import LoadRequest
 from chatcli.models.checkpoint import Checkpoint
 from chatcli.models.pooling import Pooling, longest, pooling
@@ -79,7 +79,7 @@ def encoded(texts: Sequence[str], tokenize: Callable[[str], list[int]], context:
     return prompts
 
 
-def embedded(model: Embeds, prompts: Sequence[Sequence[int]], way: Pooling, submit: Submit) -> Generator[Event]:
+def embedded(model: Embeds, prompts: Sequence[Sequence[int]], way: Pooling, submit: Submit) -> Generator[Made]:
     """The vectors of the prompts, each pass `submit`ted; what waits says so every tenth of a second.
 
     Closing it gives up the pass that is under way, and returns when that has ended.
@@ -138,7 +138,7 @@ class EmbeddingEngine:
         """The text of ids, control tokens with it."""
         return self._tokenizer.decode(ids, skip_special_tokens=False)
 
-    def embed(self, texts: Sequence[str]) -> Generator[Event]:
+    def embed(self, texts: Sequence[str]) -> Generator[Made]:
         """The vectors of the texts.
 
         Raises:

@@ -35,6 +35,7 @@ from chatcli.generation import (
     Event,
     Finished,
     GenerationSettings,
+    Made,
     Progress,
     Reasoning,
     Text,
@@ -216,7 +217,7 @@ class LocalEngine:
         """The text of ids, control tokens with it."""
         return self._chat.tokenizer.decode(ids, skip_special_tokens=False)
 
-    def embed(self, texts: Sequence[str], submit: Submit = at_once) -> Generator[Event]:
+    def embed(self, texts: Sequence[str], submit: Submit = at_once) -> Generator[Made]:
         """The vectors of the texts, behind reports of how far they are read; see `engines.embedding`.
 
         Raises:
@@ -307,13 +308,15 @@ class LocalEngine:
         return True
 
     def _weighed(self, events: Sequence[Event], made: int, counted: Counted) -> Iterator[Event]:
-        """The events, the first piece with the probabilities of the tokens since the last, where these are asked for."""
+        """The events; the first piece has the probabilities of the tokens since the last, where these are asked for."""
         drawn = self._generates.logprobs
         for event in events:
-            if isinstance(event, Text | Reasoning) and drawn[counted.told : made]:
-                event = replace(event, logprobs=self._logprobs(drawn[counted.told : made]))
+            new = drawn[counted.told : made]
+            if new and isinstance(event, Text | Reasoning):
                 counted.told = made
-            yield event
+                yield replace(event, logprobs=self._logprobs(new))
+            else:
+                yield event
 
     def _encode(
         self, conversation: Conversation, settings: GenerationSettings, before: Sequence[int] = ()

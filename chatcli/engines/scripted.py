@@ -12,7 +12,7 @@ from collections.abc import Generator, Sequence
 
 from chatcli.conversation import Conversation, Message
 from chatcli.errors import EngineError
-from chatcli.generation import Embedded, EngineFacts, Event, Finished, GenerationSettings, Progress, Text
+from chatcli.generation import Embedded, EngineFacts, Event, Finished, GenerationSettings, Made, Progress, Text
 
 Step = Event | BaseException
 _PIECES = re.compile("[\u2e80-\u9fff\uff00-\uffef] ?|[^ \u2e80-\u9fff\uff00-\uffef]* ?")
@@ -82,7 +82,7 @@ class ScriptedEngine:
         """Characters, by number."""
         return "".join(map(chr, ids))
 
-    def embed(self, texts: Sequence[str]) -> Generator[Event]:
+    def embed(self, texts: Sequence[str]) -> Generator[Made]:
         """A vector of two numbers for each text, which tells long ones from short ones."""
         lengths = [len(text) for text in texts]
         yield Progress("reading", 0, sum(lengths), "tokens")

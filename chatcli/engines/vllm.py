@@ -12,15 +12,17 @@ import threading
 import uuid
 from collections.abc import AsyncIterator, Collection, Generator, Sequence
 from concurrent.futures import Future
-from contextlib import closing, suppress
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, cast
 
 from chatcli.adapters.format import chat_format, require_chat_format
 from chatcli.adapters.table import Table
-from chatcli.conversation import Attachment, Conversation
+from chatcli.conversation import Attachment
+from chatcli.engines.embedding import BEAT_SECONDS
 from chatcli.engines.local import LocalEngine
+from chatcli.engines.many import ManyTalks
 from chatcli.errors import EngineError, NotAChatModel, UsageError
-from chatcli.generation import Constraint, EngineFacts, Event, GenerationSettings, Progress
+from chatcli.generation import Constraint, GenerationSettings, Made, Progress
 from chatcli.load_request import LoadRequest
 from chatcli.models.checkpoint import Checkpoint, context_length, text_config
 from chatcli.models.tokenizer import Tokenizer
@@ -28,9 +30,6 @@ from chatcli.models.vocabulary import tokenizer as read_tokenizer
 
 if TYPE_CHECKING:
     from chatcli.runtime.model import CausalModel
-
-BEAT_SECONDS = 0.1
-"""How often one that waits says so."""
 
 
 class VllmModel:
@@ -167,36 +166,10 @@ def _structured(constraint: Constraint) -> object:
             raise UsageError("vLLM is not made to call a tool: leave tool_choice at auto.")
 
 
-class VllmEngine:
-    """A model that vLLM runs, for many threads at once; every request is a talk of its own."""
+class VllmEngine(ManyTalks):
+    """Many talks with a model that vLLM runs."""
 
-    def __init__(self, engine: LocalEngine) -> None:
-        self._engine = engine
-
-    @property
-    def facts(self) -> EngineFacts:
-        """Those of the model."""
-        return self._engine.facts
-
-    def stream(self, conversation: Conversation, settings: GenerationSettings) -> Generator[Event]:
-        """Answer as any engine does."""
-        with closing(self._engine.another_talk().stream(conversation, settings)) as events:
-            yield from events
-
-    def complete(self, prompt: str | Sequence[int], settings: GenerationSettings) -> Generator[Event]:
-        """Go on with a text or with ids."""
-        with closing(self._engine.another_talk().complete(prompt, settings)) as events:
-            yield from events
-
-    def tokenize(self, text: str) -> list[int]:
-        """The ids of a text."""
-        return self._engine.tokenize(text)
-
-    def detokenize(self, ids: Sequence[int]) -> str:
-        """The text of ids."""
-        return self._engine.detokenize(ids)
-
-    def embed(self, texts: Sequence[str]) -> Generator[Event]:
+    def embed(self, texts: Sequence[str]) -> Generator[Made]:
         """Not here.
 
         Raises:

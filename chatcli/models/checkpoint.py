@@ -33,6 +33,7 @@ _TRAINED_LENGTHS = {"RefinedWeb": 2048, "RefinedWebModel": 2048, "falcon": 2048}
 _LAYER_KEYS = ("num_hidden_layers", "num_layers", "n_layer", "n_layers")
 _COUNT_KEYS = (*_LAYER_KEYS, "hidden_size", "n_embd", "num_attention_heads", "vocab_size")
 _MOST_LAYERS = 10_000
+VECTORS = ", or have `chatcli serve` answer /v1/embeddings with it"
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,7 +201,7 @@ def require_chat_model(checkpoint: Checkpoint) -> None:
         NotAChatModel: an encoder, a classifier, a translator, an image or speech model.
     """
     if said := purposes.purpose(checkpoint.config, _names(checkpoint)):
-        raise _no_chat(checkpoint.name, said)
+        raise _no_chat(checkpoint.name, said, VECTORS if makes_vectors(checkpoint) else "")
 
 
 def makes_vectors(checkpoint: Checkpoint) -> bool:
@@ -214,5 +215,5 @@ def _names(checkpoint: Checkpoint) -> frozenset[str]:
     return frozenset(path.name for path in folder.iterdir()) if folder.is_dir() else frozenset()
 
 
-def _no_chat(name: str, purpose: str) -> NotAChatModel:
-    return NotAChatModel(f"{name} is {purpose}; it does not chat: try Qwen/Qwen3-0.6B, for one.")
+def _no_chat(name: str, purpose: str, other: str = "") -> NotAChatModel:
+    return NotAChatModel(f"{name} is {purpose}; it does not chat: try Qwen/Qwen3-0.6B, for one{other}.")

@@ -120,9 +120,12 @@ def _scores(config: Mapping[str, Any]) -> bool:
 
 
 def makes_vectors(config: Mapping[str, Any], files: Collection[str] = ()) -> bool:
-    """Whether this is a model of texts that is there to turn them into vectors, or as good for that as for anything."""
-    pictures = _FAMILIES.get(str(config.get("model_type", "")))
-    return not pictures and kind(config, files) in ("embedding", "encoder", "masked")
+    """Whether it reads texts and is there to turn them into vectors, or as good for that as for anything.
+
+    Not the half of a T5, and none of the families whose vectors are many or of pictures.
+    """
+    family = str(config.get("model_type", ""))
+    return family not in _FAMILIES and kind(config, files) in ("embedding", "encoder", "masked")
 
 
 def purpose(config: Mapping[str, Any], files: Collection[str] = ()) -> str:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol
 
 from chatcli import __version__
-from chatcli.generation import Embedded, Event, Finished, Reasoning, Text, TokenLogprob, ToolCalled
+from chatcli.generation import Embedded, Finished, Made, Reasoning, Text, TokenLogprob, ToolCalled
 
 Json = dict[str, Any]
 
@@ -28,7 +28,7 @@ class Said:
     vectors: Sequence[Sequence[float]] = ()
     finished: Finished = field(default_factory=lambda: Finished("error"))
 
-    def add(self, event: Event) -> None:
+    def add(self, event: Made) -> None:
         """Take in the next event."""
         match event:
             case Text(text):
@@ -52,7 +52,7 @@ class Answer(Protocol):
         """The chunk that opens a choice, if there is one."""
         ...
 
-    def chunk(self, choice: int, event: Event) -> Json | None:
+    def chunk(self, choice: int, event: Made) -> Json | None:
         """The chunk for an event; None where a client is told nothing of it."""
         ...
 
@@ -80,7 +80,7 @@ class ChatAnswer:
         """Who speaks."""
         return self._chunk(choice, {"role": "assistant", "content": ""})
 
-    def chunk(self, choice: int, event: Event) -> Json | None:
+    def chunk(self, choice: int, event: Made) -> Json | None:
         """A piece of text, of reasoning, a call, or the end with its reason."""
         match event:
             case Text(text, logprobs):
@@ -149,7 +149,7 @@ class TextAnswer:
         """Nothing."""
         return None
 
-    def chunk(self, choice: int, event: Event) -> Json | None:
+    def chunk(self, choice: int, event: Made) -> Json | None:
         """A piece of text, or the end with its reason."""
         match event:
             case Text(text, logprobs) | Reasoning(text, logprobs):
@@ -206,7 +206,7 @@ def chat_logprobs(tokens: Sequence[TokenLogprob]) -> Json | None:
 
 
 def text_logprobs(tokens: Sequence[TokenLogprob], offset: int = 0) -> Json | None:
-    """The same, as the completions API has them; offsets are characters of the answer, of which `offset` were before."""
+    """The same, as the completions API has them; offsets are characters, of which `offset` were before."""
     if not tokens:
         return None
     offsets = [offset]

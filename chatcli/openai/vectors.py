@@ -11,7 +11,7 @@ import struct
 from collections.abc import Sequence
 from typing import ClassVar, Literal
 
-from chatcli.generation import Event, Finished
+from chatcli.generation import Finished, Made
 from chatcli.openai.answers import Json, Said
 from chatcli.openai.errors import ApiError
 
@@ -30,7 +30,7 @@ class EmbeddingAnswer:
         """Nothing."""
         return None
 
-    def chunk(self, choice: int, event: Event) -> Json | None:
+    def chunk(self, choice: int, event: Made) -> Json | None:
         """Nothing."""
         return None
 

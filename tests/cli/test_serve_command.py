@@ -74,6 +74,7 @@ def test_a_port_in_use_is_told_before_anything_is_loaded(tmp_path: Path) -> None
         (["--time-limit", "soon"], 2, "--time-limit soon is no time"),
         (["--time-limit", "0"], 2, "--time-limit 0 is no time"),
         (["/tmp", "/tmp/../tmp", "--port", "0"], 2, "would both be served as tmp"),
+        (["tiny @ localhost:1"], 2, "is a model of the server localhost:1"),
         (["guide", "other", "--lora", "a"], 2, "--lora is of one model"),
         (["no/such-model-anywhere", "--port", "0"], 3, "no/such-model-anywhere"),
     ],
@@ -167,20 +168,6 @@ def example(part: str) -> list[str]:
 
 
 @pytest.mark.slow
-def test_a_signal_drains(tmp_path: Path) -> None:
-    assert LINES[0] == "chatcli serve"
-    with server(tmp_path, "--port", "0") as (process, address):
-        with httpx.stream("POST", f"{address}/v1/chat/completions", json=LONG, timeout=60) as answer:
-            lines = answer.iter_lines()
-            next(lines)
-            process.send_signal(signal.SIGTERM)
-            told = [line for line in lines if line]
-        assert told[-1] == "data: [DONE]"  # what was under way is finished
-        assert process.wait(30) == 0
-        assert process.stderr and "Traceback" not in process.stderr.read()
-
-
-@pytest.mark.slow
 def test_a_second_signal_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with server(tmp_path, *example("--socket")) as (process, said):
@@ -220,8 +207,9 @@ def test_a_terminal_that_is_closed_ends_it(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_other_machines_need_a_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_machines_need_a_key_and_a_signal_drains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    assert LINES[0] == "chatcli serve"
     keys = tmp_path / "keys.txt"
     keys.write_text("a-key\n\nanother-key\n")
     keys.chmod(0o644)
@@ -229,10 +217,16 @@ def test_other_machines_need_a_key(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     arguments[arguments.index("0.0.0.0")] = "127.0.0.1"  # tests listen nowhere else
     with server(tmp_path, *arguments, "--port", "0") as (process, address):
         assert httpx.get(f"{address}/v1/models").status_code == 401
-        assert httpx.get(f"{address}/v1/models", headers={"Authorization": "Bearer another-key"}).status_code == 200
+        key = {"Authorization": "Bearer another-key"}
+        assert httpx.get(f"{address}/v1/models", headers=key).status_code == 200
         assert process.stdout and process.stdout.readline() == f"A page to chat is at {address}/\n"
         assert "<title>chatcli</title>" in httpx.get(f"{address}/").text  # which asks its reader for the key
-        process.send_signal(signal.SIGTERM)
+        with httpx.stream("POST", f"{address}/v1/chat/completions", json=LONG, headers=key, timeout=60) as answer:
+            lines = answer.iter_lines()
+            next(lines)
+            process.send_signal(signal.SIGTERM)
+            told = [line for line in lines if line]
+        assert told[-1] == "data: [DONE]"  # what was under way is finished
         assert process.wait(30) == 0
         said = process.stderr.read() if process.stderr else ""
-        assert "chmod 600" in said and "a-key" not in said
+        assert "chmod 600" in said and "a-key" not in said and "Traceback" not in said

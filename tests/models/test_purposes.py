@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from chatcli.errors import NotAChatModel
-from chatcli.models.checkpoint import Checkpoint, open_checkpoint, require_chat_model
+from chatcli.models.checkpoint import Checkpoint, makes_vectors, open_checkpoint, require_chat_model
 from chatcli.models.purposes import PURPOSES, kind
 from chatcli.models.refusals import nothing_to_run
 
@@ -81,6 +81,8 @@ def test_of_all_else_a_sentence_says_what_it_is(
     with pytest.raises(NotAChatModel) as error:
         require_chat_model(found)
     assert str(error.value).startswith(f"owner/model is {PURPOSES[expected]}; it does not chat: try ")  # type: ignore[index]
+    served = model_type == "bert" and expected in ("masked", "encoder")
+    assert makes_vectors(found) == ("/v1/embeddings" in str(error.value)) == served
 
 
 def test_an_architecture_list_that_is_none_is_passed_over(tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ LISTS = {
     "server": "servers",
 }
 """Parameters whose values stand in a list of that name."""
-_CHOICES = {"key": lambda: KINDS, "kind": kinds}
+_CHOICES = {"key": KINDS, "kind": kinds()}
 """Parameters whose values are the rows of a table of ours."""
 _FILES = frozenset({"file", "files", "folder", "output", "path", "schema", "attach", "attachments"})
 _FILES |= {"key_file", "socket_path"}
@@ -104,7 +104,7 @@ def _value(parameter: Any) -> Value:
     if parameter.name in KINDS and KINDS[parameter.name].choices:
         return Value(choices=KINDS[parameter.name].choices)
     if parameter.name in _CHOICES:
-        return Value(choices=tuple(_CHOICES[parameter.name]()))
+        return Value(choices=tuple(_CHOICES[parameter.name]))
     return Value(list=LISTS.get(parameter.name, ""), files=parameter.name in _FILES)
 
 

@@ -15,18 +15,18 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from chatcli.errors import ChatcliError
-from chatcli.generation import Event, Finished, Progress
+from chatcli.generation import Finished, Made, Progress
 from chatcli.openai.answers import Answer, Json, Said
 from chatcli.openai.errors import ApiError, api_error
-from chatcli.server.api.carrying import Carried
 from chatcli.server.api.defects import tell_of
 from chatcli.server.api.sending import EventSender, JsonResponse, event_data
 from chatcli.server.api.service import Service
+from chatcli.server.carrying import Carried
 
 LOOK_SECONDS = 1.0
 """How often a stream without events is looked after."""
 
-Make = Callable[[], Generator[Event]]
+Make = Callable[[], Generator[Made]]
 
 
 class Answering(Response):
@@ -69,7 +69,7 @@ class Answering(Response):
         else:
             await JsonResponse(whole)(scope, receive, send)
 
-    async def _gather(self, carried: Carried) -> Json:
+    async def _gather(self, carried: Carried[Made]) -> Json:
         """All that comes, as one answer."""
         said = [Said() for _ in self._make]
         async for come in _until_the_end(carried, len(said)):
@@ -78,7 +78,7 @@ class Answering(Response):
                 said[number].add(event)
         return self._answer.whole(said)
 
-    async def _stream(self, carried: Carried, out: EventSender) -> None:
+    async def _stream(self, carried: Carried[Made], out: EventSender) -> None:
         """Tell what comes as it comes.
 
         A choice is opened when its prompt has proved right, so that what is wrong with it has a status of its own.
@@ -99,7 +99,7 @@ class Answering(Response):
         if last := self._answer.last([end for _, end in sorted(ends.items())]):
             await out.write(event_data(last))
 
-    def _note(self, event: Event) -> None:
+    def _note(self, event: Made) -> None:
         """Count what an event tells."""
         metrics = self._service.metrics
         if self._begun and not isinstance(event, Progress):
@@ -124,10 +124,10 @@ class Answering(Response):
                 return ApiError(500, "The server had an error while processing your request.")
 
 
-async def _until_the_end(carried: Carried, going: int) -> AsyncGenerator[list[tuple[int, Event]]]:
+async def _until_the_end(carried: Carried[Made], going: int) -> AsyncGenerator[list[tuple[int, Made]]]:
     """The events of `going` generators as they come; an empty list where for some time there are none."""
     while going:
-        come: list[tuple[int, Event | Exception | None]] = []
+        come: list[tuple[int, Made | Exception | None]] = []
         with anyio.move_on_after(LOOK_SECONDS):
             come = await carried.some()
         events = [(number, event) for number, event in come if event and not isinstance(event, Exception)]

@@ -9,7 +9,7 @@ from collections.abc import Generator, Sequence
 from typing import Protocol
 
 from chatcli.conversation import Conversation
-from chatcli.generation import EngineFacts, Event, GenerationSettings
+from chatcli.generation import EngineFacts, Event, GenerationSettings, Made
 
 
 class Served(Protocol):
@@ -40,7 +40,7 @@ class Served(Protocol):
         """The text of ids, control tokens with it."""
         ...
 
-    def embed(self, texts: Sequence[str]) -> Generator[Event]:
+    def embed(self, texts: Sequence[str]) -> Generator[Made]:
         """A vector of length 1 for each text, all of them in one `Embedded`; then `Finished`.
 
         Raises:

@@ -14,12 +14,12 @@ from weakref import WeakSet
 
 from chatcli.conversation import Conversation
 from chatcli.errors import ChatcliError, EngineError
-from chatcli.generation import EngineFacts, Event, GenerationSettings
+from chatcli.generation import EngineFacts, GenerationSettings, Made
 from chatcli.server.api.served import Served
 from chatcli.server.replicas.gathering import gathered
 from chatcli.wire import Failure
 
-Said: TypeAlias = Event | Failure
+Said: TypeAlias = Made | Failure
 Lists: TypeAlias = AsyncGenerator[list[Said]]
 Result = TypeVar("Result")
 
@@ -37,9 +37,9 @@ class Holding:
         self._heard = time.monotonic()
         self._defect = ""
 
-    def told(self, events: Generator[Event]) -> Generator[Said]:
+    def told(self, events: Generator[Made]) -> Generator[Said]:
         """The events, and the error they end in as a value; what nobody foresaw makes this holding unfit."""
-        latest: Event | None = None
+        latest: Made | None = None
         try:
             for event in events:
                 if event != latest:  # one that waits says the same again and again
@@ -117,7 +117,7 @@ class Replica:
         for holding in self._holdings:
             holding.require_well()
 
-    async def _answer(self, name: str, call: Callable[[Served], Generator[Event]]) -> Lists:
+    async def _answer(self, name: str, call: Callable[[Served], Generator[Made]]) -> Lists:
         holding = await self.model(name)
         holding.asked += 1
         try:

@@ -16,7 +16,7 @@ from typing import Any, cast
 
 from chatcli.conversation import Conversation
 from chatcli.errors import EngineError
-from chatcli.generation import EngineFacts, Event, GenerationSettings, Progress, Reasoning, Text, ToolCalled
+from chatcli.generation import EngineFacts, Event, GenerationSettings, Made, Progress, Reasoning, Text, ToolCalled
 from chatcli.wire import Failure
 
 TRIES = 3
@@ -36,14 +36,14 @@ class Loop:
         self._loop = asyncio.new_event_loop()
         threading.Thread(target=self._loop.run_forever, name="replicas", daemon=True).start()
 
-    def events(self, ask: Any, *given: object) -> Generator[Event]:
+    def events(self, ask: Any, *given: object) -> Generator[Any]:
         """What a streaming method of the handle says; while it says nothing, that it waits.
 
         Raises:
             ReplicaLost: the replica died, or its machine.
             ChatcliError: the model's engine raised it.
         """
-        come: queue.SimpleQueue[list[Event | Failure] | Exception | None] = queue.SimpleQueue()
+        come: queue.SimpleQueue[list[Made | Failure] | Exception | None] = queue.SimpleQueue()
         reading = asyncio.run_coroutine_threadsafe(_read(ask, given, come), self._loop)
         try:
             while True:
@@ -123,7 +123,7 @@ class ReplicatedModel:
         """Go on with bare text or ids; see `stream`."""
         yield from self._answer("complete", prompt if isinstance(prompt, str) else tuple(prompt), settings)
 
-    def embed(self, texts: Sequence[str]) -> Generator[Event]:
+    def embed(self, texts: Sequence[str]) -> Generator[Made]:
         """The vectors of the texts; see `stream`."""
         yield from self._answer("embed", tuple(texts))
 
@@ -138,7 +138,7 @@ class ReplicatedModel:
     def close(self) -> None:
         """Nothing: the replicas end with their cluster."""
 
-    def _answer(self, method: str, *given: object) -> Generator[Event]:
+    def _answer(self, method: str, *given: object) -> Generator[Any]:
         ask = self._handle.options(stream=True, method_name=method)
         for _ in range(TRIES):
             shown = False

@@ -13,7 +13,7 @@ from api_server import serving, soon
 
 from chatcli.conversation import Conversation
 from chatcli.engines.scripted import ScriptedEngine
-from chatcli.generation import Event, Finished, GenerationSettings, Progress, Text
+from chatcli.generation import Event, Finished, GenerationSettings, Made, Progress, Text
 from chatcli.server.api.service import Limits
 
 CLIENT = httpx.Client(timeout=60)
@@ -42,7 +42,7 @@ class Endless(ScriptedEngine):
         finally:
             self.running -= 1
 
-    def embed(self, texts: Sequence[str]) -> Generator[Event]:
+    def embed(self, texts: Sequence[str]) -> Generator[Made]:
         yield from self.stream(Conversation(), GenerationSettings())
 
 

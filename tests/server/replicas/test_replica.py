@@ -11,7 +11,7 @@ import pytest
 from chatcli.conversation import Conversation, Message
 from chatcli.engines.scripted import ScriptedEngine
 from chatcli.errors import EngineError, UsageError
-from chatcli.generation import Event, Finished, GenerationSettings, Text
+from chatcli.generation import Event, Finished, GenerationSettings, Made, Text
 from chatcli.server.replicas import replica as replica_module
 from chatcli.server.replicas.replica import Holding, Replica, Said
 from chatcli.wire import Failure
@@ -35,7 +35,7 @@ class Scripted(ScriptedEngine):
     def detokenize(self, ids: Sequence[int]) -> str:
         return " ".join("x" * each for each in ids)
 
-    def embed(self, texts: Sequence[str]) -> Generator[Event]:
+    def embed(self, texts: Sequence[str]) -> Generator[Made]:
         raise UsageError("No vectors.")
 
     def close(self) -> None:

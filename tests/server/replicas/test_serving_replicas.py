@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,12 @@ from typing import Any
 import httpx
 import psutil
 import pytest
+
+from chatcli.adapters.table import shipped
+from chatcli.conversation import Conversation, Message
+from chatcli.engines.local import open_local
+from chatcli.generation import GenerationSettings, Text
+from chatcli.models.checkpoint import open_checkpoint
 
 pytestmark = pytest.mark.slow
 
@@ -29,9 +36,10 @@ PATIENCE = 120.0
 
 @dataclass
 class Server:
-    """The process of `chatcli serve`, and where it listens."""
+    """The process of `chatcli serve`, where it listens, and the folders of its models: both replicas hold the first."""
 
     process: subprocess.Popen[str]
+    models: tuple[Path, ...]
     url: str = ""
 
     def tree(self) -> list[psutil.Process]:
@@ -63,11 +71,11 @@ def _name(process: psutil.Process) -> str:
 
 @pytest.fixture(scope="module")
 def server(make_checkpoint: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """Started as the example in docs/scale.md has it."""
+    """Started as the example in docs/scale.md has it, with two more models."""
     home = tmp_path_factory.mktemp("home")
     (example,) = re.findall(r"^```sh\nchatcli (.*)\n```", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
-    model = str(make_checkpoint(max_position_embeddings=4096))
-    command = [sys.executable, "-m", "chatcli", *example.replace("./my-finetune", model).split()]
+    models = tuple(make_checkpoint(max_position_embeddings=4096, seed=seed) for seed in range(3))
+    command = [sys.executable, "-m", "chatcli", *example.replace("./my-finetune", " ".join(map(str, models))).split()]
     process = subprocess.Popen(
         [*command, "--port", "0"],
         env=os.environ | {"CHATCLI_HOME": str(home), "HF_HUB_OFFLINE": "1"},
@@ -77,16 +85,17 @@ def server(make_checkpoint: Callable[..., Path], tmp_path_factory: pytest.TempPa
     assert process.stdout
     for line in process.stdout:
         if found := re.search(r"http://[^ ;]+", line):
-            yield Server(process, found[0])
+            yield Server(process, models, found[0])
             break
     process.terminate()
     process.communicate(timeout=PATIENCE)
 
 
-def say(server: Server, *said: str, tokens: int = 30, first: threading.Event | None = None) -> Reply:
+def say(server: Server, *said: str, tokens: int = 30, first: threading.Event | None = None, model: int = 0) -> Reply:
     roles = ("user", "assistant")
     messages = [{"role": roles[n % 2], "content": text} for n, text in enumerate(said)]
-    asked = {"messages": messages, "max_tokens": tokens, "temperature": 0, "stream": True}
+    name = server.models[model].name
+    asked = {"model": name, "messages": messages, "max_tokens": tokens, "temperature": 0, "stream": True}
     reply = Reply()
     with (
         server.client() as client,
@@ -123,6 +132,19 @@ def test_a_talk_goes_on_where_its_cache_is(server: Server) -> None:
         again = say(server, question, "".join(answer.shown), "And then?")
         assert again.finish == "length"
         assert again.usage["prompt_tokens_details"]["cached_tokens"] > 50
+
+
+def test_each_model_answers_under_its_name_whichever_replica_holds_it(server: Server) -> None:
+    """One of the two replicas holds the second model, the other one the third."""
+    with server.client() as client:
+        listed = [each["id"] for each in client.get("models").json()["data"]]
+    assert listed == [each.name for each in server.models]
+    for number in (2, 1, 2):
+        with closing(open_local(open_checkpoint(server.models[number]), shipped(), lambda _: None)) as here:
+            settings = GenerationSettings(temperature=0, max_new_tokens=8)
+            events = list(here.stream(Conversation((Message("user", "Who are you?"),)), settings))
+        alone = "".join(event.text for event in events if isinstance(event, Text))
+        assert "".join(say(server, "Who are you?", tokens=8, model=number).shown) == alone
 
 
 def test_nothing_of_it_is_open_to_others(server: Server) -> None:

@@ -13,7 +13,7 @@ from functools import partial
 import anyio
 
 from chatcli.generation import Event, Text
-from chatcli.server.api.carrying import AHEAD, Carried
+from chatcli.server.carrying import AHEAD, Carried
 
 
 class Source:
