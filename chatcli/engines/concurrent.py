@@ -178,13 +178,16 @@ class _Worker:
         self._batch.fail(EngineError(_CLOSED))
 
     def _receive(self, *, wait: bool) -> bool:
-        """Take what was given, and `wait` for it where there is nothing else to do; False at the end."""
+        """Take what was given, and `wait` for it where there is nothing else to do; False at the end.
+
+        Of work between two steps one piece: whoever gives the next meanwhile does not keep the answers waiting.
+        """
         try:
             while (given := self._given.get(block=wait)) is not None:
                 wait = False
                 if callable(given):
                     given()
-                    continue
+                    return True
                 try:
                     self._batch.add(given)
                 except Exception as error:  # nobody else must suffer from it

@@ -227,6 +227,19 @@ def test_work_between_two_steps_gives_its_result_or_its_error(llama: ConcurrentE
         llama.run(lambda engine: {}["nothing"])
 
 
+def test_work_without_end_does_not_hold_the_answers_up(llama: ConcurrentEngine) -> None:
+    """Two clients that asked for many vectors took turns, and nobody else had one."""
+    over = threading.Event()
+
+    def again() -> None:
+        if not over.is_set():
+            llama._worker.submit(again)
+
+    again()
+    assert heard(llama.stream(*ASKED[0]))[3] in ("stop", "length")
+    over.set()
+
+
 def test_bare_text_is_gone_on_with_under_no_template(llama: ConcurrentEngine, tiny_llama: Path) -> None:
     local = opened(tiny_llama)
     settings = GenerationSettings(temperature=0.0, max_new_tokens=20)

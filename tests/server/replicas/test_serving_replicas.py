@@ -138,7 +138,8 @@ def test_each_model_answers_under_its_name_whichever_replica_holds_it(server: Se
     """One of the two replicas holds the second model, the other one the third."""
     with server.client() as client:
         listed = [each["id"] for each in client.get("models").json()["data"]]
-    assert listed == [each.name for each in server.models]
+        vectors = client.post("embeddings", json={"model": listed[1], "input": ["Hello", "there"]}).json()
+    assert listed == [each.name for each in server.models] and len(vectors["data"]) == 2
     for number in (2, 1, 2):
         with closing(open_local(open_checkpoint(server.models[number]), shipped(), lambda _: None)) as here:
             settings = GenerationSettings(temperature=0, max_new_tokens=8)
