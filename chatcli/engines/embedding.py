@@ -21,7 +21,6 @@ from chatcli.models.pooling import Pooling, longest, pooling
 from chatcli.models.quantized import require_readable
 from chatcli.models.read_ahead import read_ahead
 from chatcli.models.tokenizer import Tokenizer
-from chatcli.models.vocabulary import tokenizer as read_tokenizer
 from chatcli.models.weights import weights as read_weights
 
 if TYPE_CHECKING:
@@ -177,6 +176,7 @@ def open_embedding(checkpoint: Checkpoint, report: Report, request: LoadRequest)
         from chatcli.runtime.load import load_tokenizer
         from chatcli.runtime.model import load_embedder
 
-        tokenizer = read_tokenizer(checkpoint) or load_tokenizer(checkpoint)
+        # What is around a text decides here, and some tokenizers have it from tokenizer_config.json.
+        tokenizer = load_tokenizer(checkpoint)
         model = load_embedder(checkpoint, weights, report, request)
     return EmbeddingEngine(checkpoint, tokenizer, model, way)

@@ -123,7 +123,7 @@ def _configuration(checkpoint: Checkpoint, plan: LoadPlan, *, trust: bool) -> An
 
 
 def load_tokenizer(checkpoint: Checkpoint) -> Tokenizer:
-    """The tokenizer of a checkpoint without tokenizer.json, converted by transformers."""
+    """The tokenizer as transformers makes it of the checkpoint's files; it cuts and pads nothing."""
     trust = _may_run_its_code(checkpoint)
     with explained(checkpoint.name, foreign=trust):
         slow = transformers.AutoTokenizer.from_pretrained(
@@ -135,6 +135,8 @@ def load_tokenizer(checkpoint: Checkpoint) -> Tokenizer:
             f"{checkpoint.name} has no tokenizer.json, and its {type(slow).__name__} cannot be converted to one; "
             "use a checkpoint that carries a tokenizer.json."
         )
+    backend.no_truncation()
+    backend.no_padding()
     return backend
 
 

@@ -139,13 +139,17 @@ def test_an_encoder_is_served_for_its_vectors(bert: Path) -> None:
 def test_a_decoder_made_for_vectors_gives_its_last_token(make_checkpoint: Callable[..., Path]) -> None:
     """As Qwen3-Embedding: the class of a chat model, tensors without its prefix, no head."""
     import torch
+    from tokenizers import Tokenizer, processors
     from transformers import AutoModel, AutoModelForCausalLM
 
     folder = make_checkpoint("qwen3", head_dim=8)
     AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).model.save_pretrained(folder)
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    tokenizer.post_processor = processors.TemplateProcessing("$A <|endoftext|>", "$A $B", [("<|endoftext|>", 0)])
+    tokenizer.save(str(folder / "tokenizer.json"))
     sentence_transformer(folder, "lasttoken", "Normalize")
     served = open_served(open_checkpoint(folder, "tiny"), shipped(), lambda _: None)
-    assert isinstance(served, EmbeddingEngine)
+    assert isinstance(served, EmbeddingEngine) and served.tokenize("fox")[-1] == 0
     vectors = vectors_of(served, TEXTS)
     model = AutoModel.from_pretrained(folder, dtype=torch.float32)
     for text, vector in zip(TEXTS, vectors, strict=True):
