@@ -34,6 +34,9 @@ TURNS = 4
 CHUNK_SECONDS, LEAST_CHUNK = 0.1, 64
 """What of the prompts is read between two steps: the others wait so long for their next token, and a newcomer for its
 first; with fewer tokens a processor reads its weights too often."""
+PAUSE_SECONDS, NEWCOMERS = 1.0, 4
+"""How long the rows of the batch may pause while others are read that will share their steps, at least one newcomer to
+so many rows: else the first of many that come at once would write nearly alone."""
 _SHARE_OF_ROWS = 2
 """The rows may take one part in so many of the memory that the model leaves free."""
 _MARGIN = 64
@@ -55,7 +58,7 @@ class Continuous:
         self._layers = layers_of(model.module)
         self._most = ROWS
         self._numbers = count()
-        self._read_tokens = 0
+        self._read_tokens = self._read_before_step = self._read_last = 0
         self._rows: list[Row] = []
         self._turns: list[Row] = []
         self._reading: list[Row] = []
@@ -81,11 +84,14 @@ class Continuous:
         """A step of every row, and a chunk of a prompt or some short ones; False where there is nothing to do."""
         self._drop_cancelled()
         self._make_room()
-        if self._rows:
+        if self._rows and not self._pauses():
             self._step()
+            self._read_before_step = self._read_tokens
         for turn in list(self._turns):
             self._go_on(turn)
+        before = self._read_tokens
         self._read_some()
+        self._read_last = self._read_tokens - before
         return bool(self.running or self.waiting)
 
     def fail(self, error: BaseException) -> None:
@@ -107,6 +113,12 @@ class Continuous:
                 group.remove(row)
                 if row.steps:
                     row.steps.close()
+
+    def _pauses(self) -> bool:
+        """Whether the rows let newcomers be read first: a step of more rows costs hardly more."""
+        room = self._model.pace.rate * PAUSE_SECONDS - (self._read_tokens - self._read_before_step)
+        soon = sum(each.left <= room for each in (*self._reading, *self._waiting))
+        return self._read_last > 0 and NEWCOMERS * soon >= len(self._rows)
 
     def _step(self) -> None:
         """Feed every row its last token and draw the next."""

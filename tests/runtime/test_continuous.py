@@ -18,7 +18,7 @@ from chatcli.constraints import choice, grammar
 from chatcli.errors import ChatcliError, EngineError, OutOfMemory
 from chatcli.generation import DEFAULTS, GenerationSettings, Progress
 from chatcli.runtime.constrain import TokenConstraint, Vocabulary
-from chatcli.runtime.continuous import LEAST_CHUNK, Continuous
+from chatcli.runtime.continuous import LEAST_CHUNK, PAUSE_SECONDS, Continuous
 from chatcli.runtime.model import CausalModel
 from chatcli.runtime.requests import Request, Told
 
@@ -347,3 +347,26 @@ def test_a_model_with_a_running_state_takes_turns_token_by_token(loaded: Callabl
     assert [each.tokens for each in asked] == [
         alone(CausalModel(loaded("lfm2")), text(e, 10), limit=10) for e in range(3)
     ]
+
+
+def test_rows_wait_a_moment_for_as_many_newcomers_and_no_longer(llama: CausalModel) -> None:
+    """Of sixteen that came at once the first wrote alone while each of the others was read."""
+    batch = Continuous(llama)
+    llama.pace.rate = 10 * LEAST_CHUNK / PAUSE_SECONDS
+    asked = [ask(text(each, LEAST_CHUNK - 1), limit=40) for each in range(16)]
+    for each in asked:
+        batch.add(each.request)
+    while not asked[9].tokens:
+        assert len(asked[0].tokens) <= 1
+        batch.advance()
+    while not asked[15].tokens:
+        batch.advance()
+    assert len(asked[0].tokens) < 7
+    made = [len(each.tokens) for each in asked]
+    llama.pace.rate = 0.0
+    batch.add(ask(text(99, 450), limit=2).request)
+    for _ in range(3):
+        batch.advance()
+    assert [len(each.tokens) - before for each, before in zip(asked, made, strict=True)] == [3] * 16
+    run(batch)
+    assert asked[0].tokens == alone(CausalModel(llama.module), text(0, LEAST_CHUNK - 1), limit=40)
