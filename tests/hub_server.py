@@ -68,7 +68,8 @@ class LocalHub:
     token: str = ""
     family: str = ""
     url: str = ""
-    stopped: threading.Event = field(default_factory=threading.Event)
+    released: threading.Event = field(default_factory=threading.Event)
+    """Ends every silence and every standstill."""
 
     def fetched(self) -> set[str]:
         """The names of the files whose content was asked for."""
@@ -111,7 +112,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.hub.tokens.add((path.split("/")[1], self.headers.get("Authorization", "")))
         fault = self.hub.fault(request)
         if fault == "silence":
-            self.hub.stopped.wait(60)
+            self.hub.released.wait()
             self.close_connection = True
         elif fault == "gated":
             self._send(403, b"", {"X-Error-Code": "GatedRepo"})
@@ -172,7 +173,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._send(206 if start else 200, content[start:], headers, whole=whole)
         if not whole:
             if fault == "stall":
-                self.hub.stopped.wait(60)
+                self.hub.released.wait()
             self.close_connection = True
 
     def _send(self, status: int, body: bytes, headers: dict[str, str] | None = None, *, whole: bool = True) -> None:
@@ -212,6 +213,6 @@ def serving(hub: LocalHub) -> Iterator[LocalHub]:
     try:
         yield hub
     finally:
-        hub.stopped.set()
+        hub.released.set()
         server.shutdown()
         server.server_close()

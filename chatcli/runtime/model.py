@@ -30,6 +30,7 @@ from chatcli.runtime.decode import Pace, decode, feed, prefill
 from chatcli.runtime.devices import devices, free_bytes, memory_bandwidth
 from chatcli.runtime.explain import explained_answer
 from chatcli.runtime.graphs import StaticSteps, can_be_recorded
+from chatcli.runtime.kv import PrefixCache
 from chatcli.runtime.load import Report, load_model
 from chatcli.runtime.placement import input_device, release
 from chatcli.runtime.quantize import precision
@@ -104,6 +105,24 @@ class CausalModel:
             cache.asked = len(ids)
             sampler = Sampler(settings, logits.device, constraint)
             self.logprobs = sampler.logprobs
+            return (yield from self.decode(cache, ids, logits, sampler, end=end, limit=limit))
+
+    def decode(
+        self,
+        cache: PrefixCache,
+        ids: Sequence[int],
+        logits: torch.Tensor,
+        sampler: Sampler,
+        *,
+        end: Collection[int],
+        limit: int,
+    ) -> Generator[int, None, bool]:
+        """What `runtime.decode.decode` does, in the fastest way for a talk that has the model to itself.
+
+        Raises:
+            OutOfMemory, EngineError: as `generate`.
+        """
+        with self._explained():
             if self._steps and sampler.plain:
                 return (yield from self._steps.decode(cache, ids, logits, sampler, end=end, limit=limit))
             guesser = Draft(self.draft.likeliest) if self.draft else PromptLookup()
@@ -161,7 +180,8 @@ class CausalModel:
     def interleaves(self) -> bool:
         """Whether several calls of `generate` may be under way at once, a step of one after a step of another.
 
-        Not where all of them share a cache: that of the other processes, or the buffers of a recorded step.
+        Not where all of them share a cache: that of the other processes, or the buffers of a recorded step, which
+        also draws a token ahead of what was told.
         """
         return not self._is_shared and self._steps is None
 

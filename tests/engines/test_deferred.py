@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from contextlib import closing
 
 import pytest
@@ -28,7 +27,7 @@ class Gate:
     def open(self, report: Report) -> Engine:
         report(Progress("loading", 1, 2, "B"))
         report(Progress("loading", note="It is spread over two GPUs."))
-        assert self.may_open.wait(30)
+        assert self.may_open.wait()
         if self._error:
             raise self._error
         return self.engine
@@ -63,9 +62,8 @@ def test_a_failure_to_open_reaches_whoever_asks_every_time() -> None:
 def test_waiting_can_be_given_up_at_once() -> None:
     gate = Gate()
     engine = DeferredEngine(gate.open)
-    begun = time.monotonic()
     with closing(engine.stream(HELLO, GenerationSettings())) as events:
         next(events)
-    assert time.monotonic() - begun < 5
     assert gate.engine.asked == []
+    assert not gate.may_open.is_set()
     gate.may_open.set()

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-import threading
 from pathlib import Path
 
 import pytest
-from hub_server import COMMIT, safetensors
+from hub_server import COMMIT, LocalHub, safetensors
 
 from chatcli.errors import BrokenCheckpoint, ModelError, ModelGated, ModelUnreachable
 from chatcli.generation import Progress
@@ -30,7 +29,7 @@ def repository(tmp_path) -> Path:
     return tmp_path / "hf" / "hub" / "models--org--chat"
 
 
-def interrupted(variables: dict[str, str], after: int) -> None:
+def interrupted(hub: LocalHub, variables: dict[str, str], after: int) -> None:
     """A download that a person breaks off when so many bytes are here."""
 
     def report(progress: Progress) -> None:
@@ -39,12 +38,13 @@ def interrupted(variables: dict[str, str], after: int) -> None:
 
     with pytest.raises(KeyboardInterrupt):
         resolve("org/chat", variables=variables, progress=report)
+    hub.released.set()  # a process that ends would let go of its file: its thread must see that it may
 
 
 def test_what_is_here_of_a_large_file_is_kept_and_not_fetched_again(local_hub, variables, repository) -> None:
     """huggingface_hub 2 throws away what it has when a process ends: an interrupted pull began anew."""
     local_hub.faults["GET /cdn/"] = ["stall"]
-    interrupted(variables, after=SIZE // 3)
+    interrupted(local_hub, variables, after=SIZE // 3)
     [part] = repository.glob("blobs/*.incomplete")
     begun = part.stat().st_size
     assert 0 < begun < SIZE
@@ -70,7 +70,7 @@ def test_a_connection_that_breaks_is_taken_up_again(local_hub, variables) -> Non
 
 def test_a_part_that_belongs_to_no_such_file_is_found_out(local_hub, variables, repository) -> None:
     local_hub.faults["GET /cdn/"] = ["stall"]
-    interrupted(variables, after=SIZE // 3)
+    interrupted(local_hub, variables, after=SIZE // 3)
     [part] = repository.glob("blobs/*.incomplete")
     part.write_bytes(b"\1" * part.stat().st_size)
     with pytest.raises(ModelUnreachable, match="damaged"):
@@ -80,7 +80,7 @@ def test_a_part_that_belongs_to_no_such_file_is_found_out(local_hub, variables, 
 
 def test_a_part_that_is_too_long_begins_anew(local_hub, variables, repository) -> None:
     local_hub.faults["GET /cdn/"] = ["stall"]
-    interrupted(variables, after=SIZE // 3)
+    interrupted(local_hub, variables, after=SIZE // 3)
     [part] = repository.glob("blobs/*.incomplete")
     part.write_bytes(bytes(SIZE * 2))
     found = resolve("org/chat", variables=variables)
@@ -181,15 +181,20 @@ def test_a_commit_that_is_a_path_is_refused(local_hub, variables, tmp_path) -> N
     assert not list(tmp_path.rglob("outside"))
 
 
-def test_a_download_waits_for_another_that_has_the_same_file(local_hub, variables, repository, monkeypatch) -> None:
+def test_a_download_waits_for_another_that_has_the_same_file(local_hub, variables, repository) -> None:
     """While another process fetched it, ours gave the Hub up as silent."""
     from filelock import FileLock
 
     digest = hashlib.sha256(local_hub.models["org/chat"]["model.safetensors"]).hexdigest()
     locks = repository.parent / ".locks" / repository.name
     locks.mkdir(parents=True)
-    monkeypatch.setattr(transfer, "STALL_SECONDS", 2.0)
     other = FileLock(locks / f"{digest}.lock", thread_local=False)
     other.acquire()
-    threading.Timer(3.5, other.release).start()
-    assert is_complete(resolve("org/chat", variables=variables).folder)
+    reports: list[Progress] = []
+
+    def report(progress: Progress) -> None:
+        reports.append(progress)
+        if len(reports) > 3 and reports[-1] == reports[-2] == reports[-3]:  # signs of life, and nothing comes
+            other.release()
+
+    assert is_complete(resolve("org/chat", variables=variables, progress=report).folder)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import ctypes
 import mmap
 import os
-import time
+import threading
 from pathlib import Path
 
 import pytest
+from waiting import until
 
 from chatcli.models import read_ahead as module
 from chatcli.models.read_ahead import read_ahead
@@ -49,18 +50,14 @@ pytestmark = pytest.mark.skipif(not hasattr(os, "RWF_NOWAIT"), reason="the syste
 
 def test_the_files_come_into_memory_by_themselves(evicted: Path) -> None:
     read_ahead([evicted])
-    for _ in range(200):
-        if resident(evicted) == 1.0:
-            return
-        time.sleep(0.05)
-    pytest.fail(f"only {resident(evicted):.0%} of the file is in memory")
+    until(lambda: resident(evicted) == 1.0)
 
 
 def test_what_does_not_fit_into_memory_is_left_alone(evicted: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     full = module.psutil.virtual_memory()._replace(available=SIZE - 1)
     monkeypatch.setattr(module.psutil, "virtual_memory", lambda: full)
     read_ahead([evicted])
-    time.sleep(0.2)
+    until(lambda: not [thread for thread in threading.enumerate() if thread.name == "read-ahead"])
     assert resident(evicted) < 0.5
 
 

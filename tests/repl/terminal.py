@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import os
 import sys
+import termios
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pexpect
 import pyte
 
 CHAT = Path(__file__).with_name("scripted_chat.py")
-PATIENCE_SECONDS = 30
 UNSET = ("NO_COLOR", "CHATCLI_DEBUG", "VISUAL", "EDITOR")
 
 
@@ -36,6 +37,7 @@ class Terminal:
         self.screen.write_process_input = self._answer  # type: ignore[method-assign]
         self._stream = pyte.ByteStream(self.screen)
         self.raw = b""
+        self._home = home
         variables = {name: value for name, value in os.environ.items() if name not in UNSET}
         self.child = pexpect.spawn(
             command[0],
@@ -62,15 +64,14 @@ class Terminal:
             if data:
                 self._show(0)
 
+    @property
+    def reads_keys(self) -> bool:
+        """Whether a Ctrl-C is a key now and no signal: a dumb terminal shows the prompt a moment before."""
+        return not termios.tcgetattr(self.child.child_fd)[3] & termios.ISIG
+
     def resize(self, columns: int, rows: int) -> None:
         self.child.setwinsize(rows, columns)
         self.screen.resize(rows, columns)
-
-    def pump(self, seconds: float) -> None:
-        """Show what the program writes during `seconds`."""
-        until = time.monotonic() + seconds
-        while (left := until - time.monotonic()) > 0 and self._show(min(left, 0.05)):
-            pass
 
     def _show(self, seconds: float) -> bool:
         """Show what the program writes within `seconds`; False where it has ended."""
@@ -85,22 +86,33 @@ class Terminal:
         return True
 
     def wait(self, wanted: str | Callable[[str], bool]) -> None:
-        """Wait until the screen shows it."""
-        until = time.monotonic() + PATIENCE_SECONDS
+        """Wait until the screen shows it; the test's own limit of time is the only one."""
         shown: Callable[[str], bool] = wanted if callable(wanted) else lambda text: wanted in text
-        while not shown(self.text):
-            assert time.monotonic() < until, f"not on the screen: {wanted}\n{self.text}"
-            self.pump(0.05)
+        with self._shown_if_it_fails(f"not on the screen: {wanted}"):
+            while not shown(self.text):
+                assert self._show(0.05) or shown(self.text), "the program has ended"
 
     def exit_code(self) -> int:
         """Wait for the program's end."""
-        until = time.monotonic() + PATIENCE_SECONDS
-        while self.child.isalive():
-            assert time.monotonic() < until, f"still running:\n{self.text}"
-            self.pump(0.05)
-        self.pump(0.05)
+        with self._shown_if_it_fails("still running"):
+            while self._show(0.05):
+                pass
+            while self.child.isalive():
+                time.sleep(0.01)
         assert self.child.exitstatus is not None, self.child.signalstatus
         return int(self.child.exitstatus)
+
+    def let(self, name: str) -> None:
+        """Put the file into CHATCLI_HOME that the scripted chat waits for."""
+        (self._home / name).touch()
+
+    @contextmanager
+    def _shown_if_it_fails(self, what: str) -> Iterator[None]:
+        try:
+            yield
+        except BaseException:
+            print(f"{what}\n{self.text}")
+            raise
 
     def close(self) -> None:
         self.child.close(force=True)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import signal
+import sys
 import termios
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 import pytest
 from terminal import Terminal
 
@@ -52,6 +54,8 @@ def test_keys_typed_while_a_reply_streams_wait_for_the_prompt(open_chat: Open, s
     assert "typed" not in chat.text.replace("\n", "")
     if stop:
         chat.send(CTRL_C)
+    else:
+        chat.let("enough")
     chat.wait("> typed a\n  head")
 
 
@@ -158,15 +162,16 @@ def test_errors_are_a_sentence_and_the_question_is_offered_again(open_chat: Open
 
 
 def test_the_first_question_waits_for_the_model(open_chat: Open) -> None:
-    chat = open_chat("--load", "2")
+    chat = open_chat("--load")
     chat.wait("loading")
     chat.wait("owner/slow-model")
     chat.send("early" + ENTER)
+    chat.let("loaded")
     chat.wait("word2")
 
 
 def test_ctrl_c_while_loading_stops_the_wait_and_offers_the_question_again(open_chat: Open) -> None:
-    chat = open_chat("--load", "30")
+    chat = open_chat("--load")
     chat.wait(prompts(1))
     chat.send("early" + ENTER)
     chat.wait("> early\nloading")  # below the question: before it is sent, the toolbar says so, too
@@ -181,9 +186,11 @@ def test_ctrl_c_while_loading_stops_the_wait_and_offers_the_question_again(open_
 
 
 def test_a_model_that_cannot_be_loaded_ends_the_chat_at_once(open_chat: Open, tmp_path: Path) -> None:
-    chat = open_chat("--fail", "1")
+    chat = open_chat("--fail")
     chat.wait(prompts(1))
     chat.send("half a thought")
+    chat.wait("> half a thought")
+    chat.let("loaded")
     assert chat.exit_code() == 3
     assert "chatcli: There is no model owner/slow-model" in chat.text
     assert "half a thought" in (tmp_path / "state" / "input_history").read_text()
@@ -208,36 +215,45 @@ def test_a_signal_to_leave_saves_and_restores_the_terminal(
     assert after[3] & (termios.ECHO | termios.ICANON) == before[3] & (termios.ECHO | termios.ICANON)
 
 
+def _has_a_signal(pid: int) -> bool:
+    """Whether a signal has been sent to a process that has not come to it yet."""
+    told = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
+    return bool(int(told["SigPnd"], 16) | int(told["ShdPnd"], 16))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells of signals on their way")
 def test_a_second_ctrl_c_leaves_an_engine_that_does_not_listen(
-    open_chat: Open, saved: Callable[[], list[tuple[str, str]]]
+    open_chat: Open, saved: Callable[[], list[tuple[str, str]]], tmp_path: Path
 ) -> None:
     chat = open_chat("--stuck")
     chat.wait(prompts(1))
     chat.send("go" + ENTER)
     chat.wait("A first piece")
-    chat.pump(0.3)  # what comes within a frame of another piece is painted with the next one
-    chat.send(CTRL_C)
-    chat.pump(0.3)
+    chat.wait(lambda text: (tmp_path / "stuck").exists())
+    chat.child.kill(signal.SIGINT)  # two keys at once may come to one signal
+    process = psutil.Process(chat.child.pid)
+    chat.wait(lambda text: not _has_a_signal(chat.child.pid) and process.status() == psutil.STATUS_SLEEPING)
     assert chat.child.isalive()
     chat.send(CTRL_C)
     assert chat.exit_code() == 130
     assert saved() == [("user", "go"), ("assistant", "A first piece and a second")]
 
 
-def test_a_dumb_terminal_is_told_in_lines_what_a_toolbar_would_show(open_chat: Open) -> None:
-    chat = open_chat("--load", "30", term="dumb")
+def test_a_dumb_terminal_is_told_in_lines_what_a_toolbar_would_show(
+    open_chat: Open, saved: Callable[[], list[tuple[str, str]]]
+) -> None:
+    chat = open_chat("--load", term="dumb")
     chat.wait(prompts(1))
-    chat.send("wrong" + CTRL_C)
+    chat.send("wrong")
+    chat.wait("> wrong")
+    chat.send(CTRL_C)
     chat.wait("> wrong\n>")
     chat.send("early" + ENTER)
-    chat.pump(0.3)
+    chat.wait(lambda text: saved() == [("user", "early")])
     chat.send(CTRL_C)
-    chat.wait("[stopped]\n\n> early")
-    chat.send(CTRL_C)
-    chat.wait("[stopped]\n\n> early\n>")
-    chat.send(CTRL_C)
-    chat.wait("Ctrl-C again leaves")
-    chat.send(CTRL_C)
+    for shown in ("[stopped]\n\n> early", "[stopped]\n\n> early\n>", "Ctrl-C again leaves"):
+        chat.wait(lambda text, shown=shown: shown in text and chat.reads_keys)  # type: ignore[misc]
+        chat.send(CTRL_C)
     assert chat.exit_code() == 0
     assert b"\x1b" not in chat.raw
 
@@ -254,4 +270,5 @@ def test_after_ctrl_z_and_fg_keys_are_still_held_back(open_chat: Open) -> None:
     termios.tcsetattr(chat.child.child_fd, termios.TCSANOW, shell)  # as a shell does with its own
     chat.child.kill(signal.SIGCONT)
     chat.wait(lambda text: termios.tcgetattr(chat.child.child_fd)[3] == modes[3])
-    assert "word199" not in chat.text
+    chat.send(CTRL_C)
+    chat.wait("[stopped]")

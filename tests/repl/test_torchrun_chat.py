@@ -8,7 +8,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import terminal
 from terminal import Terminal
 
 CTRL_C, CTRL_D, ENTER = "\x03", "\x04", "\r"
@@ -27,7 +26,6 @@ def prompts(count: int) -> Callable[[str], bool]:
 def shared(
     open_chat: Callable[..., Terminal], tiny_llama: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[[], Terminal]:
-    monkeypatch.setattr(terminal, "PATIENCE_SECONDS", 120)
     monkeypatch.setitem(os.environ, "OMP_NUM_THREADS", "1")
     monkeypatch.setitem(os.environ, "CUDA_VISIBLE_DEVICES", "")
     command = (sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "chatcli", "run")
