@@ -66,27 +66,34 @@ def test_what_is_here_is_enough_where_nobody_answers(chatcli: Chatcli, local_hub
 
 
 def test_what_cannot_chat_is_fetched_only_by_force(chatcli: Chatcli, local_hub: LocalHub) -> None:
-    local_hub.models["org/encoder"] = {
-        **CHAT_MODEL,
-        "config.json": b'{"model_type": "bert", "architectures": ["BertForMaskedLM"]}',
-    }
-    refused = chatcli("pull", "org/encoder")
+    classifier = b'{"model_type": "bert", "architectures": ["BertForSequenceClassification"]}'
+    local_hub.models["org/classifier"] = {**CHAT_MODEL, "config.json": classifier}
+    refused = chatcli("pull", "org/classifier")
     assert (refused.exit_code, refused.stdout) == (3, "")
-    assert "encoder" in refused.stderr and "--force" in refused.stderr
+    assert "classifier" in refused.stderr and "--force" in refused.stderr
     assert "model.safetensors" not in local_hub.fetched()
-    forced = chatcli("pull", "org/encoder", "--force")
-    assert forced.exit_code == 0 and "encoder" in forced.stderr
+    forced = chatcli("pull", "org/classifier", "--force")
+    assert forced.exit_code == 0 and "classifier" in forced.stderr
     assert "model.safetensors" in local_hub.fetched()
 
 
+def test_a_model_for_vectors_is_fetched_with_what_says_how_they_are_made(chatcli: Chatcli, local_hub: LocalHub) -> None:
+    encoder = b'{"model_type": "bert", "architectures": ["BertModel"]}'
+    beside = {"modules.json": b"[]", "1_Pooling/config.json": b"{}", "sentence_bert_config.json": b"{}"}
+    local_hub.models["org/encoder"] = {**CHAT_MODEL, "config.json": encoder, **beside}
+    fetched = chatcli("pull", "org/encoder")
+    assert fetched.exit_code == 0
+    assert all((Path(fetched.stdout.strip()) / name).is_file() for name in (*beside, "model.safetensors"))
+
+
 def test_the_progress_goes_before_an_error_is_told(variables: dict[str, str], local_hub: LocalHub) -> None:
-    encoder = b'{"model_type": "bert", "architectures": ["BertForMaskedLM"]}'
-    local_hub.models["org/encoder"] = {**CHAT_MODEL, "config.json": encoder}
-    local_hub.faults["GET /org/encoder/resolve"] = "slow"
+    tagger = b'{"model_type": "bert", "architectures": ["BertForTokenClassification"]}'
+    local_hub.models["org/tagger"] = {**CHAT_MODEL, "config.json": tagger}
+    local_hub.faults["GET /org/tagger/resolve"] = "slow"
     shown = pexpect.run(
-        f"{sys.executable} -m chatcli pull org/encoder", env={**variables, "TERM": "xterm"}, encoding="utf-8"
+        f"{sys.executable} -m chatcli pull org/tagger", env={**variables, "TERM": "xterm"}, encoding="utf-8"
     )
-    before, said, _ = shown.partition("chatcli: org/encoder is an encoder")
+    before, said, _ = shown.partition("chatcli: org/tagger is a tagger")
     assert "downloading" in before and said
     assert before.endswith(("\x1b[J", "\x1b[2K"))
 

@@ -120,10 +120,12 @@ def _check(table: Table, environment: Environment, force: bool) -> Callable[[Che
     """What looks at a model's small files before its weights come; with `force` it only warns."""
     from chatcli.adapters.format import require_chat_format
     from chatcli.cli.consent import require_agreed
+    from chatcli.models.checkpoint import makes_vectors
 
     def check(checkpoint: Checkpoint) -> None:
         try:
-            require_chat_format(checkpoint, table)
+            if not makes_vectors(checkpoint):
+                require_chat_format(checkpoint, table)
             require_agreed(checkpoint, environment)
         except (NotAChatModel, RemoteCodeRefused) as error:
             if not force:
