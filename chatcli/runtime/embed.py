@@ -74,12 +74,18 @@ def embed(
             begun = time.perf_counter()
             with given_up(layers, unwanted):
                 found = _pooled(reader, [prompts[place] for place in places], pooling, device).tolist()
-            quick = time.perf_counter() - begun < PASS_SECONDS
-            room = min(2 * room, MOST) if quick else max(room // 2, LEAST)
+            room = _next_room(room, time.perf_counter() - begun)
             vectors.update(zip(places, map(tuple, found), strict=True))
             done += sum(len(prompts[place]) for place in places)
             yield Progress("reading", done, total, "tokens")
         yield Embedded(tuple(vectors[place] for place in range(len(prompts))))
+
+
+def _next_room(room: int, seconds: float) -> int:
+    """Tokens of the next pass, where `room` was for the last, which took so long."""
+    if seconds < PASS_SECONDS / 2:
+        return min(2 * room, MOST)
+    return max(room // 2, LEAST) if seconds > PASS_SECONDS else room
 
 
 def _first(waiting: Sequence[int], prompts: Sequence[Sequence[int]], room: int) -> Sequence[int]:

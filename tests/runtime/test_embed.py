@@ -68,6 +68,14 @@ def test_many_texts_are_read_in_several_passes(engine: LocalEngine) -> None:
     assert vectors[0] == pytest.approx(vectors_of(engine, [many[0]])[0], abs=1e-5)
 
 
+def test_passes_are_as_long_as_answers_can_wait() -> None:
+    """A room that grew whenever the last pass was quick enough was twice too large every second time."""
+    from chatcli.runtime.embed import LEAST, MOST, PASS_SECONDS, _next_room
+
+    assert [_next_room(512, share * PASS_SECONDS) for share in (0.4, 0.9, 1.8)] == [1024, 512, 256]
+    assert (_next_room(MOST, 0.0), _next_room(LEAST, 9.0)) == (MOST, LEAST)
+
+
 def test_a_text_longer_than_the_context_is_refused(engine: LocalEngine) -> None:
     with pytest.raises(ContextOverflow, match="512") as refused:
         list(engine.embed(["Hello there " * 300]))
