@@ -13,6 +13,10 @@ from pathlib import Path
 from chatcli.errors import UsageError
 from chatcli.generation import Constraint
 
+_LAST_BYTE = 255
+_TRIED_BYTES = 64
+"""Of a text that conforms, so many are tried before a constraint is taken for one that can be followed."""
+
 
 def json_schema(said: str) -> Constraint:
     """The constraint of a schema, given as JSON text or as the path of a file.
@@ -118,8 +122,17 @@ def checked(constraint: Constraint, flag: str) -> Constraint:
         lines = [line.strip() for line in messages[0].splitlines() if line.strip()]
         said = next((line for line in lines if line.startswith("error: ")), lines[0]).removeprefix("error: ")
         raise UsageError(f"{flag} cannot be followed: {said}.")
-    # What is well-formed may still be matched by no text; over single bytes that shows before a model is there.
+    # What is well-formed may still be matched by no text, or take more than there is from some byte on: that shows
+    # before a model is there.
     matcher = LLMatcher(LLTokenizer("byte"), made, log_level=0)
-    if not any(matcher.compute_logit_bias()) or matcher.is_error():
-        raise UsageError(f"{flag} cannot be followed: there is no text that conforms to it.")
+    for _ in range(_TRIED_BYTES):
+        allowed = [byte for byte, bias in enumerate(matcher.compute_logit_bias()) if bias]
+        reason = matcher.get_error().partition("\n")[0]
+        if reason and reason != "NoExtensionBias":
+            raise UsageError(f"{flag} cannot be followed: it has no end, or is too large ({reason}).")
+        if reason or not allowed:
+            raise UsageError(f"{flag} cannot be followed: there is no text that conforms to it.")
+        if allowed[0] > _LAST_BYTE:  # nothing but the end
+            break
+        matcher.consume_token(allowed[0])
     return constraint

@@ -159,9 +159,13 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """A piece of the answer: never empty, never half a character, free of control codes."""
+    """A piece of the answer: never empty, never half a character, free of control codes.
+
+    `logprobs` are the tokens that made it certain, where they are asked for and known yet; `Finished` has those of all.
+    """
 
     text: str
+    logprobs: tuple[TokenLogprob, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +173,7 @@ class Reasoning:
     """A piece of what the model thinks before it answers, as clean as `Text`."""
 
     text: str
+    logprobs: tuple[TokenLogprob, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,7 +205,14 @@ class Finished:
         return (self.completion_tokens - 1) / self.seconds if self.completion_tokens > 1 and self.seconds > 0 else 0.0
 
 
-Event: TypeAlias = Progress | Text | Reasoning | ToolCalled | Finished
+@dataclass(frozen=True, slots=True)
+class Embedded:
+    """The vectors of some texts, each of length 1, in the order of the texts; no answer to a conversation has it."""
+
+    vectors: tuple[tuple[float, ...], ...]
+
+
+Event: TypeAlias = Progress | Text | Reasoning | ToolCalled | Embedded | Finished
 
 
 @dataclass(frozen=True, slots=True)

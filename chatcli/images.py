@@ -9,6 +9,8 @@ import hashlib
 import re
 import struct
 import warnings
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -76,10 +78,21 @@ def read_image(name: str) -> Attachment:
 
 
 def image_of(data: bytes, name: str) -> Attachment:
-    """The picture that `data` are.
+    """The picture that `data` are, which can be decoded.
 
     Raises:
         UsageError: they are none, or too large a one; Pillow is missing.
+    """
+    found = unseen(data, name)
+    decoded(data, name)
+    return found
+
+
+def unseen(data: bytes, name: str) -> Attachment:
+    """The same by its first bytes alone, for who does not look at it.
+
+    Raises:
+        UsageError: they are no picture's, or there are too many.
     """
     media = media_type(data)
     if not data:
@@ -88,7 +101,6 @@ def image_of(data: bytes, name: str) -> Attachment:
         raise UsageError(f"{name} is no picture that can be shown: it must be PNG, JPEG, WebP, GIF, BMP or TIFF.")
     if len(data) > MOST_BYTES:
         raise UsageError(f"{name} is larger than {MOST_BYTES >> 20} MiB: make the picture smaller first.")
-    decoded(data, name)
     return Attachment(name, len(data), hashlib.sha256(data).hexdigest(), media=media, data=data)
 
 
@@ -98,8 +110,34 @@ def decoded(data: bytes, name: str) -> Image:
     Raises:
         UsageError: the file is damaged or has too many pixels; Pillow is missing.
     """
-    try:
+    with _opened(data, name) as opened:
         from PIL import Image, ImageOps
+
+        opened.load()
+        upright = ImageOps.exif_transpose(opened)
+    if upright.mode.startswith("I;16"):  # whose upper half `convert` would make white
+        upright = upright.point(lambda value: value / 256).convert("L")
+    if "A" in upright.getbands() or "transparency" in upright.info:
+        white = Image.new("RGBA", upright.size, "white")
+        return Image.alpha_composite(white, upright.convert("RGBA")).convert("RGB")
+    return upright.convert("RGB")
+
+
+def pixels(data: bytes, name: str) -> int:
+    """How many pixels the picture has, by its header: nothing is decoded.
+
+    Raises:
+        UsageError: as `decoded`.
+    """
+    with _opened(data, name) as opened:
+        return int(opened.width * opened.height)
+
+
+@contextmanager
+def _opened(data: bytes, name: str) -> Generator[Image]:
+    """The picture, of which the header is read; what Pillow says of it in the block is one sentence."""
+    try:
+        from PIL import Image
     except ImportError as error:
         raise UsageError('Pictures need the package Pillow: pip install "chatcli[vision]".') from error
     from io import BytesIO
@@ -110,17 +148,10 @@ def decoded(data: bytes, name: str) -> Image:
             opened = Image.open(BytesIO(data), formats=_FORMATS)
             if opened.width * opened.height > MOST_PIXELS:
                 raise Image.DecompressionBombError
-            opened.load()
-            upright = ImageOps.exif_transpose(opened)
+            yield opened
     except Image.DecompressionBombError as error:
         raise UsageError(
             f"{name} has more than {MOST_PIXELS // 1_000_000} million pixels: make the picture smaller first."
         ) from error
     except (OSError, ValueError, SyntaxError, EOFError, TypeError, struct.error) as error:  # of Pillow's readers
         raise UsageError(f"{name} is damaged and cannot be decoded ({error}): get the picture again.") from error
-    if upright.mode.startswith("I;16"):  # whose upper half `convert` would make white
-        upright = upright.point(lambda value: value / 256).convert("L")
-    if "A" in upright.getbands() or "transparency" in upright.info:
-        white = Image.new("RGBA", upright.size, "white")
-        return Image.alpha_composite(white, upright.convert("RGBA")).convert("RGB")
-    return upright.convert("RGB")

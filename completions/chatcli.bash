@@ -216,7 +216,7 @@ _chatcli_kind() {
     'chatcli history prune --older-than') kind='any' ;;
     'chatcli servers add -m' | 'chatcli servers add --model') kind='list models' ;;
     'chatcli servers add --key-from') kind='any' ;;
-    'chatcli servers add --kind') kind='any' ;;
+    'chatcli servers add --kind') kind='chatcli openai vllm vllm-guided sglang tgi llama.cpp ollama fastchat transformers openrouter deepseek mistral groq litellm lmstudio other' ;;
     *) kind= ;;
     esac
 }

@@ -35,7 +35,7 @@ $ChatcliCommands = @{
     'chatcli templates' = @{ Commands = 'show'; Flags = '--json -h --help'; Argument = ''; Values = @{  } }
     'chatcli templates show' = @{ Commands = ''; Flags = '-h --help'; Argument = 'list templates'; Values = @{  } }
     'chatcli servers' = @{ Commands = 'add rm test'; Flags = '--json -h --help'; Argument = ''; Values = @{  } }
-    'chatcli servers add' = @{ Commands = ''; Flags = '-m --model --key-from --kind --thinks --plain-http -h --help'; Argument = ''; Values = @{ '-m' = 'list models'; '--model' = 'list models'; '--key-from' = 'any'; '--kind' = 'any' } }
+    'chatcli servers add' = @{ Commands = ''; Flags = '-m --model --key-from --kind --thinks --plain-http -h --help'; Argument = ''; Values = @{ '-m' = 'list models'; '--model' = 'list models'; '--key-from' = 'any'; '--kind' = 'chatcli openai vllm vllm-guided sglang tgi llama.cpp ollama fastchat transformers openrouter deepseek mistral groq litellm lmstudio other' } }
     'chatcli servers rm' = @{ Commands = ''; Flags = '-h --help'; Argument = 'list servers'; Values = @{  } }
     'chatcli servers test' = @{ Commands = ''; Flags = '--all -h --help'; Argument = 'list servers'; Values = @{  } }
     'chatcli config' = @{ Commands = 'path show set unset'; Flags = '-h --help'; Argument = ''; Values = @{  } }

@@ -237,16 +237,18 @@ def located(
     """The files of the model that a person calls `name`, and the request with its draft: what is opened elsewhere."""
     request = _with_draft_folder(request, config, environment, report)
     meant = _meant(name, config, request)
-    found = find_checkpoint(meant, config, environment, report, revision=request.revision, adapter=request.adapter)
+    found = find_checkpoint(
+        meant, config, environment, report, revision=request.revision, adapter=request.adapter, embeds=True
+    )
     return found, request
 
 
 def open_served(name: str, config: Config, environment: Environment, report: Report, request: LoadRequest) -> Served:
     """The model that a person calls `name`, in this process, for many who ask at once."""
-    from chatcli.engines.concurrent import open_served as opened
+    from chatcli.engines.served import open_served as opened
 
     request = _with_draft_folder(request, config, environment, report)
-    return _here(opened, _meant(name, config, request), config, environment, report, request)
+    return _here(opened, _meant(name, config, request), config, environment, report, request, embeds=True)
 
 
 def _open_here(name: str, config: Config, environment: Environment, report: Report, request: LoadRequest) -> Engine:
@@ -263,6 +265,8 @@ def _here(
     environment: Environment,
     report: Report,
     request: LoadRequest,
+    *,
+    embeds: bool = False,
 ) -> Opened:
     """What `opened` makes of the model's files; idle models in other processes leave where it needs their room."""
     from chatcli.adapters.table import load_table
@@ -271,7 +275,9 @@ def _here(
     from chatcli.engines.resident import make_room
 
     table = load_table(environment.config_folder)
-    checkpoint = find_checkpoint(name, config, environment, report, revision=request.revision, adapter=request.adapter)
+    checkpoint = find_checkpoint(
+        name, config, environment, report, revision=request.revision, adapter=request.adapter, embeds=embeds
+    )
     if checkpoint.trusted:
         report(commit_note(checkpoint))
     if sockets.available():
@@ -288,13 +294,14 @@ def find_checkpoint(
     revision: str = "",
     adapter: str = "",
     to_chat: bool = True,
+    embeds: bool = False,
 ) -> Checkpoint:
     """The files of the model that a person calls `name`: the guide, an alias, a folder, a Hub id.
 
     `adapter` is the row that a person named for it.
 
-    What cannot chat is refused before its weights are fetched, unless it is not `to_chat`; so is what needs code of
-    its own that nobody agreed to.
+    What cannot chat is refused before its weights are fetched, unless it is not `to_chat`, or makes vectors and one
+    that `embeds` will do as well; so is what needs code of its own that nobody agreed to.
 
     Raises:
         ModelError: there are none, or they cannot be had.
@@ -303,7 +310,7 @@ def find_checkpoint(
     from chatcli.adapters.format import require_chat_format
     from chatcli.adapters.table import load_table
     from chatcli.cli.consent import require_agreed, with_agreement
-    from chatcli.models.checkpoint import open_checkpoint, require_chat_model
+    from chatcli.models.checkpoint import makes_vectors, open_checkpoint, require_chat_model
     from chatcli.models.hub import resolve
 
     base, loras = named_parts(name, config)
@@ -312,10 +319,11 @@ def find_checkpoint(
     table = load_table(environment.config_folder).saying(adapter)
 
     def check(checkpoint: Checkpoint) -> None:
-        if to_chat:
+        chats = to_chat and not (embeds and makes_vectors(checkpoint))
+        if chats:
             require_chat_model(checkpoint)
         require_agreed(checkpoint, environment)  # before its format, which a family of its own seldom says
-        if to_chat:
+        if chats:
             require_chat_format(checkpoint, table)
 
     worn = _lora_folders(loras, config, environment, report, offline=environment.offline)

@@ -10,9 +10,10 @@ import signal
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
-from chatcli.errors import ChatcliError, UsageError
+from chatcli.errors import ChatcliError, OutOfMemory, UsageError
 from chatcli.generation import Progress
 
 if TYPE_CHECKING:
@@ -74,6 +75,8 @@ def open_fleet(
     """
     from chatcli.server.replicas import cluster  # before anything that imports ray
 
+    if said.engine == "vllm" and not said.address:
+        _require_vllm_here(environment)
     report(Progress("starting"))
     joined = cluster.join(said.address, environment.variables) if said.address else cluster.start(said.most)
     try:
@@ -90,6 +93,21 @@ def open_fleet(
     except BaseException:
         cluster.stop(joined)
         raise
+
+
+def _require_vllm_here(environment: Environment) -> None:
+    """Refuse before Ray is started, which takes some seconds, what could not run behind it.
+
+    Raises:
+        UsageError: vLLM is not installed.
+        OutOfMemory: there is no GPU for it.
+    """
+    from chatcli.models.machine import devices
+
+    if not any(each.kind == "cuda" for each in devices(environment.variables)):
+        raise OutOfMemory("vLLM computes on GPUs of NVIDIA's, and there is none: leave --engine vllm out.")
+    if not find_spec("vllm"):
+        raise UsageError("--engine vllm needs vLLM: pip install 'chatcli[vllm]'.")
 
 
 def update_on_signal(fleet: Fleet, environment: Environment) -> None:

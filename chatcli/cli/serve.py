@@ -57,7 +57,7 @@ def serve(
     api_key: Annotated[
         str, typer.Option("--api-key", metavar="KEY", help="The same on the command line, which other users can see.")
     ] = "",
-    parallel: Annotated[int, typer.Option(min=1, max=1024, help="Answers given at once.")] = 16,
+    parallel: Annotated[int, typer.Option(min=1, max=1024, help="Answers given at once; of one model 32 are computed together.")] = 16,
     queue: Annotated[int, typer.Option(min=0, max=100_000, help="Requests that may wait; more get a 429.")] = 64,
     replicas: Annotated[
         str, typer.Option(metavar="N", help="Copies of the model in processes of their own; 1-8: as many as are asked.")
@@ -86,7 +86,7 @@ def serve(
 
     environment = real_environment()
     config = load(environment, talk.flags)
-    names = _names(models or [str(config.value("model") or guide.NAME)])
+    names = _names(models or [str(config.value("model") or guide.NAME)], config)
     copies = wanted(len(names), replicas, ray_address, engine)
     if len(names) > 1 and (said := [each for each in _OF_ONE_MODEL if talk.flags.get(each) or getattr(talk, each, "")]):
         raise UsageError(f"--{said[0]} is of one model: serve one at a time.")
@@ -99,6 +99,7 @@ def serve(
             served = _replicated(names, copies, parallel, config, environment, talk, stack)
         else:
             served = _loaded(names, config, environment, talk, stack)
+            _tell_of_waiting(parallel, environment)
         app = build_app(served, _guard(keys, host, socket_path), limits, more_routes=page_routes())
 
         def started() -> None:
@@ -119,6 +120,16 @@ def _require_packages() -> None:
         raise UsageError('Serving needs packages that are not installed: pip install "chatcli[serve]".')
 
 
+def _tell_of_waiting(parallel: int, environment: Environment) -> None:
+    """Say where more answers are let in than a model computes at once."""
+    from chatcli.runtime.continuous import ROWS
+
+    if parallel > ROWS:
+        environment.warn(
+            f"chatcli: of one model {ROWS} answers are computed together; the others of --parallel {parallel} wait."
+        )
+
+
 def _seconds(time_limit: str) -> float:
     """How long an answer may take.
 
@@ -136,16 +147,21 @@ def _seconds(time_limit: str) -> float:
     return seconds
 
 
-def _names(models: list[str]) -> dict[str, str]:
+def _names(models: list[str], config: Config) -> dict[str, str]:
     """What a person calls the models, by the names under which clients are told of them: of a folder not the path.
 
     Raises:
-        UsageError: two would have one name.
+        UsageError: two would have one name, or one is a server's.
     """
     from chatcli.cli.opening import is_path
+    from chatcli.servers.profiles import model_and_server
 
     names: dict[str, str] = {}
     for model in dict.fromkeys(models):
+        if (found := model_and_server(config.unaliased(model))) and not is_path(model):
+            raise UsageError(
+                f"{model} is a model of the server {found[1]}, which serves it already: serve one of this machine."
+            )
         name = Path(model).expanduser().resolve().name if is_path(model) else model
         if name in names:
             raise UsageError(f"{names[name]} and {model} would both be served as {name}: rename one of them.")

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from chatcli.adapters.table import Table
 from chatcli.conversation import Attachment, Conversation
+from chatcli.engines.embedding import BEAT_SECONDS
 from chatcli.engines.local import LocalEngine, open_local
 from chatcli.errors import EngineError
 from chatcli.generation import EngineFacts, Event, GenerationSettings, Progress
@@ -29,10 +30,6 @@ if TYPE_CHECKING:
     from chatcli.runtime.requests import Request, Told
     from chatcli.runtime.sampling import Drawn
 
-BEAT_SECONDS = 0.1
-"""How often one that waits says so: only then can whoever asked let go of it."""
-EMBEDDED_AT_ONCE = 8
-"""Texts that become vectors while all answers wait."""
 _CLOSED = "The model was closed while it answered."
 
 Result = TypeVar("Result")
@@ -78,13 +75,9 @@ class ConcurrentEngine:
         """The text of ids."""
         return self._engine.detokenize(ids)
 
-    def embed(self, texts: Sequence[str]) -> list[list[float]]:
-        """A vector for each text; between some and some more of them the answers under way go on."""
-        vectors: list[list[float]] = []
-        for start in range(0, len(texts), EMBEDDED_AT_ONCE):
-            some = texts[start : start + EMBEDDED_AT_ONCE]
-            vectors += self.run(lambda engine, some=some: engine.embed(some))  # type: ignore[misc]
-        return vectors
+    def embed(self, texts: Sequence[str]) -> Generator[Event]:
+        """The vectors of the texts; between two passes the answers under way go on."""
+        yield from self._engine.embed(texts, self._worker.submit)
 
     def run(self, work: Callable[[LocalEngine], Result]) -> Result:
         """Have `work` done with the engine while nothing else is computed, between two steps; what it raises is raised.
@@ -92,7 +85,7 @@ class ConcurrentEngine:
         Raises:
             EngineError: the engine is closed.
         """
-        return self._worker.run(lambda: work(self._engine))
+        return self._worker.submit(lambda: work(self._engine)).result()
 
     def close(self) -> None:
         """End what is under way with an error, and free the model's memory. May be called twice."""
@@ -125,7 +118,7 @@ class _Place:
 
         heard: queue.SimpleQueue[Told] = queue.SimpleQueue()
         request = Request(ids, settings, end, limit, heard.put, constraint, images)
-        self._worker.submit(request)
+        self._worker.answer(request)
         try:
             while True:
                 try:
@@ -164,12 +157,12 @@ class _Worker:
     def waiting(self) -> int:
         return self._batch.waiting + self._given.qsize()
 
-    def submit(self, request: Request) -> None:
+    def answer(self, request: Request) -> None:
         """Give a request to the batch; it is told what becomes of it."""
         self._give(request)
 
-    def run(self, work: Callable[[], Result]) -> Result:
-        """Do `work` between two steps."""
+    def submit(self, work: Callable[[], Result]) -> Future[Result]:
+        """Have `work` done between two steps."""
         done: Future[Result] = Future()
 
         def do() -> None:
@@ -179,7 +172,7 @@ class _Worker:
                 done.set_exception(error)
 
         self._give(do)
-        return done.result()
+        return done
 
     def close(self) -> bool:
         """End the thread after its step; False where that was done before."""
@@ -214,8 +207,11 @@ class _Worker:
                 wait = False
                 if callable(given):
                     given()
-                else:
+                    continue
+                try:
                     self._batch.add(given)
+                except Exception as error:  # nobody else must suffer from it
+                    given.tell(_defect(error))
         except queue.Empty:
             return True
         return False
@@ -228,7 +224,7 @@ def _defect(error: Exception) -> EngineError:
     return defect
 
 
-def open_served(
+def open_concurrent(
     checkpoint: Checkpoint, table: Table, report: Report, request: LoadRequest = NOTHING_SAID
 ) -> ConcurrentEngine:
     """Load `checkpoint` as `open_local` does, for many who ask at once.

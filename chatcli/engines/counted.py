@@ -13,12 +13,16 @@ from chatcli.generation import Finished, FinishReason, Progress
 
 @dataclass
 class Counted:
-    """`begun` is when it was asked for, on the monotonic clock, `prompt` its tokens; a `cached` of -1 is not known."""
+    """`begun` is when it was asked for, on the monotonic clock, `prompt` its tokens; a `cached` of -1 is not known.
+
+    Of its own tokens, `told` had their probabilities told with a piece.
+    """
 
     begun: float
     prompt: int
     cached: int = -1
     first: float = 0.0
+    told: int = 0
 
     def progress(self, progress: Progress) -> None:
         """Note the first report of reading, which begins with what was cached."""

@@ -23,6 +23,7 @@ from chatcli.adapters.tool_prompt import offered
 from chatcli.constraints import grammar
 from chatcli.conversation import Conversation, Message
 from chatcli.engines.counted import Counted
+from chatcli.engines.embedding import Submit, at_once, embedded, encoded
 from chatcli.engines.generates import Generates
 from chatcli.engines.overflow import fit
 from chatcli.engines.reply import NOTHING, Reply
@@ -35,11 +36,14 @@ from chatcli.generation import (
     Finished,
     GenerationSettings,
     Progress,
+    Reasoning,
+    Text,
     TokenLogprob,
 )
 from chatcli.load_request import NOTHING_SAID, LoadRequest
 from chatcli.models.checkpoint import Checkpoint, context_length
 from chatcli.models.draft import open_draft
+from chatcli.models.pooling import pooling
 from chatcli.models.quantized import require_readable
 from chatcli.models.read_ahead import read_ahead
 from chatcli.models.sight import require_no_picture
@@ -212,20 +216,15 @@ class LocalEngine:
         """The text of ids, control tokens with it."""
         return self._chat.tokenizer.decode(ids, skip_special_tokens=False)
 
-    def embed(self, texts: Sequence[str]) -> list[list[float]]:
-        """A vector of length 1 for each text; see `runtime.embed`.
+    def embed(self, texts: Sequence[str], submit: Submit = at_once) -> Generator[Event]:
+        """The vectors of the texts, behind reports of how far they are read; see `engines.embedding`.
 
         Raises:
             ContextOverflow: a text is longer than the context.
-            UsageError: the model gives no vectors.
+            UsageError: the model gives no vectors, or a text has no tokens.
         """
-        prompts = [self.tokenize(text) for text in texts]
-        longest = max(map(len, prompts))
-        if longest > self.facts.context:
-            raise ContextOverflow(
-                f"A text has {longest} tokens, but the model's context holds {self.facts.context}: shorten it.", longest
-            )
-        return self._model.embed(prompts)
+        prompts = encoded(texts, self.tokenize, self.facts.context)
+        yield from embedded(self._model, prompts, pooling(self._checkpoint), submit)
 
     def another_talk(self, through: Generates | None = None) -> LocalEngine:
         """An engine for one more talk over the same model, with what is remembered of replies.
@@ -293,7 +292,7 @@ class LocalEngine:
                 try:
                     token = next(tokens)
                 except StopIteration as end:
-                    for event in reply.flush(ended=bool(end.value)):
+                    for event in self._weighed(reply.flush(ended=bool(end.value)), len(made), counted):
                         yield reply.show(event)
                     return bool(end.value)
                 if isinstance(token, Progress):
@@ -303,9 +302,18 @@ class LocalEngine:
                 counted.token()
                 made.append(token)
                 yield Progress("writing", len(made), unit="tokens")
-                for event in reply.push(token):
+                for event in self._weighed(reply.push(token), len(made), counted):
                     yield reply.show(event)
         return True
+
+    def _weighed(self, events: Sequence[Event], made: int, counted: Counted) -> Iterator[Event]:
+        """The events, the first piece with the probabilities of the tokens since the last, where these are asked for."""
+        drawn = self._generates.logprobs
+        for event in events:
+            if isinstance(event, Text | Reasoning) and drawn[counted.told : made]:
+                event = replace(event, logprobs=self._logprobs(drawn[counted.told : made]))
+                counted.told = made
+            yield event
 
     def _encode(
         self, conversation: Conversation, settings: GenerationSettings, before: Sequence[int] = ()

@@ -12,7 +12,7 @@ from collections.abc import Generator, Sequence
 
 from chatcli.conversation import Conversation, Message
 from chatcli.errors import EngineError
-from chatcli.generation import EngineFacts, Event, Finished, GenerationSettings, Progress, Text
+from chatcli.generation import Embedded, EngineFacts, Event, Finished, GenerationSettings, Progress, Text
 
 Step = Event | BaseException
 _PIECES = re.compile("[\u2e80-\u9fff\uff00-\uffef] ?|[^ \u2e80-\u9fff\uff00-\uffef]* ?")
@@ -82,10 +82,12 @@ class ScriptedEngine:
         """Characters, by number."""
         return "".join(map(chr, ids))
 
-    def embed(self, texts: Sequence[str]) -> list[list[float]]:
-        """A vector of two numbers that tells long texts from short ones."""
+    def embed(self, texts: Sequence[str]) -> Generator[Event]:
+        """A vector of two numbers for each text, which tells long ones from short ones."""
         lengths = [len(text) for text in texts]
-        return [[1 / math.hypot(1, length), length / math.hypot(1, length)] for length in lengths]
+        yield Progress("reading", 0, sum(lengths), "tokens")
+        yield Embedded(tuple((1 / math.hypot(1, length), length / math.hypot(1, length)) for length in lengths))
+        yield Finished("stop", sum(lengths))
 
     def close(self) -> None:
         """Nothing to free."""

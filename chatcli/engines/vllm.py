@@ -196,7 +196,7 @@ class VllmEngine:
         """The text of ids."""
         return self._engine.detokenize(ids)
 
-    def embed(self, texts: Sequence[str]) -> list[list[float]]:
+    def embed(self, texts: Sequence[str]) -> Generator[Event]:
         """Not here.
 
         Raises:

@@ -27,8 +27,9 @@ _TEXTS = frozenset(
     {*_TOKENIZERS, "config.json", "generation_config.json", "tokenizer_config.json", "special_tokens_map.json"}
     | {"added_tokens.json", "merges.txt", "chat_template.jinja", "chat_template.json", "processor_config.json"}
     | {"preprocessor_config.json", "ice_text.model", "tekken.json", "model.safetensors.index.json", "modules.json"}
-    | {"pytorch_model.bin.index.json"}
+    | {"pytorch_model.bin.index.json", "sentence_bert_config.json"}
 )
+_NESTED = re.compile(r"additional_chat_templates/[^/]+\.jinja|\d+_Pooling/config\.json")
 
 
 def cache_folder(variables: Mapping[str, str]) -> Path:
@@ -114,14 +115,14 @@ def _tokenizers(folder: Path) -> Iterator[str]:
 
 
 def needed(files: Iterable[str]) -> tuple[list[str], list[str]]:
-    """Of a repository's files those a chat needs: (small ones, weights).
+    """Of a repository's files those that a chat, or a model for vectors, needs: (small ones, weights).
 
     Safetensors, else PyTorch's `.bin`; never another framework's weights, never a second copy of the same
     (`consolidated*`, `original/`, a single file beside its shards), never Python code.
     """
     files = list(files)
     top = [name for name in files if "/" not in name]
-    named = [n for n in files if re.fullmatch(r"additional_chat_templates/[^/]+\.jinja", n)]
+    named = [n for n in files if _NESTED.fullmatch(n)]
     small = sorted(named + [n for n in top if n in _TEXTS or n.endswith(".tiktoken")])
     weights: list[str] = []
     for stem, suffix in (("model", ".safetensors"), ("pytorch_model", ".bin")):

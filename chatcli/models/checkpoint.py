@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from chatcli.errors import BrokenCheckpoint, ModelNotFound, NotAChatModel
-from chatcli.models.purposes import PURPOSES, T5, purpose
+from chatcli.models import purposes
+from chatcli.models.purposes import PURPOSES, T5
 
 if TYPE_CHECKING:
     from chatcli.models.gguf_file import GgufFile
@@ -198,9 +199,19 @@ def require_chat_model(checkpoint: Checkpoint) -> None:
     Raises:
         NotAChatModel: an encoder, a classifier, a translator, an image or speech model.
     """
-    files = frozenset(path.name for path in checkpoint.folder.iterdir()) if checkpoint.folder.is_dir() else frozenset()
-    if said := purpose(checkpoint.config, files):
+    if said := purposes.purpose(checkpoint.config, _names(checkpoint)):
         raise _no_chat(checkpoint.name, said)
+
+
+def makes_vectors(checkpoint: Checkpoint) -> bool:
+    """Whether it is there to turn texts into vectors, and nothing else."""
+    return not checkpoint.gguf and purposes.makes_vectors(checkpoint.config, _names(checkpoint))
+
+
+def _names(checkpoint: Checkpoint) -> frozenset[str]:
+    """The names of its files."""
+    folder = checkpoint.folder
+    return frozenset(path.name for path in folder.iterdir()) if folder.is_dir() else frozenset()
 
 
 def _no_chat(name: str, purpose: str) -> NotAChatModel:

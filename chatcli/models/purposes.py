@@ -119,6 +119,12 @@ def _scores(config: Mapping[str, Any]) -> bool:
     return config.get("num_labels") == 1 or (isinstance(labels, Mapping) and len(labels) == 1)
 
 
+def makes_vectors(config: Mapping[str, Any], files: Collection[str] = ()) -> bool:
+    """Whether this is a model of texts that is there to turn them into vectors, or as good for that as for anything."""
+    pictures = _FAMILIES.get(str(config.get("model_type", "")))
+    return not pictures and kind(config, files) in ("embedding", "encoder", "masked")
+
+
 def purpose(config: Mapping[str, Any], files: Collection[str] = ()) -> str:
     """What a model that does not chat is and what it is for, after "NAME is"; empty for one that may chat."""
     return PURPOSES.get(kind(config, files), "")

@@ -152,8 +152,12 @@ def tokenizer(checkpoint: Checkpoint) -> Tokenizer | None:
     from tokenizers import Tokenizer as FastTokenizer
 
     try:
-        return FastTokenizer.from_file(str(path))
+        found = FastTokenizer.from_file(str(path))
     except Exception as error:  # the Rust side raises plain `Exception`
         raise BrokenCheckpoint(
             f"{path} is no usable tokenizer ({str(error)[:100]}): download the model again."
         ) from error
+    # Some files hold how their model's training cut and padded texts.
+    found.no_truncation()
+    found.no_padding()
+    return found

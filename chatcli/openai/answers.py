@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol
 
 from chatcli import __version__
-from chatcli.generation import Event, Finished, Reasoning, Text, TokenLogprob, ToolCalled
+from chatcli.generation import Embedded, Event, Finished, Reasoning, Text, TokenLogprob, ToolCalled
 
 Json = dict[str, Any]
 
@@ -25,6 +25,7 @@ class Said:
     text: str = ""
     reasoning: str = ""
     calls: list[ToolCalled] = field(default_factory=list)
+    vectors: Sequence[Sequence[float]] = ()
     finished: Finished = field(default_factory=lambda: Finished("error"))
 
     def add(self, event: Event) -> None:
@@ -36,6 +37,8 @@ class Said:
                 self.reasoning += text
             case ToolCalled():
                 self.calls.append(event)
+            case Embedded(vectors):
+                self.vectors = vectors
             case Finished():
                 self.finished = event
 
@@ -71,6 +74,7 @@ class ChatAnswer:
         self._head = _head("chatcmpl", model)
         self._include_usage = include_usage
         self._calls: Counter[int] = Counter()
+        self._told: Counter[int] = Counter()
 
     def first(self, choice: int) -> Json:
         """Who speaks."""
@@ -79,16 +83,16 @@ class ChatAnswer:
     def chunk(self, choice: int, event: Event) -> Json | None:
         """A piece of text, of reasoning, a call, or the end with its reason."""
         match event:
-            case Text(text):
-                return self._chunk(choice, {"content": text})
-            case Reasoning(text):
-                return self._chunk(choice, {"reasoning_content": text})
+            case Text(text, logprobs):
+                return self._chunk(choice, {"content": text}, logprobs)
+            case Reasoning(text, logprobs):
+                return self._chunk(choice, {"reasoning_content": text}, logprobs)
             case ToolCalled():
                 index = self._calls[choice]
                 self._calls[choice] += 1
                 return self._chunk(choice, {"tool_calls": [{"index": index, **_call(event)}]})
             case Finished():
-                return self._chunk(choice, {}, event)
+                return self._chunk(choice, {}, event.logprobs[self._told[choice] :], event)
             case _:
                 return None
 
@@ -115,11 +119,14 @@ class ChatAnswer:
             "usage": usage([said.finished for said in choices]),
         }
 
-    def _chunk(self, choice: int, delta: Json, finished: Finished | None = None) -> Json:
+    def _chunk(
+        self, choice: int, delta: Json, logprobs: Sequence[TokenLogprob] = (), finished: Finished | None = None
+    ) -> Json:
+        self._told[choice] += len(logprobs)
         told = {
             "index": choice,
             "delta": delta,
-            "logprobs": chat_logprobs(finished.logprobs) if finished else None,
+            "logprobs": chat_logprobs(logprobs),
             "finish_reason": _reason(finished) if finished else None,
         }
         chunk = {**self._head, "object": "chat.completion.chunk", "choices": [told]}
@@ -135,6 +142,8 @@ class TextAnswer:
         self._head = {**_head("cmpl", model), "object": "text_completion"}
         self._include_usage = include_usage
         self._per_prompt = per_prompt
+        self._told: Counter[int] = Counter()
+        self._length: Counter[int] = Counter()
 
     def first(self, choice: int) -> Json | None:
         """Nothing."""
@@ -143,10 +152,10 @@ class TextAnswer:
     def chunk(self, choice: int, event: Event) -> Json | None:
         """A piece of text, or the end with its reason."""
         match event:
-            case Text(text) | Reasoning(text):
-                return self._chunk(_text_choice(choice, text))
+            case Text(text, logprobs) | Reasoning(text, logprobs):
+                return self._chunk(choice, text, logprobs)
             case Finished():
-                return self._chunk(_text_choice(choice, "", event))
+                return self._chunk(choice, "", event.logprobs[self._told[choice] :], event)
             case _:
                 return None
 
@@ -156,12 +165,20 @@ class TextAnswer:
 
     def whole(self, choices: Sequence[Said]) -> Json:
         """The completion."""
-        told = [_text_choice(index, said.reasoning + said.text, said.finished) for index, said in enumerate(choices)]
+        told = [
+            _text_choice(index, said.reasoning + said.text, text_logprobs(said.finished.logprobs), said.finished)
+            for index, said in enumerate(choices)
+        ]
         ends = [said.finished for said in choices]
         return {**self._head, "choices": told, "usage": usage(ends, self._per_prompt)}
 
-    def _chunk(self, choice: Json) -> Json:
-        chunk = {**self._head, "choices": [choice]}
+    def _chunk(
+        self, choice: int, text: str, logprobs: Sequence[TokenLogprob], finished: Finished | None = None
+    ) -> Json:
+        weighed = text_logprobs(logprobs, self._length[choice])
+        self._told[choice] += len(logprobs)
+        self._length[choice] += sum(len(each.text) for each in logprobs)
+        chunk = {**self._head, "choices": [_text_choice(choice, text, weighed, finished)]}
         return {**chunk, "usage": None} if self._include_usage else chunk
 
 
@@ -188,11 +205,11 @@ def chat_logprobs(tokens: Sequence[TokenLogprob]) -> Json | None:
     }
 
 
-def text_logprobs(tokens: Sequence[TokenLogprob]) -> Json | None:
-    """The same, as the completions API has them; offsets are characters of the answer."""
+def text_logprobs(tokens: Sequence[TokenLogprob], offset: int = 0) -> Json | None:
+    """The same, as the completions API has them; offsets are characters of the answer, of which `offset` were before."""
     if not tokens:
         return None
-    offsets = [0]
+    offsets = [offset]
     for each in tokens[:-1]:
         offsets.append(offsets[-1] + len(each.text))
     return {
@@ -227,11 +244,11 @@ def _call(called: ToolCalled) -> Json:
     return {"id": called.call.id, "type": "function", "function": function}
 
 
-def _text_choice(index: int, text: str, finished: Finished | None = None) -> Json:
+def _text_choice(index: int, text: str, logprobs: Json | None, finished: Finished | None) -> Json:
     return {
         "index": index,
         "text": text,
-        "logprobs": text_logprobs(finished.logprobs) if finished else None,
+        "logprobs": logprobs,
         "finish_reason": _reason(finished) if finished else None,
     }
 

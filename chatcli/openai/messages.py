@@ -16,7 +16,7 @@ from itertools import groupby
 
 from chatcli.conversation import Attachment, Conversation, Message, Role, ToolCall
 from chatcli.errors import UsageError
-from chatcli.images import image_of
+from chatcli.images import MOST_PIXELS, image_of, pixels, unseen
 from chatcli.openai.fields import Fields, is_too_deep
 
 _ROLES: dict[str, Role] = {
@@ -34,14 +34,40 @@ _DECODING = threading.Semaphore(2)
 """Pictures at a time: a small file may unfold to most of a gigabyte, and there are as many requests as clients like."""
 
 
-def conversation(request: Fields) -> Conversation:
-    """What was said so far.
+class _Pictures:
+    """Reads the pictures of one request, which together may have as many pixels as a single one.
+
+    For a model that is shown none, `looks` is false: they are not decoded, and its engine says what becomes of them.
+    """
+
+    def __init__(self, *, looks: bool) -> None:
+        self._looks = looks
+        self._room = MOST_PIXELS
+
+    def read(self, data: bytes, name: str) -> Attachment:
+        """The picture that `data` are.
+
+        Raises:
+            UsageError: they are none, or too many pixels.
+        """
+        if not self._looks:
+            return unseen(data, name)
+        self._room -= pixels(data, name)
+        if self._room < 0:
+            raise UsageError(f"the pictures of a request may have {MOST_PIXELS // 1_000_000} million pixels together.")
+        with _DECODING:
+            return image_of(data, name)
+
+
+def conversation(request: Fields, *, sees: bool = True) -> Conversation:
+    """What was said so far, to a model that `sees` pictures or does not.
 
     Raises:
         ApiError: a message is none, or answers a call that nobody made.
     """
     request.required("messages")
-    messages = [_message(each) for each in request.objects("messages")]
+    pictures = _Pictures(looks=sees)
+    messages = [_message(each, pictures) for each in request.objects("messages")]
     system = _BETWEEN.join(each.text for each in messages if each.role == "system" and each.text)
     spoken = [each for each in messages if each.role != "system"]
     if not spoken:
@@ -50,7 +76,7 @@ def conversation(request: Fields) -> Conversation:
     return Conversation(tuple(_joined(spoken))).with_system(system)
 
 
-def _message(fields: Fields) -> Message:
+def _message(fields: Fields, pictures: _Pictures) -> Message:
     fields.required("role")
     role = _ROLES[fields.word("role", *_ROLES) or "user"]
     calls = tuple(_call(each) for each in fields.objects("tool_calls")) if role == "assistant" else ()
@@ -58,7 +84,7 @@ def _message(fields: Fields) -> Message:
         fields.required("content")
     if role == "tool":
         fields.required("tool_call_id")
-    text, images = _content(fields)
+    text, images = _content(fields, pictures)
     if images and role != "user":
         raise fields.wrong("content", "may hold pictures only in a message of the user")
     reasoning = fields.text("reasoning_content") or fields.text("reasoning") or "" if role == "assistant" else ""
@@ -66,7 +92,7 @@ def _message(fields: Fields) -> Message:
     return Message(role, text, reasoning, images, calls, call)
 
 
-def _content(fields: Fields) -> tuple[str, tuple[Attachment, ...]]:
+def _content(fields: Fields, pictures: _Pictures) -> tuple[str, tuple[Attachment, ...]]:
     """The text of a message and its pictures."""
     value = fields.get("content")
     if value is None or isinstance(value, str):
@@ -81,13 +107,13 @@ def _content(fields: Fields) -> tuple[str, tuple[Attachment, ...]]:
                 part.required(kind)
                 texts.append(part.text(kind) or "")
             case "image_url":
-                images.append(_image(part, len(images) + 1))
+                images.append(_image(part, pictures, len(images) + 1))
             case kind:
                 raise part.wrong("type", f"must be text or image_url, and is {kind}")
     return _BETWEEN.join(texts), tuple(images)
 
 
-def _image(part: Fields, number: int) -> Attachment:
+def _image(part: Fields, pictures: _Pictures, number: int) -> Attachment:
     """The picture of a `data:` address."""
     part.required("image_url")
     address = part.inner("image_url") or part
@@ -98,8 +124,7 @@ def _image(part: Fields, number: int) -> Attachment:
     if not head.endswith(";base64"):
         raise address.wrong("url", "must hold the picture in base64")
     try:
-        with _DECODING:
-            return image_of(base64.b64decode(data, validate=True), f"picture {number}")
+        return pictures.read(base64.b64decode(data, validate=True), f"picture {number}")
     except binascii.Error as error:
         raise address.wrong("url", "must hold the picture in base64") from error
     except UsageError as error:

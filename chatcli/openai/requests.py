@@ -6,6 +6,7 @@ refused unless they say what holds anyway.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal, cast
 
@@ -66,8 +67,8 @@ class EmbeddingRequest:
     dimensions: int = 0
 
 
-def chat_request(body: object) -> ChatRequest:
-    """A checked request for a chat completion.
+def chat_request(body: object, sees: Callable[[str], bool] = lambda _: True) -> ChatRequest:
+    """A checked request for a chat completion; whether the model of a name `sees`, whoever serves it knows.
 
     Raises:
         ApiError: it is none, or asks for what cannot be.
@@ -78,7 +79,7 @@ def chat_request(body: object) -> ChatRequest:
         fields.refuse(name, None, "is of an older API: use tools")
     fields.refuse("audio", None, "asks for sound, which this server has none of")
     fields.refuse("modalities", ["text"], "may only ask for text")
-    talk = conversation(fields)
+    talk = conversation(fields, sees=sees(fields.text("model") or ""))
     tools = tools_of(fields)
     talk = replace(talk, tools=tools, tool_choice=choice_of(fields, tools))
     logprobs = (fields.count("top_logprobs", 0, MOST_LOGPROBS) or 0) if fields.flag("logprobs") else None

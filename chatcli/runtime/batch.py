@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from chatcli.errors import EngineError
+from chatcli.errors import ChatcliError
 from chatcli.runtime.decode import logits_of
 from chatcli.runtime.kv import CACHE, growing_cache
 from chatcli.runtime.placement import input_device
@@ -44,7 +44,7 @@ def decode_batch(
         tokens = draw_rows(logits, [samplers[row] for row in rows], [seen[row] for row in rows])
         staying, fed = [], []
         for place, (row, token) in enumerate(zip(rows, tokens, strict=True)):
-            if isinstance(token, EngineError):
+            if isinstance(token, ChatcliError):
                 raise token
             if token in end[row]:
                 yield row, None

@@ -13,7 +13,7 @@ import tokenizers
 import torch
 from llguidance import LLMatcher, LLTokenizer, TokenizerWrapper
 
-from chatcli.errors import EngineError
+from chatcli.errors import UsageError
 from chatcli.models.tokenizer import Tokenizer
 
 _CLOSING = ("}", "]", '"', ",")
@@ -94,7 +94,7 @@ class TokenConstraint:
         """`logits` (vocabulary,) with minus infinity for every token that may not come next.
 
         Raises:
-            EngineError: the model's tokens cannot spell what the grammar asks for.
+            UsageError: the model's tokens cannot spell what the grammar asks for, or it is too large to be followed.
         """
         if self._begin is not None:
             return logits
@@ -103,7 +103,7 @@ class TokenConstraint:
         mask[: len(allowed)] = allowed[: len(mask)]
         if self._matcher.is_error() or not bool(mask.any()):
             reason = self._matcher.get_error().partition("\n")[0] or "none of its tokens fits"
-            raise EngineError(f"The model cannot follow the constraint: {reason}.")
+            raise UsageError(f"The model cannot follow the constraint: {reason}.")
         if self._left <= self._reserve:
             mask = self._soonest(mask)
         return logits.masked_fill(~mask.to(logits.device), -torch.inf)

@@ -1,8 +1,9 @@
 """A batch that runs on while requests join and leave it: a step of all rows, a chunk of one prompt, over and over.
 
 Each prompt is read alone, in chunks, going on from what was read before; then its keys and values join the batch. So
-every request comes to the tokens that it would come to alone. A model whose rows cannot share a batch, and a question
-with pictures, takes turns with it. It knows ids and samplers and belongs to one thread; who asks is told by a call.
+every request comes to the tokens that it would come to alone. While there is but one, it is answered as if there were
+no batch, which is faster; a model whose rows cannot share one, and a question with pictures, takes turns with it. It
+knows ids and samplers and belongs to one thread; who asks is told by a call.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from chatcli.runtime.cpu import AS_TORCH_DOES
 from chatcli.runtime.decode import Pace, feed
 from chatcli.runtime.devices import free_bytes
 from chatcli.runtime.explain import explained_answer
+from chatcli.runtime.kv import PrefixCache
 from chatcli.runtime.model import CausalModel
 from chatcli.runtime.placement import input_device
 from chatcli.runtime.requests import Request, Row
@@ -34,6 +36,9 @@ TURNS = 4
 CHUNK_SECONDS, LEAST_CHUNK = 0.1, 64
 """What of the prompts is read between two steps: the others wait so long for their next token, and a newcomer for its
 first; with fewer tokens a processor reads its weights too often."""
+PAUSE_SECONDS, NEWCOMERS = 1.0, 4
+"""How long the rows of the batch may pause while others are read that will share their steps, at least one newcomer to
+so many rows: else the first of many that come at once would write nearly alone."""
 _SHARE_OF_ROWS = 2
 """The rows may take one part in so many of the memory that the model leaves free."""
 _MARGIN = 64
@@ -55,7 +60,7 @@ class Continuous:
         self._layers = layers_of(model.module)
         self._most = ROWS
         self._numbers = count()
-        self._read_tokens = 0
+        self._read_tokens = self._read_before_step = self._read_last = 0
         self._rows: list[Row] = []
         self._turns: list[Row] = []
         self._reading: list[Row] = []
@@ -80,12 +85,16 @@ class Continuous:
     def advance(self) -> bool:
         """A step of every row, and a chunk of a prompt or some short ones; False where there is nothing to do."""
         self._drop_cancelled()
+        self._regroup()
         self._make_room()
-        if self._rows:
+        if self._rows and not self._pauses():
             self._step()
+            self._read_before_step = self._read_tokens
         for turn in list(self._turns):
             self._go_on(turn)
+        before = self._read_tokens
         self._read_some()
+        self._read_last = self._read_tokens - before
         return bool(self.running or self.waiting)
 
     def fail(self, error: BaseException) -> None:
@@ -107,6 +116,31 @@ class Continuous:
                 group.remove(row)
                 if row.steps:
                     row.steps.close()
+
+    def _pauses(self) -> bool:
+        """Whether the rows let newcomers be read first: a step of more rows costs hardly more."""
+        room = self._model.pace.rate * PAUSE_SECONDS - (self._read_tokens - self._read_before_step)
+        soon = sum(each.left <= room for each in (*self._reading, *self._waiting))
+        return self._read_last > 0 and NEWCOMERS * soon >= len(self._rows)
+
+    def _regroup(self) -> None:
+        """Bring who was alone into the batch when others come, and have the last one of it go on alone."""
+        if self._waiting:
+            for row in [each for each in self._turns if each.alone]:
+                if row.steps:
+                    row.steps.close()
+                self._let_go(row)
+                self._wait_again([row])
+        elif self.running == len(self._rows) == 1 and self._may_be_alone(self._rows[0]):
+            row = self._rows[0]
+            self._leave(0)
+            self._wait_again([row])
+
+    def _may_be_alone(self, row: Row) -> bool:
+        """Whether nobody else is there, and who may come finds the random numbers where the row's tokens are."""
+        settings = row.request.settings
+        repeats = settings.seed is not None and settings.temperature
+        return self.running == 1 and not self._waiting and (self._model.interleaves or not repeats)
 
     def _step(self) -> None:
         """Feed every row its last token and draw the next."""
@@ -183,7 +217,7 @@ class Continuous:
     def _wait_again(self, rows: list[Row]) -> None:
         """Let rows wait for their turn, first of all; they are read again with what they have made, and go on."""
         for row in rows:
-            row.left, row.steps = len(row.seen), None
+            row.left, row.steps, row.alone = len(row.seen) - self._model.talks.shared(row.seen), None, False
         self._waiting = sorted([*rows, *self._waiting], key=lambda row: row.number)
 
     def _read_some(self) -> None:
@@ -226,14 +260,13 @@ class Continuous:
 
     def _go_on(self, row: Row) -> None:
         """The next bit of a row that is being read or takes turns."""
-        group = self._turns if row in self._turns else self._reading
         assert row.steps
         over = True
         try:
             with explained_answer(self._model.device):
                 over = next(row.steps, _OVER) is _OVER
         except OutOfMemory as error:
-            group.remove(row)
+            self._let_go(row)
             if row.made and row.takes_turns:
                 row.request.tell(error)
             else:
@@ -244,7 +277,10 @@ class Continuous:
         except GivenUpError:  # whoever asked has left in the middle of a chunk
             pass
         if over:
-            group.remove(row)
+            self._let_go(row)
+
+    def _let_go(self, row: Row) -> None:
+        (self._turns if row in self._turns else self._reading).remove(row)
 
     def _read(self, row: Row) -> Generator[None]:
         """Read a prompt, a chunk between two yields, and have the row join the batch with its first token."""
@@ -268,12 +304,36 @@ class Continuous:
                 if row.left:
                     yield
             cache.asked = len(ids)
+            if self._may_be_alone(row):
+                yield from self._alone(row, cache, logits)
+                return
         drawn = self._drawn(logits[None], [row])[0]
         if isinstance(drawn, ChatcliError):
             cache.clear()  # its numbers may be none, and who asks again would go on from them
         if not row.take(drawn):
             self._columns.join(cache)
             self._rows.append(row)
+
+    def _alone(self, row: Row, cache: PrefixCache, logits: torch.Tensor) -> Generator[None]:
+        """Answer a row that was read, a token between two yields, as `CausalModel.generate` does."""
+        request = row.request
+        row.alone, row.sampler = True, row.sampler or Sampler(request.settings, logits.device, request.constraint)
+        request.logprobs = row.sampler.logprobs
+        self._reading.remove(row)
+        self._turns.append(row)
+        left = request.limit - row.made
+        steps = self._model.decode(cache, list(row.seen), logits, row.sampler, end=request.end, limit=left)
+        with closing(steps):
+            while True:
+                try:
+                    token = next(steps)
+                except StopIteration as end:
+                    if end.value:
+                        request.tell(True)
+                    return
+                if row.take(token):
+                    return
+                yield
 
     def _end_of_chunk(self, done: int, length: int) -> int:
         """Where the chunk behind `done` tokens ends: a few tokens more cost less than a pass of their own."""

@@ -31,16 +31,21 @@ LEAST_CHUNK, MOST_CHUNK = 256, 512
 
 
 class Pace:
-    """How many tokens of a prompt to read at once: `least`, or more where the last ones took less than `seconds`."""
+    """How many tokens of a prompt to read at once: `least`, or more where the last ones took less than `seconds`.
+
+    `rate` is how many a second were read of late; 0 while that is not known.
+    """
 
     def __init__(self, seconds: float = CHUNK_SECONDS, least: int = LEAST_CHUNK) -> None:
         self.chunk = self._least = least
+        self.rate = 0.0
         self._seconds = seconds
 
     def took(self, tokens: int, seconds: float) -> None:
         """Learn from a chunk: the next is at most twice as long, for one measurement may be disturbed."""
         if tokens >= self.chunk:  # the rest of a prompt says little
-            wanted = int(tokens * self._seconds / max(seconds, 1e-6))
+            self.rate = tokens / max(seconds, 1e-6)
+            wanted = int(self.rate * self._seconds)
             self.chunk = min(max(min(wanted, 2 * tokens), self._least), MOST_CHUNK)
 
 

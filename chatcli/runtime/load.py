@@ -17,7 +17,7 @@ from transformers.utils import logging
 
 from chatcli.errors import BrokenCheckpoint
 from chatcli.generation import Progress
-from chatcli.models.checkpoint import Checkpoint
+from chatcli.models.checkpoint import Checkpoint, makes_vectors
 from chatcli.models.plan import LoadPlan
 from chatcli.models.quantized import quant_method
 from chatcli.models.remote_code import require_agreement
@@ -71,7 +71,7 @@ def load_here(checkpoint: Checkpoint, weights: Weights, plan: LoadPlan, report: 
             **quantized(plan),
         )
         model, info = loaded
-        _check_complete(checkpoint.name, info)
+        _check_complete(checkpoint.name, info, unused="pooler." if makes_vectors(checkpoint) else None)
         place.settle(model, plan, report)
     if note := told(model, quant_method(checkpoint.config)):
         report(Progress("loading", note=note))
@@ -85,6 +85,8 @@ def _model_class(checkpoint: Checkpoint, config: Any) -> Any:
     """Whose `from_pretrained` it is; the one that finds the class by itself wants a folder."""
     if checkpoint.gguf:
         return getattr(transformers, checkpoint.config["architectures"][0])
+    if makes_vectors(checkpoint):
+        return transformers.AutoModel
     return auto_class(config)
 
 
@@ -150,9 +152,9 @@ def _may_run_its_code(checkpoint: Checkpoint) -> bool:
     return bool(needed)
 
 
-def _check_complete(name: str, info: Mapping[str, Any]) -> None:
-    """Refuse what transformers would have filled with random numbers."""
-    missing = sorted(info.get("missing_keys") or ())
+def _check_complete(name: str, info: Mapping[str, Any], unused: str | None = None) -> None:
+    """Refuse what transformers would have filled with random numbers, but for tensors that begin with `unused`."""
+    missing = sorted(each for each in info.get("missing_keys") or () if not (unused and each.startswith(unused)))
     if missing:
         raise BrokenCheckpoint(f"{name} lacks {len(missing)} of its model's tensors, {missing[0]} among them; {UNFIT}.")
     mismatched = info.get("mismatched_keys")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Collection, Generator, Sequence
+from collections.abc import Callable, Collection, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -21,6 +21,7 @@ from chatcli.generation import GenerationSettings, Progress
 from chatcli.load_request import NOTHING_SAID, LoadRequest
 from chatcli.models.checkpoint import Checkpoint, context_length
 from chatcli.models.plan import LoadPlan, plan
+from chatcli.models.pooling import Pooling
 from chatcli.models.tokenizer import Tokenizer
 from chatcli.models.weights import Weights
 from chatcli.runtime.classes import serving
@@ -29,6 +30,7 @@ from chatcli.runtime.decode import Pace, decode, feed, prefill
 from chatcli.runtime.devices import devices, free_bytes, memory_bandwidth
 from chatcli.runtime.explain import explained_answer
 from chatcli.runtime.graphs import StaticSteps, can_be_recorded
+from chatcli.runtime.kv import PrefixCache
 from chatcli.runtime.load import Report, load_model
 from chatcli.runtime.placement import input_device, release
 from chatcli.runtime.quantize import precision
@@ -39,6 +41,7 @@ from chatcli.torchrun import processes
 
 if TYPE_CHECKING:
     from chatcli.runtime.constrain import TokenConstraint, Vocabulary
+    from chatcli.runtime.embed import Embedder, Passes
 
 _SHARE_OF_TALKS = 4
 """Talks that nobody is in may take one part in so many of the memory that the model leaves free."""
@@ -102,6 +105,24 @@ class CausalModel:
             cache.asked = len(ids)
             sampler = Sampler(settings, logits.device, constraint)
             self.logprobs = sampler.logprobs
+            return (yield from self.decode(cache, ids, logits, sampler, end=end, limit=limit))
+
+    def decode(
+        self,
+        cache: PrefixCache,
+        ids: Sequence[int],
+        logits: torch.Tensor,
+        sampler: Sampler,
+        *,
+        end: Collection[int],
+        limit: int,
+    ) -> Generator[int, None, bool]:
+        """What `runtime.decode.decode` does, in the fastest way for a talk that has the model to itself.
+
+        Raises:
+            OutOfMemory, EngineError: as `generate`.
+        """
+        with self._explained():
             if self._steps and sampler.plain:
                 return (yield from self._steps.decode(cache, ids, logits, sampler, end=end, limit=limit))
             guesser = Draft(self.draft.likeliest) if self.draft else PromptLookup()
@@ -159,7 +180,8 @@ class CausalModel:
     def interleaves(self) -> bool:
         """Whether several calls of `generate` may be under way at once, a step of one after a step of another.
 
-        Not where all of them share a cache: that of the other processes, or the buffers of a recorded step.
+        Not where all of them share a cache: that of the other processes, or the buffers of a recorded step, which
+        also draws a token ahead of what was told.
         """
         return not self._is_shared and self._steps is None
 
@@ -200,17 +222,13 @@ class CausalModel:
         with self._explained():
             yield from decode_batch(self._model, prompts, samplers, end=end, limits=limits, stopped=stopped)
 
-    def embed(self, prompts: Sequence[Sequence[int]]) -> list[list[float]]:
-        """A vector for each of the prompts, apart from any talk; see `runtime.embed`.
-
-        Raises:
-            UsageError: the model gives none.
-            OutOfMemory, EngineError: it failed.
-        """
+    def embed(self, prompts: Sequence[Sequence[int]], pooling: Pooling, unwanted: Callable[[], bool]) -> Passes:
+        """The vectors of the prompts, apart from any talk; see `runtime.embed`."""
         from chatcli.runtime.embed import embed
 
-        with explained_answer(self.device):
-            return embed(self._model, prompts)
+        model = self._model
+        reader = model.get_encoder() if model.config.is_encoder_decoder else model.get_decoder()
+        yield from embed(model, reader if reader is not model else None, prompts, pooling, unwanted)
 
     def constrained(
         self, tokenizer: Tokenizer, grammar: str, *, end: Collection[int], limit: int, begin: int | None
@@ -299,8 +317,18 @@ def planned(checkpoint: Checkpoint, weights: Weights, request: LoadRequest) -> L
 
 def load(checkpoint: Checkpoint, weights: Weights, report: Report, request: LoadRequest = NOTHING_SAID) -> CausalModel:
     """Load `checkpoint` as `request` says, else to the best place that this machine has for it."""
+    return serving(_loaded(checkpoint, weights, report, request), checkpoint)
+
+
+def load_embedder(checkpoint: Checkpoint, weights: Weights, report: Report, request: LoadRequest) -> Embedder:
+    """The same for a model that makes vectors and nothing else."""
+    from chatcli.runtime.embed import Embedder
+
+    return Embedder(_loaded(checkpoint, weights, report, request))
+
+
+def _loaded(checkpoint: Checkpoint, weights: Weights, report: Report, request: LoadRequest) -> Any:
     chosen = planned(checkpoint, weights, request)
     for note in chosen.notes:
         report(Progress("loading", note=note))
-    module = load_model(checkpoint, weights, chosen, report)
-    return serving(module, checkpoint)
+    return load_model(checkpoint, weights, chosen, report)

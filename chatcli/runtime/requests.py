@@ -46,7 +46,7 @@ class Row:
     """A request on its way, the `number`th to come.
 
     `seen` are its prompt and its tokens, `left` is what is to be read of them yet, `passed` what was read of others
-    while it waited. `steps` does the work of one that is being read or takes turns.
+    while it waited. `steps` does the work of one that is being read, takes turns or is answered `alone`.
     """
 
     request: Request
@@ -54,6 +54,7 @@ class Row:
     seen: list[int]
     left: int
     takes_turns: bool
+    alone: bool = False
     passed: int = 0
     made: int = 0
     sampler: Sampler | None = None

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from chatcli.errors import EngineError
+from chatcli.errors import ChatcliError, EngineError
 from chatcli.generation import GenerationSettings
 
 if TYPE_CHECKING:
@@ -62,6 +62,7 @@ class Sampler:
 
         Raises:
             EngineError: the logits are not numbers, as happens with broken weights or float16 overflow.
+            UsageError: the constraint cannot be followed.
         """
         logits = logits.float()
         if not torch.isfinite(logits.max()):
@@ -108,13 +109,13 @@ def draw_at(logits: torch.Tensor, uniform: torch.Tensor) -> torch.Tensor:
 
 def draw_rows(
     logits: torch.Tensor, samplers: Sequence[Sampler], seen: Sequence[Sequence[int]]
-) -> list[int | EngineError]:
+) -> list[int | ChatcliError]:
     """The next token of every row of `logits` (rows, vocabulary), each as its own sampler would draw it.
 
     A row that cannot have one, for its logits are no numbers or its constraint cannot be followed, has an error
     instead; the others do not suffer.
     """
-    drawn: list[int | EngineError] = [0] * len(samplers)
+    drawn: list[int | ChatcliError] = [0] * len(samplers)
     alike: dict[tuple[object, ...], list[int]] = {}
     for place, sampler in enumerate(samplers):
         alike.setdefault(_kind(sampler, place, logits.device), []).append(place)
@@ -141,7 +142,7 @@ def _kind(sampler: Sampler, place: int, device: torch.device) -> tuple[object, .
     return settings.temperature, settings.top_k, settings.top_p, settings.min_p
 
 
-def _draw_alike(logits: torch.Tensor, samplers: Sequence[Sampler]) -> list[int | EngineError]:
+def _draw_alike(logits: torch.Tensor, samplers: Sequence[Sampler]) -> list[int | ChatcliError]:
     settings = samplers[0].settings
     if not settings.temperature:
         tokens = logits.argmax(dim=-1)
@@ -153,10 +154,10 @@ def _draw_alike(logits: torch.Tensor, samplers: Sequence[Sampler]) -> list[int |
     ]
 
 
-def _drawn_or_error(sampler: Sampler, logits: torch.Tensor, seen: Sequence[int]) -> int | EngineError:
+def _drawn_or_error(sampler: Sampler, logits: torch.Tensor, seen: Sequence[int]) -> int | ChatcliError:
     try:
         return sampler.draw(logits, seen)
-    except EngineError as error:
+    except ChatcliError as error:
         return error
 
 

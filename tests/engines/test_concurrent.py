@@ -17,12 +17,13 @@ from seeing_models import picture
 from chatcli.adapters.table import shipped
 from chatcli.constraints import choice
 from chatcli.conversation import Conversation, Message
-from chatcli.engines.concurrent import ConcurrentEngine, open_served
+from chatcli.engines.concurrent import ConcurrentEngine, open_concurrent
 from chatcli.engines.local import LocalEngine, open_local
 from chatcli.errors import ChatcliError, ContextOverflow, EngineError, UsageError
 from chatcli.generation import Event, Finished, GenerationSettings, Progress, Reasoning, Text, TokenLogprob
 from chatcli.images import image_of
 from chatcli.models.checkpoint import open_checkpoint
+from chatcli.runtime.requests import Request
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "chatglm"
 PATIENCE = 60.0
@@ -71,7 +72,7 @@ def _about(logprobs: Sequence[TokenLogprob]) -> list[tuple[Any, ...]]:
 
 @pytest.fixture(scope="module")
 def llama(tiny_llama: Path) -> Iterator[ConcurrentEngine]:
-    engine = open_served(open_checkpoint(tiny_llama), shipped(), lambda progress: None)
+    engine = open_concurrent(open_checkpoint(tiny_llama), shipped(), lambda progress: None)
     yield engine
     engine.close()
 
@@ -193,6 +194,14 @@ def test_a_seed_that_no_generator_takes_is_that_request_s_error_alone(llama: Con
     with pytest.raises(ChatcliError):
         heard(llama.stream(*ask("x", temperature=1.0, seed=1 << 80)))
     assert heard(llama.stream(*ASKED[0]))[3] in ("stop", "length")
+
+
+def test_a_request_that_cannot_even_be_taken_ends_nobody_else(llama: ConcurrentEngine) -> None:
+    """The thread ended with it, and whoever asked later waited for ever."""
+    told: list[object] = []
+    llama._worker.answer(Request(None, GenerationSettings(), (), 1, told.append))  # type: ignore[arg-type]
+    assert heard(llama.stream(*ASKED[0]))[3] in ("stop", "length")
+    assert [type(each) for each in told] == [EngineError]
 
 
 def test_closing_ends_what_is_under_way_and_refuses_what_comes_later(tiny_llama: Path) -> None:

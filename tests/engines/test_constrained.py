@@ -143,7 +143,7 @@ def test_a_schema_that_cannot_be_followed_is_a_usage_error_that_names_the_keywor
         json_schema(schema)
 
 
-@pytest.mark.parametrize("pattern", ["a(b", "(?=a)b"])
+@pytest.mark.parametrize("pattern", ["a(b", "(?=a)b", "x*" * 2000])
 def test_a_pattern_that_cannot_be_followed_is_a_usage_error(pattern: str) -> None:
     with pytest.raises(UsageError, match="--regex"):
         regex(pattern)

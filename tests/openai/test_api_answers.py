@@ -60,6 +60,16 @@ def test_probabilities_are_json_whatever_they_are() -> None:
     assert ChatAnswer("m").whole([said(Finished("stop"))])["choices"][0]["logprobs"] is None
 
 
+def test_each_piece_comes_with_its_probabilities_and_the_end_with_those_of_none() -> None:
+    """In a stream all of them came with the last piece."""
+    events = (Reasoning("好", LOGPROBS[:1]), Text("x"), Finished("stop", logprobs=LOGPROBS))
+    chat, text = ChatAnswer("m"), TextAnswer("m")
+    told = [chunk["choices"][0]["logprobs"] for event in events if (chunk := chat.chunk(1, event))]
+    assert [[each["token"] for each in one["content"]] if one else [] for one in told] == [["好"], [], ["\ufffd"]]
+    bare = [chunk["choices"][0]["logprobs"] for event in events if (chunk := text.chunk(1, event))]
+    assert [one["text_offset"] if one else [] for one in bare] == [[0], [], [1]]
+
+
 def test_reasoning_is_apart_in_a_chat_and_part_of_bare_text() -> None:
     thought = said(Reasoning("Hm."), Text("Yes."), Finished("stop"))
     assert ChatAnswer("m").whole([thought])["choices"][0]["message"]["reasoning_content"] == "Hm."

@@ -31,6 +31,9 @@ def called(arguments: str) -> dict[str, Any]:
     return {"role": "assistant", "tool_calls": [{"id": "c", "function": {"name": "f", "arguments": arguments}}]}
 
 
+ENDLESS = {"type": "object", "properties": {"next": {"$ref": "#"}}, "required": ["next"]}
+
+
 def png() -> bytes:
     file = BytesIO()
     Image.new("RGB", (2, 2), "red").save(file, "PNG")
@@ -152,6 +155,25 @@ def test_pictures_of_many_requests_are_not_all_decoded_at_once(monkeypatch: pyte
     assert most[0] <= 2
 
 
+def test_the_pictures_of_a_request_have_so_many_pixels_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A request of some megabytes could hold a hundred pictures that each took a second to decode."""
+    monkeypatch.setattr("chatcli.openai.messages.MOST_PIXELS", 6)
+    one = picture("data:image/png;base64," + base64.b64encode(png()).decode())["messages"]
+    assert chat(messages=one).conversation.messages[0].images
+    with pytest.raises(ApiError, match="pixels together") as refused:
+        chat(messages=[*one, *one])
+    assert refused.value.param == "messages[1].content[0].image_url.url"
+
+
+def test_a_picture_for_a_model_that_sees_none_is_not_decoded() -> None:
+    damaged = base64.b64encode(png()[:20]).decode()
+    fields = {"model": "blind", **picture(f"data:image/png;base64,{damaged}")}
+    with pytest.raises(ApiError, match="damaged"):
+        chat_request(fields, lambda _: True)
+    asked = chat_request(fields, lambda name: name != "blind")
+    assert asked.conversation.messages[0].images[0].media == "image/png"
+
+
 def test_a_schema_is_a_constraint() -> None:
     schema = {"type": "object", "properties": {"a": {"type": "integer"}}}
     constraint = chat(
@@ -222,6 +244,10 @@ def test_a_schema_is_a_constraint() -> None:
         (
             {"response_format": {"type": "json_schema", "json_schema": {"schema": {"minimum": float("nan")}}}},
             "response_format",
+        ),
+        *(
+            ({"response_format": {"type": "json_schema", "json_schema": {"schema": schema}}}, "response_format")
+            for schema in (ENDLESS, {"type": "string", "pattern": "x*" * 2000})  # which were a 500 once answered
         ),
         ({"tools": [{"type": "retrieval"}]}, "tools[0].type"),
         ({"tools": [{"type": "function", "function": {"name": "a b"}}]}, "tools[0].function.name"),

@@ -18,7 +18,7 @@ from chatcli.constraints import choice, grammar
 from chatcli.errors import ChatcliError, EngineError, OutOfMemory
 from chatcli.generation import DEFAULTS, GenerationSettings, Progress
 from chatcli.runtime.constrain import TokenConstraint, Vocabulary
-from chatcli.runtime.continuous import LEAST_CHUNK, Continuous
+from chatcli.runtime.continuous import LEAST_CHUNK, PAUSE_SECONDS, Continuous
 from chatcli.runtime.model import CausalModel
 from chatcli.runtime.requests import Request, Told
 
@@ -173,6 +173,36 @@ def test_the_next_turn_of_a_talk_reads_only_what_is_new(llama: CausalModel) -> N
     assert again.tokens == alone(CausalModel(llama.module), [*seen, 7, 8], limit=4)
 
 
+@pytest.mark.parametrize(
+    "settings", [GREEDY, GenerationSettings(temperature=1.0, seed=5, top_logprobs=0).over(DEFAULTS)]
+)
+def test_one_alone_is_answered_without_the_batch_until_others_come_and_when_they_have_gone(
+    settings: GenerationSettings, llama: CausalModel
+) -> None:
+    """An editor's only question had no guesses and no recorded steps because it came through a server."""
+    rows: list[int] = []
+    hook = llama.module.register_forward_pre_hook(
+        lambda _, inputs, told: rows.append(len(told["input_ids"])), with_kwargs=True
+    )
+    batch, first, other = Continuous(llama), ask(text(1, 40), settings, 30), ask(text(2, 20), settings, 6)
+    batch.add(first.request)
+    while len(first.tokens) < 8:
+        batch.advance()
+    assert set(rows) == {1} and len(first.told) == 9
+    batch.add(other.request)
+    while not other.over:
+        batch.advance()
+    assert max(rows) == 2 and not first.over
+    rows.clear()
+    run(batch)
+    hook.remove()
+    assert set(rows) == {1} and first.told[-1] is False
+    model = CausalModel(llama.module)
+    assert first.tokens == alone(model, text(1, 40), settings, 30)
+    assert [each[0] for each in first.request.logprobs] == [each[0] for each in model.logprobs]
+    assert other.tokens == alone(model, text(2, 20), settings, 6)
+
+
 def test_prompts_that_begin_alike_read_the_beginning_once(llama: CausalModel) -> None:
     asked = [ask([*text(5, 200), *text(each, 5)], limit=3) for each in range(4)]
     run(Continuous(llama), *asked)
@@ -236,8 +266,9 @@ def test_rows_that_outgrow_the_memory_wait_and_go_on_as_if_nothing_had_been(llam
     settings = GenerationSettings(temperature=1.0, seed=3).over(DEFAULTS)
     asked = [ask(text(each, 10), settings, limit=120) for each in range(3)]
     first = Continuous(llama)
-    first.add(ask(text(0, 10)).request)
-    first.advance()
+    for each in range(2):
+        first.add(ask(text(each, 10)).request)
+        first.advance()
     batch = Continuous(llama, budget=first._columns.bytes_per_token * 3 * 80)
     waited = 0
     for each in asked:
@@ -347,3 +378,26 @@ def test_a_model_with_a_running_state_takes_turns_token_by_token(loaded: Callabl
     assert [each.tokens for each in asked] == [
         alone(CausalModel(loaded("lfm2")), text(e, 10), limit=10) for e in range(3)
     ]
+
+
+def test_rows_wait_a_moment_for_as_many_newcomers_and_no_longer(llama: CausalModel) -> None:
+    """Of sixteen that came at once the first wrote alone while each of the others was read."""
+    batch = Continuous(llama)
+    llama.pace.rate = 10 * LEAST_CHUNK / PAUSE_SECONDS
+    asked = [ask(text(each, LEAST_CHUNK - 1), limit=40) for each in range(16)]
+    for each in asked:
+        batch.add(each.request)
+    while not asked[9].tokens:
+        assert len(asked[0].tokens) <= 1
+        batch.advance()
+    while not asked[15].tokens:
+        batch.advance()
+    assert len(asked[0].tokens) < 7
+    made = [len(each.tokens) for each in asked]
+    llama.pace.rate = 0.0
+    batch.add(ask(text(99, 450), limit=2).request)
+    for _ in range(3):
+        batch.advance()
+    assert [len(each.tokens) - before for each, before in zip(asked, made, strict=True)] == [3] * 16
+    run(batch)
+    assert asked[0].tokens == alone(CausalModel(llama.module), text(0, LEAST_CHUNK - 1), limit=40)

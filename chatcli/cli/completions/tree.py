@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from chatcli.config import KINDS
+from chatcli.openai.kinds import kinds
 
 LISTS = {
     "model": "models",
@@ -25,6 +26,8 @@ LISTS = {
     "server": "servers",
 }
 """Parameters whose values stand in a list of that name."""
+_CHOICES = {"key": lambda: KINDS, "kind": kinds}
+"""Parameters whose values are the rows of a table of ours."""
 _FILES = frozenset({"file", "files", "folder", "output", "path", "schema", "attach", "attachments"})
 _FILES |= {"key_file", "socket_path"}
 
@@ -100,8 +103,8 @@ def _value(parameter: Any) -> Value:
         return Value(choices=tuple(choices))
     if parameter.name in KINDS and KINDS[parameter.name].choices:
         return Value(choices=KINDS[parameter.name].choices)
-    if parameter.name == "key":
-        return Value(choices=tuple(KINDS))
+    if parameter.name in _CHOICES:
+        return Value(choices=tuple(_CHOICES[parameter.name]()))
     return Value(list=LISTS.get(parameter.name, ""), files=parameter.name in _FILES)
 
 

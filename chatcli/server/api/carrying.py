@@ -12,6 +12,8 @@ from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Executor
 from contextlib import closing, suppress
 
+import anyio
+
 from chatcli.generation import Event
 
 AHEAD = 64
@@ -43,7 +45,8 @@ class Carried:
         self._gone.set()
         for room in self._room:
             room.release()
-        await asyncio.wait(self._running)
+        with anyio.CancelScope(shield=True):  # a time limit calls off all that is awaited, again and again
+            await asyncio.wait(self._running)
 
     async def some(self) -> list[tuple[int, Event | Exception | None]]:
         """What has come, after waiting for it where there is nothing."""

@@ -23,7 +23,9 @@ from chatcli.server.api.service import service_of
 async def chat_completions(request: Request) -> Response:
     """Answer a conversation."""
     service = service_of(request)
-    asked = await read(request, chat_request)
+    asked = await read(
+        request, partial(chat_request, sees=lambda name: service.model(name)[1].facts.sees is not False)
+    )
     name, model = service.model(asked.ways.model)
     require_fitting(_lengths(asked.conversation), model.facts.context, service.limits.bytes_per_token, "messages")
     return Answering(

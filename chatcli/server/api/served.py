@@ -40,8 +40,8 @@ class Served(Protocol):
         """The text of ids, control tokens with it."""
         ...
 
-    def embed(self, texts: Sequence[str]) -> list[list[float]]:
-        """A vector of length 1 for each text.
+    def embed(self, texts: Sequence[str]) -> Generator[Event]:
+        """A vector of length 1 for each text, all of them in one `Embedded`; then `Finished`.
 
         Raises:
             UsageError: a text is too long, or the model has no such vectors.

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import base64
-import struct
-from collections.abc import Generator, Sequence
+from collections.abc import Generator
 from contextlib import contextmanager
 from functools import partial
 
@@ -17,6 +15,7 @@ from chatcli.openai.answers import TextAnswer
 from chatcli.openai.errors import ApiError, api_error
 from chatcli.openai.fields import Fields
 from chatcli.openai.requests import completion_request, embedding_request
+from chatcli.openai.vectors import EmbeddingAnswer
 from chatcli.server.api.answering import Answering
 from chatcli.server.api.body import read
 from chatcli.server.api.length import require_fitting
@@ -56,22 +55,12 @@ async def embeddings(request: Request) -> Response:
     name, model = service.model(asked.model)
     for text in asked.texts:
         require_fitting([len(text)], model.facts.context, service.limits.bytes_per_token, "input")
-    async with service.admission.place():
-        vectors, tokens = await run_in_threadpool(_embedded, name, model, asked.texts)
-    if asked.dimensions not in (0, len(vectors[0])):
-        message = f"This model's vectors have {len(vectors[0])} dimensions, and cannot be cut to {asked.dimensions}."
-        raise ApiError(400, message, param="dimensions", code="unsupported_parameter")
-    encode = _base64 if asked.encoding == "base64" else list
-    return JsonResponse(
-        {
-            "object": "list",
-            "model": name,
-            "data": [
-                {"object": "embedding", "index": index, "embedding": encode(vector)}
-                for index, vector in enumerate(vectors)
-            ],
-            "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
-        }
+    return Answering(
+        service,
+        name,
+        EmbeddingAnswer(name, asked.encoding, asked.dimensions),
+        [partial(model.embed, asked.texts)],
+        stream=False,
     )
 
 
@@ -99,12 +88,6 @@ async def detokenize(request: Request) -> Response:
     return JsonResponse({"prompt": text})
 
 
-def _embedded(name: str, model: Served, texts: Sequence[str]) -> tuple[list[list[float]], int]:
-    """Vectors, and how many tokens the texts have."""
-    with _told(name, model, "input"):
-        return model.embed(texts), sum(len(model.tokenize(text)) for text in texts)
-
-
 @contextmanager
 def _told(name: str, model: Served, param: str) -> Generator[None]:
     """Have what the model cannot do be the client's answer, not a defect of ours."""
@@ -112,11 +95,6 @@ def _told(name: str, model: Served, param: str) -> Generator[None]:
         yield
     except ChatcliError as error:
         raise api_error(error, name, model.facts, param) from error
-
-
-def _base64(vector: Sequence[float]) -> str:
-    """Little-endian floats of four bytes, which the official clients ask for."""
-    return base64.b64encode(struct.pack(f"<{len(vector)}f", *vector)).decode("ascii")
 
 
 def _text_to_tokenize(body: object) -> tuple[str, str]:

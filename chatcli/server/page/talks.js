@@ -120,10 +120,14 @@ function asTalk(item) {
 
 // A parent stands before its children, so that no walk up the tree can go round in it.
 function isTalk(item) {
+  const is = (kind) => (value) => value == null || typeof value === kind;
   const fine = (message, i) => typeof message?.content === "string" && Number.isInteger(message.parent) &&
-    message.parent >= -1 && message.parent < i && ["user", "assistant"].includes(message.role);
+    message.parent >= -1 && message.parent < i && ["user", "assistant"].includes(message.role) &&
+    [message.reasoning, message.error].every(is("string")) && [message.usage].every(is("object")) &&
+    [message.thought, message.first, message.last, message.usage?.asked, message.usage?.said].every(is("number"));
   return /^\w+$/.test(item?.id) && typeof item.title === "string" && typeof item.updated === "number" &&
-    Array.isArray(item.said) && item.said.every(fine) && Number.isInteger(item.tip) && item.tip < item.said.length;
+    Array.isArray(item.said) && item.said.every(fine) &&
+    Number.isInteger(item.tip) && item.tip >= -1 && item.tip < item.said.length;
 }
 
 export function titleOf(question) {

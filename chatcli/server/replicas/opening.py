@@ -50,7 +50,7 @@ def open_model(model: Model) -> Served:
         from chatcli.engines.vllm import open_vllm
 
         return open_vllm(checkpoint, table, model.spec.request, model.division.tensor, model.division.pipeline)
-    from chatcli.engines.concurrent import open_served
+    from chatcli.engines.served import open_served
 
     return open_served(checkpoint, table, _silent, model.spec.request)
 

@@ -92,6 +92,11 @@ class Replica:
         async for said in self._answer(name, lambda engine: engine.complete(prompt, settings)):
             yield said
 
+    async def embed(self, name: str, texts: Sequence[str]) -> Lists:
+        """`Served.embed`, some events at a time."""
+        async for said in self._answer(name, lambda engine: engine.embed(texts)):
+            yield said
+
     async def ask(self, name: str, what: str, *given: object) -> object:
         """What the model's own method of this name returns, or the failure that it raises."""
         holding = await self.model(name)

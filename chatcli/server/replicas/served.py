@@ -123,6 +123,10 @@ class ReplicatedModel:
         """Go on with bare text or ids; see `stream`."""
         yield from self._answer("complete", prompt if isinstance(prompt, str) else tuple(prompt), settings)
 
+    def embed(self, texts: Sequence[str]) -> Generator[Event]:
+        """The vectors of the texts; see `stream`."""
+        yield from self._answer("embed", tuple(texts))
+
     def tokenize(self, text: str) -> list[int]:
         """The ids of a text."""
         return cast("list[int]", self._ask("tokenize", text))
@@ -130,10 +134,6 @@ class ReplicatedModel:
     def detokenize(self, ids: Sequence[int]) -> str:
         """The text of ids."""
         return cast(str, self._ask("detokenize", list(ids)))
-
-    def embed(self, texts: Sequence[str]) -> list[list[float]]:
-        """A vector for each text."""
-        return cast("list[list[float]]", self._ask("embed", list(texts)))
 
     def close(self) -> None:
         """Nothing: the replicas end with their cluster."""

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
+
+import anyio
 
 from chatcli.generation import Event, Text
 from chatcli.server.api.carrying import AHEAD, Carried
@@ -91,6 +94,32 @@ def test_who_leaves_finds_every_generator_closed() -> None:
         async with Carried([source.events for source in sources], threads) as carried:
             await carried.some()
         assert all(source.closed.is_set() for source in sources)
+
+    with pool() as threads:
+        asyncio.run(scene(threads))
+
+
+def test_a_time_limit_leaves_nothing_running() -> None:
+    """The place was free and the generator went on."""
+    begun, closed = threading.Event(), threading.Event()
+
+    def events() -> Generator[Event]:
+        try:
+            yield Text("1")
+            begun.set()
+            time.sleep(0.2)
+            yield Text("2")
+        finally:
+            closed.set()
+
+    async def scene(threads: ThreadPoolExecutor) -> None:
+        with anyio.CancelScope() as limit:  # as `fail_after` has one
+            async with Carried([events], threads):
+                while not begun.is_set():
+                    await asyncio.sleep(0.01)
+                limit.cancel()
+                await asyncio.sleep(60)
+        assert limit.cancelled_caught and closed.is_set()
 
     with pool() as threads:
         asyncio.run(scene(threads))

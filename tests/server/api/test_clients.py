@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,7 @@ from api_server import serving
 from chatcli import sockets
 from chatcli.adapters.table import shipped
 from chatcli.conversation import ToolCall
-from chatcli.engines.concurrent import ConcurrentEngine, open_served
+from chatcli.engines.concurrent import ConcurrentEngine, open_concurrent
 from chatcli.engines.scripted import ScriptedEngine
 from chatcli.generation import Finished, Progress, Reasoning, Text, TokenLogprob, ToolCalled
 from chatcli.models.checkpoint import open_checkpoint
@@ -57,7 +58,7 @@ class Door:
 @pytest.fixture(scope="module")
 def tiny(make_checkpoint: Callable[..., Path]) -> Iterator[ConcurrentEngine]:
     folder = make_checkpoint(max_position_embeddings=2048)
-    engine = open_served(open_checkpoint(folder, "tiny"), shipped(), lambda _: None)
+    engine = open_concurrent(open_checkpoint(folder, "tiny"), shipped(), lambda _: None)
     yield engine
     engine.close()
 
@@ -129,13 +130,20 @@ def test_a_stop_string_ends_an_answer(door: Door) -> None:
 
 
 def test_logprobs(door: Door) -> None:
-    answer = door.sync().chat.completions.create(
-        model="org/tiny", messages=HELLO, max_tokens=4, temperature=0, logprobs=True, top_logprobs=2
-    )
+    settings: Any = {"model": "org/tiny", "messages": HELLO, "max_tokens": 4, "temperature": 0}
+    answer = door.sync().chat.completions.create(**settings, logprobs=True, top_logprobs=2)
     told = answer.choices[0].logprobs
     assert told and told.content and answer.usage and len(told.content) <= answer.usage.completion_tokens
     assert "".join(each.token for each in told.content).startswith(answer.choices[0].message.content or "nothing")
     assert all(each.top_logprobs[0].logprob >= each.top_logprobs[1].logprob for each in told.content)
+    pieces: list[Any] = []
+    for chunk in door.sync().chat.completions.create(**settings, logprobs=True, top_logprobs=2, stream=True):
+        here = chunk.choices[0].logprobs
+        tokens = "".join(each.token for each in here.content or ()) if here else ""
+        assert tokens == (chunk.choices[0].delta.content or "")  # each piece comes with its own
+        pieces += here.content or () if here else ()
+    assert [each.token for each in pieces] == [each.token for each in told.content]
+    assert [each.logprob for each in pieces] == pytest.approx([each.logprob for each in told.content], abs=1e-4)
 
 
 def test_a_schema_is_followed(door: Door) -> None:
@@ -229,8 +237,11 @@ def test_embeddings(door: Door) -> None:
     assert sum(value * value for value in found.data[1].embedding) == pytest.approx(1, abs=1e-5)
     assert plain.usage.prompt_tokens > 0
     assert door.sync().embeddings.create(model="org/tiny", input="Hello", dimensions=32).data
+    cut = door.sync().embeddings.create(model="org/tiny", input="Hello there", dimensions=8).data[0].embedding
+    length = math.hypot(*plain.data[0].embedding[:8])
+    assert cut == pytest.approx([value / length for value in plain.data[0].embedding[:8]], abs=1e-6)
     with pytest.raises(openai.BadRequestError, match="32 dimensions"):
-        door.sync().embeddings.create(model="org/tiny", input="Hello", dimensions=8)
+        door.sync().embeddings.create(model="org/tiny", input="Hello", dimensions=64)
 
 
 def test_errors_are_those_of_the_api(door: Door) -> None:

@@ -42,6 +42,9 @@ class Endless(ScriptedEngine):
         finally:
             self.running -= 1
 
+    def embed(self, texts: Sequence[str]) -> Generator[Event]:
+        yield from self.stream(Conversation(), GenerationSettings())
+
 
 @pytest.fixture
 def reading() -> Iterator[tuple[Endless, str]]:
@@ -51,12 +54,16 @@ def reading() -> Iterator[tuple[Endless, str]]:
         engine.ends.set()
 
 
-def ask(address: str, *, stream: bool, unsent: int = 0) -> socket.socket:
+CHAT, VECTORS = "/v1/chat/completions", "/v1/embeddings"
+
+
+def ask(address: str, *, stream: bool, unsent: int = 0, path: str = CHAT) -> socket.socket:
     """A client that has asked, but for so many bytes, and waits."""
-    body = httpx.Request("POST", f"{address}/v1/chat/completions", json={**QUESTION, "stream": stream}).read()
+    asked = {"input": "How are you?"} if path == VECTORS else {**QUESTION, "stream": stream}
+    body = httpx.Request("POST", address + path, json=asked).read()
     host, _, port = address.removeprefix("http://").partition(":")
     client = socket.create_connection((host, int(port)))
-    head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\n"
+    head = f"POST {path} HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\n"
     client.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body[: len(body) - unsent])
     return client
 
@@ -66,10 +73,12 @@ def number(address: str, name: str) -> float:
     return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith(name))
 
 
-@pytest.mark.parametrize("stream", [True, False], ids=["stream", "whole"])
-def test_a_client_that_leaves_frees_its_place(reading: tuple[Endless, str], stream: bool) -> None:
+@pytest.mark.parametrize(
+    ("stream", "path"), [(True, CHAT), (False, CHAT), (False, VECTORS)], ids=["stream", "whole", "vectors"]
+)
+def test_a_client_that_leaves_frees_its_place(reading: tuple[Endless, str], stream: bool, path: str) -> None:
     engine, address = reading
-    client = ask(address, stream=stream)
+    client = ask(address, stream=stream, path=path)
     assert soon(lambda: engine.running == 1)
     client.close()
     assert soon(lambda: engine.running == 0) and engine.cancelled == 1
@@ -79,7 +88,9 @@ def test_a_client_that_leaves_frees_its_place(reading: tuple[Endless, str], stre
 
 def test_a_client_that_leaves_the_queue_is_never_answered(reading: tuple[Endless, str]) -> None:
     engine, address = reading
-    first, second = ask(address, stream=True), ask(address, stream=True)
+    first = ask(address, stream=True)
+    assert soon(lambda: engine.running == 1)
+    second = ask(address, stream=True)
     assert soon(lambda: CLIENT.get(f"{address}/health").json()["waiting"] == 1)
     for client in (second, first):
         client.close()
@@ -132,6 +143,8 @@ def test_an_answer_that_takes_too_long_is_ended() -> None:
             answer = CLIENT.post(f"{address}/v1/chat/completions", json={**QUESTION, "stream": stream})
             assert "took longer than" in answer.text
             assert answer.status_code == (200 if stream else 408)
+            if not stream:
+                assert CLIENT.post(f"{address}{VECTORS}", json={"input": "x"}).status_code == 408
             assert soon(lambda: engine.running == 0)  # noqa: B023
 
 

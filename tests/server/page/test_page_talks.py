@@ -115,11 +115,18 @@ def test_talks_are_exported_for_other_programs_and_taken_in_again(tab: Page, eng
 
 
 def test_a_file_that_is_no_export_is_told_of(tab: Page, tmp_path: Path) -> None:
-    """The walk to the beginning of the second would go round and round."""
-    circle = [{"role": "user", "content": "", "parent": 0}]
+    """The walk to the beginning of the second would go round and round, and the others could not be drawn."""
+
+    def talk(tip: int = 0, **said: object) -> str:
+        message = {"role": "assistant", "content": "", "parent": -1, **said}
+        return json.dumps([{"id": "a", "title": "", "updated": 1, "tip": tip, "said": [message]}])
+
     texts = {
         "broken.json": '{"id": "a',
-        "circle.json": json.dumps([{"id": "a", "title": "", "updated": 1, "tip": 0, "said": circle}]),
+        "circle.json": talk(parent=0),
+        "nowhere.json": talk(tip=-5),
+        "words.json": talk(first="soon"),
+        "tokens.json": talk(usage={"asked": 1, "said": [2]}),
     }
     for name, text in texts.items():
         (tmp_path / name).write_text(text)

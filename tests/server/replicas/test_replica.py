@@ -35,7 +35,7 @@ class Scripted(ScriptedEngine):
     def detokenize(self, ids: Sequence[int]) -> str:
         return " ".join("x" * each for each in ids)
 
-    def embed(self, texts: Sequence[str]) -> list[list[float]]:
+    def embed(self, texts: Sequence[str]) -> Generator[Event]:
         raise UsageError("No vectors.")
 
     def close(self) -> None:
