@@ -7,11 +7,11 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
+from waiting import until
 
 BATCH = [sys.executable, "-m", "chatcli", "batch"]
 
@@ -39,11 +39,7 @@ def test_a_killed_batch_goes_on_with_nothing_lost_and_nothing_done_twice(
     command = [*BATCH, str(tmp_path / "in.jsonl"), "-o", str(tmp_path / "out.jsonl")]
     journal = tmp_path / "out.jsonl.part"
     running = subprocess.Popen(command, env=surroundings, stderr=subprocess.PIPE)
-    until = time.monotonic() + 120
-    while not journal.exists() or journal.read_bytes().count(b"\n") < 10:
-        assert running.poll() is None, running.communicate()
-        assert time.monotonic() < until
-        time.sleep(0.01)
+    until(lambda: journal.exists() and journal.read_bytes().count(b"\n") >= 10)
     running.send_signal(signal.SIGKILL)
     running.communicate()
     kept = [json.loads(line) for line in journal.read_text(encoding="utf-8").splitlines()[1:-1]]

@@ -86,7 +86,7 @@ def ask(variables: dict[str, str]) -> Chatcli:
 def answered_in_a_terminal(variables: dict[str, str], answer: str, *arguments: str) -> tuple[str, int]:
     """What the terminal showed, and the exit code."""
     command = ["-m", "chatcli", "ask", "--max-tokens", "2", *arguments, "hello"]
-    child = pexpect.spawn(sys.executable, command, env=variables, dimensions=(24, 200), timeout=60, encoding="utf-8")
+    child = pexpect.spawn(sys.executable, command, env=variables, dimensions=(24, 200), timeout=None, encoding="utf-8")
     child.expect_exact("run it? [y/N] ")
     asked = str(child.before)
     child.sendline(answer)
