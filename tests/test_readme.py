@@ -100,7 +100,7 @@ def test_there_are_examples_of_every_command() -> None:
 @pytest.mark.parametrize("line", examples())
 def test_the_example_runs(line: str, home: Path, server: str, surroundings: dict[str, str]) -> None:
     line = line.replace("localhost:8000", server).replace("chatcli serve ", "chatcli serve --port 0 ")
-    child = pexpect.spawn("bash", ["-c", line], cwd=str(home), env=surroundings, timeout=90, dimensions=(30, 100))
+    child = pexpect.spawn("bash", ["-c", line], cwd=str(home), env=surroundings, timeout=None, dimensions=(30, 100))
     if "chatcli serve " in line:
         child.expect_exact("A page to chat is at http://127.0.0.1:")
         child.sendintr()

@@ -38,8 +38,8 @@ from chatcli.wire import (
 )
 
 POLL_SECONDS = 0.05
-_PROMPT_ANSWER = 5.0
-"""Seconds in which a process says how it is, whatever it is doing."""
+_PROMPT_ANSWER = 30.0
+"""Seconds in which a process says how it is, whatever it is doing and however busy the machine is."""
 _OF_THE_PROCESS = ("CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER", "HF_HOME", "HF_HUB_CACHE", "OMP_NUM_THREADS")
 """Variables that make another process of the same model."""
 

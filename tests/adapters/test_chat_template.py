@@ -1,5 +1,4 @@
 import itertools
-import time
 
 import pytest
 from jinja2.sandbox import ImmutableSandboxedEnvironment
@@ -150,10 +149,8 @@ def test_what_is_bounded_is_else_what_jinja_makes_of_it() -> None:
 
 def test_a_loop_without_output_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(template_module, "SECONDS", 0.3)
-    started = time.monotonic()
     with pytest.raises(BrokenCheckpoint, match="without end"):
         render("{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}", [])
-    assert time.monotonic() - started < 5
 
 
 def test_endless_output_is_ended() -> None:

@@ -7,11 +7,12 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
+from faulty_server import chunk, ending, serving, silent, stream
+from waiting import until
 
 BATCH = [sys.executable, "-m", "chatcli", "batch"]
 
@@ -31,21 +32,25 @@ def questions(path: Path, count: int) -> None:
     path.write_text("\n".join([*told, "{broken"]), encoding="utf-8")
 
 
-@pytest.mark.slow
 def test_a_killed_batch_goes_on_with_nothing_lost_and_nothing_done_twice(
     tmp_path: Path, surroundings: dict[str, str]
 ) -> None:
+    """Whoever answers: here a server, of which no more comes until the first run is dead."""
     questions(tmp_path / "in.jsonl", 90)
-    command = [*BATCH, str(tmp_path / "in.jsonl"), "-o", str(tmp_path / "out.jsonl")]
     journal = tmp_path / "out.jsonl.part"
-    running = subprocess.Popen(command, env=surroundings, stderr=subprocess.PIPE)
-    until = time.monotonic() + 120
-    while not journal.exists() or journal.read_bytes().count(b"\n") < 10:
-        assert running.poll() is None, running.communicate()
-        assert time.monotonic() < until
-        time.sleep(0.01)
-    running.send_signal(signal.SIGKILL)
-    running.communicate()
+    replies = [stream(chunk(content=each), ending()) for each in ("Yes.", "没有", "It is.")] * 30
+    with serving(*replies[:12], silent) as server:
+        command = [*BATCH, "--server", server.url, str(tmp_path / "in.jsonl"), "-o", str(tmp_path / "out.jsonl")]
+        running = subprocess.Popen(command, env=surroundings, stderr=subprocess.PIPE)
+        until(lambda: journal.exists() and journal.read_bytes().count(b"\n") >= 10)
+        running.send_signal(signal.SIGKILL)
+        running.communicate()
+        server.replies[:] = replies
+        _goes_on(tmp_path, surroundings, command)
+
+
+def _goes_on(tmp_path: Path, surroundings: dict[str, str], command: list[str]) -> None:
+    journal = tmp_path / "out.jsonl.part"
     kept = [json.loads(line) for line in journal.read_text(encoding="utf-8").splitlines()[1:-1]]
     assert not (tmp_path / "out.jsonl").exists()
 

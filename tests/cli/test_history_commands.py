@@ -126,9 +126,9 @@ def test_rm_asks_in_a_terminal(tmp_path: Path, history: History, typed: str, lef
     child = pexpect.spawn(
         sys.executable, ["-m", "chatcli", "history", "rm", "@1"], env={**os.environ, "CHATCLI_HOME": str(tmp_path)}
     )
-    child.expect_exact("[y/N]", timeout=60)
+    child.expect_exact("[y/N]", timeout=None)
     child.send(typed)
-    child.expect(pexpect.EOF, timeout=60)
+    child.expect(pexpect.EOF, timeout=None)
     assert len(json.loads(history("--json").stdout)) == left
 
 

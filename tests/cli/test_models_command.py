@@ -170,7 +170,7 @@ def test_rm_frees_what_it_says(hub: Path, chatcli: Chatcli) -> None:
 @pytest.mark.parametrize(("answer", "code"), [("n", 1), ("y", 0)])
 def test_rm_asks_a_person(hub: Path, variables: dict[str, str], answer: str, code: int) -> None:
     snapshot = put(hub, "org/chat")
-    shell = pexpect.spawn(sys.executable, ["-m", "chatcli", "models", "rm", "org/chat"], env=variables, timeout=30)
+    shell = pexpect.spawn(sys.executable, ["-m", "chatcli", "models", "rm", "org/chat"], env=variables, timeout=None)
     shell.expect("16.6 kB")
     shell.expect(r"free 16.6 kB\? \[y/N\]")
     shell.sendline(answer)
@@ -206,7 +206,7 @@ def test_an_alias_that_cannot_be(chatcli: Chatcli, arguments: tuple[str, ...]) -
 
 
 def test_a_person_with_no_model_is_told_what_to_do(variables: dict[str, str]) -> None:
-    shell = pexpect.spawn(sys.executable, ["-m", "chatcli", "models"], env=variables, timeout=30, encoding="utf-8")
+    shell = pexpect.spawn(sys.executable, ["-m", "chatcli", "models"], env=variables, timeout=None, encoding="utf-8")
     shell.expect("no model on this machine yet: `chatcli pull")
     shell.expect(pexpect.EOF)
 
@@ -221,7 +221,7 @@ def test_the_list_keeps_within_the_window(hub: Path, variables: dict[str, str], 
         ["-m", "chatcli", "models"],
         env=variables,
         dimensions=(24, columns),
-        timeout=30,
+        timeout=None,
         encoding="utf-8",
     )
     lines = shell.read().splitlines()

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Sequence
 from contextlib import closing
 from functools import cache
@@ -16,8 +13,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from typer.testing import CliRunner
 
 from chatcli.adapters.table import shipped
+from chatcli.cli.main import app
 from chatcli.conversation import Conversation, Message
 from chatcli.engines.local import LocalEngine, open_local
 from chatcli.generation import DEFAULTS, Finished, GenerationSettings, Progress, Text
@@ -218,21 +217,14 @@ def test_no_usable_numbers_are_one_sentence_and_no_traceback(tmp_path: Path) -> 
         list(model.stream(Conversation((Message("user", "你好"),)), GREEDY))
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", ["chatglm1", "chatglm2"])
 def test_ask_prints_the_reply_of_the_original(name: str, tmp_path: Path) -> None:
     chat = recorded(name)["chat_first"]
     room = limited(name, opened(name), chat).max_new_tokens
-    command = [sys.executable, "-m", "chatcli", "ask", "-m", str(GOLDEN / name), "--temperature", "0"]
-    done = subprocess.run(
-        [*command, "--max-tokens", str(room), chat["query"]],
-        env={**os.environ, "CHATCLI_HOME": str(tmp_path), "PYTHONIOENCODING": "utf-8"},
-        capture_output=True,
-        stdin=subprocess.DEVNULL,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr.decode()
-    assert done.stdout.decode("utf-8") == sanitize(chat["response"]) + "\n"
+    command = ["ask", "-m", str(GOLDEN / name), "--temperature", "0", "--max-tokens", str(room), chat["query"]]
+    done = CliRunner(env={"CHATCLI_HOME": str(tmp_path)}).invoke(app, command)
+    assert done.exit_code == 0, done.stderr
+    assert done.stdout == sanitize(chat["response"]) + "\n"
 
 
 def test_the_last_event_counts_the_whole_prompt() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
@@ -13,6 +12,7 @@ from typing import Any
 
 import pytest
 from seeing_models import picture
+from waiting import until
 
 from chatcli.adapters.table import shipped
 from chatcli.constraints import choice
@@ -26,7 +26,6 @@ from chatcli.models.checkpoint import open_checkpoint
 from chatcli.runtime.requests import Request
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "chatglm"
-PATIENCE = 60.0
 
 
 def ask(text: str, **settings: Any) -> tuple[Conversation, GenerationSettings]:
@@ -77,13 +76,6 @@ def llama(tiny_llama: Path) -> Iterator[ConcurrentEngine]:
     engine.close()
 
 
-def until(true: Callable[[], bool]) -> None:
-    end = time.monotonic() + PATIENCE
-    while not true():
-        assert time.monotonic() < end
-        time.sleep(0.005)
-
-
 @contextmanager
 def held(engine: ConcurrentEngine) -> Iterator[None]:
     """While this lasts, the thread that computes does nothing else."""
@@ -91,11 +83,11 @@ def held(engine: ConcurrentEngine) -> Iterator[None]:
 
     def hold(_: LocalEngine) -> None:
         begun.set()
-        assert over.wait(PATIENCE)
+        over.wait()
 
     holder = threading.Thread(target=engine.run, args=(hold,))
     holder.start()
-    assert begun.wait(PATIENCE)
+    begun.wait()
     try:
         yield
     finally:
@@ -138,7 +130,8 @@ def test_who_closes_a_stream_is_gone_and_the_others_go_on(llama: ConcurrentEngin
     steps, said, go = count(), threading.Event(), threading.Event()
 
     def hold(*_: object) -> None:
-        assert (next(steps) < 100 and not said.is_set()) or go.wait(PATIENCE)
+        if next(steps) >= 100 or said.is_set():
+            go.wait()
 
     hook = llama.run(lambda engine: engine.model.module.model.layers[0].register_forward_pre_hook(hold))
     with closing(llama.stream(*ask("Hello", temperature=0.0, max_new_tokens=300))) as leaving:

@@ -135,13 +135,11 @@ def test_leaving_llama_cpp_frees_it(llama_cpp: Server) -> None:
 
 
 def test_transformers_serve(transformers_serve: Server) -> None:
-    until = time.monotonic() + 60
     while True:
         try:
             found = look(transformers_serve, {})
             break
         except ModelError:
-            assert time.monotonic() < until
             time.sleep(0.1)
     assert found.kind.name == "transformers"
     assert len(found.models) == 1

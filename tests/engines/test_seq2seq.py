@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import string
-import subprocess
-import sys
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
 from chatcli.adapters.format import specials
 from chatcli.adapters.table import shipped
+from chatcli.cli.main import app
 from chatcli.conversation import Conversation, Message
 from chatcli.engines.local import LocalEngine, open_local
 from chatcli.errors import ContextOverflow, NotAChatModel, UsageError
@@ -188,12 +187,10 @@ def test_what_only_fills_gaps_is_a_base_model(folder: Path) -> None:
         opened(folder, "google/mt5-small")
 
 
-@pytest.mark.slow
-def test_ask_from_the_shell(folder: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "chatcli", "ask", "-m", str(folder), "--temperature", "0", "--max-tokens", "8"]
-    surroundings = {**os.environ, "CHATCLI_HOME": str(tmp_path), "HF_HUB_OFFLINE": "1"}
-    done = subprocess.run([*command, "A king"], env=surroundings, capture_output=True, check=False, text=True)
-    assert (done.returncode, done.stderr) == (0, "")
+def test_ask(folder: Path, tmp_path: Path) -> None:
+    command = ["ask", "-m", str(folder), "--temperature", "0", "--max-tokens", "8", "A king"]
+    done = CliRunner(env={"CHATCLI_HOME": str(tmp_path)}).invoke(app, command)
+    assert (done.exit_code, done.stderr) == (0, "")
     assert done.stdout.strip()
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import sys
-import time
 import types
 from collections.abc import AsyncGenerator, Iterator
 from dataclasses import dataclass, field
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from waiting import until
 
 from chatcli.adapters.format import chat_format
 from chatcli.adapters.table import shipped
@@ -138,11 +138,7 @@ def test_a_stop_string_ends_it_and_vllm_is_told(engine: VllmEngine, stand_in: St
     text, finished = said(engine, GenerationSettings(stop=("three",), max_new_tokens=400))
     assert text == "one two "
     assert finished.reason == "stop"
-    for _ in range(1000):  # the loop is vLLM's own
-        if stand_in.aborted:
-            return
-        time.sleep(0.01)
-    raise AssertionError("vLLM goes on")
+    until(lambda: stand_in.aborted)  # the loop is vLLM's own
 
 
 def test_a_schema_is_vllms_to_hold(engine: VllmEngine, stand_in: StandIn) -> None:

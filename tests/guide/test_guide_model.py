@@ -178,7 +178,7 @@ def test_training_is_repeatable() -> None:
     try:
         torch.set_num_threads(1)
         for _ in range(2):
-            tokenizers.append(train_guide.train_tokenizer(3, pairs=5_000))
+            tokenizers.append(train_guide.train_tokenizer(3, pairs=1_000))
             model = train_guide.new_model(tokenizers[-1], 3)
             train_guide.train(model, tokenizers[-1], steps=3, seed=3)
             weights.append(model.state_dict())

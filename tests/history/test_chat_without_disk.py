@@ -93,7 +93,7 @@ def session(tmp_path: Path) -> Iterator[Session]:
 
 def run(script: str, *arguments: object) -> str:
     command = [sys.executable, "-c", script, *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
 
 def test_kill_9_after_any_event_loses_nothing_that_was_shown(tmp_path: Path) -> None:

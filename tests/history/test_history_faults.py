@@ -103,7 +103,7 @@ def test_two_processes_write_at_once(tmp_path: Path) -> None:
     processes = [start(WRITER, file, 4) for _ in range(2)]
     ids = []
     for process in processes:
-        output, _ = process.communicate(timeout=120)
+        output, _ = process.communicate()
         lines = output.splitlines()
         assert lines[-1] == "done"
         ids.append(lines[0])
@@ -119,7 +119,7 @@ def test_two_processes_write_at_once(tmp_path: Path) -> None:
 def test_a_full_disk_is_one_sentence_and_room_makes_it_work_again(tmp_path: Path) -> None:
     pytest.importorskip("resource")
     file = tmp_path / "history.db"
-    output, _ = start(FULL_DISK, file).communicate(timeout=60)
+    output, _ = start(FULL_DISK, file).communicate()
     sentence, kept = output.splitlines()
     assert str(file) in sentence
     assert "room" in sentence
@@ -187,7 +187,7 @@ def test_of_several_that_meet_the_same_damage_one_moves_it_and_all_go_on(tmp_pat
         for process in processes:
             process.stdin.write("\n")
             process.stdin.flush()
-        outputs = [process.communicate(timeout=60)[0].split() for process in processes]
+        outputs = [process.communicate()[0].split() for process in processes]
         aside = [each for each in file.parent.iterdir() if "corrupt" in each.name]
         assert [each.read_bytes() for each in aside] == [b"this is no database" * 100]
         assert [said for _, said in outputs].count("True") == 1

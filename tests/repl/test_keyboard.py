@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import sys
+import termios
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import closing
 from itertools import pairwise
@@ -15,7 +17,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prompt_toolkit.input.vt100_parser import Vt100Parser
 from prompt_toolkit.key_binding import KeyPress
+from waiting import until
 
+from chatcli.repl import ahead as ahead_module
 from chatcli.repl.ahead import TypedAhead
 from chatcli.repl.keyboard import PasteParser
 
@@ -43,6 +47,11 @@ def test_ten_megabytes_are_one_key() -> None:
     for begin in range(0, len(sent), 4096):
         parser.feed(sent[begin : begin + 4096])
     assert [key.data for key in keys] == [text]
+
+
+def waiting(stream: TextIO) -> int:
+    """Bytes that were typed and nobody has read; a terminal passes them on in its own time."""
+    return int.from_bytes(fcntl.ioctl(stream.fileno(), termios.FIONREAD, bytes(4)), sys.byteorder)
 
 
 @pytest.fixture
@@ -76,23 +85,32 @@ def test_esc_alone_is_told_from_a_sequence(line: tuple[int, TextIO], sent: bytes
     outside, stream = line
     ahead = TypedAhead(stream)
     os.write(outside, sent)
-    time.sleep(0.02)
+    until(lambda: waiting(stream) == len(sent))
     assert ahead.escaped() == escaped
     assert ahead.take() == kept
     assert ahead.take() == ""
 
 
-def test_a_sequence_that_comes_in_two_parts_is_no_esc(line: tuple[int, TextIO]) -> None:
+def test_a_sequence_that_comes_in_two_parts_is_no_esc(
+    line: tuple[int, TextIO], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second part comes as soon as the first is taken, however long that lasts."""
     outside, stream = line
+    monkeypatch.setattr(ahead_module, "SEQUENCE_SECONDS", None)
     ahead = TypedAhead(stream)
     os.write(outside, b"x\x1b")
-    later = threading.Timer(0.01, os.write, (outside, b"[B"))
+    until(lambda: waiting(stream) == 2)
+
+    def go_on() -> None:
+        until(lambda: waiting(stream) == 0)
+        os.write(outside, b"[B")
+
+    later = threading.Thread(target=go_on)
     later.start()
-    time.sleep(0.005)
     assert not ahead.escaped()
     later.join()
     os.write(outside, b"y")
-    time.sleep(0.02)
+    until(lambda: waiting(stream) == 1)
     assert not ahead.escaped()
     assert ahead.take() == "x\x1b[By"
 

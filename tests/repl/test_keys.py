@@ -8,13 +8,17 @@ import stat
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FuturesTimeoutError
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from prompt_toolkit.application import Application, get_app_or_none
 from prompt_toolkit.input import PipeInput, create_pipe_input
 from prompt_toolkit.output import DummyOutput
+from waiting import until
 
 from chatcli.engines.deferred import DeferredEngine, Report
 from chatcli.engines.scripted import ScriptedEngine
@@ -29,7 +33,7 @@ from chatcli.session import Session
 ENTER, CTRL_C, CTRL_D, CTRL_J, CTRL_R, CTRL_U, TAB = "\r", "\x03", "\x04", "\n", "\x12", "\x15", "\t"
 ALT_ENTER, UP = "\x1b\r", "\x1b[A"
 BACKSPACE, CTRL_L, CTRL_O, CTRL_W, ESC, RIGHT = "\x7f", "\x0c", "\x0f", "\x17", "\x1b", "\x1b[C"
-PAUSE = "\0"  # earlier input is read beside the keys, faster than anybody types
+PAUSE = "\0"  # until all that was typed is done with; what is beside the keys is faster than anybody types
 
 
 @dataclass
@@ -42,19 +46,43 @@ class Talk:
     err: str
 
 
-def _type(keyboard: PipeInput, keys: str, screen: io.StringIO) -> None:
+ALWAYS_BESIDE = {"Application._poll_output_size", "KeyProcessor._start_timeout.<locals>.wait"}
+
+
+class Watched(DummyOutput):
+    """A screen that knows the prompt which draws on it."""
+
+    app: Application[object] | None = None
+
+    def flush(self) -> None:
+        self.app = get_app_or_none()
+
+
+def _type(keyboard: PipeInput, keys: str, screen: Watched) -> None:
     for number, burst in enumerate(keys.split(PAUSE)):
         if number:
-            _wait_until_quiet(screen)
+            until(lambda: _rests(screen.app, keyboard))
         keyboard.send_bytes(burst.encode("utf-8", "surrogateescape"))
 
 
-def _wait_until_quiet(screen: io.StringIO) -> None:
-    """Until something was printed and nothing more came for a while."""
-    before, begun = "", time.monotonic()
-    while time.monotonic() - begun < 20 and (not screen.getvalue() or screen.getvalue() != before):
-        before = screen.getvalue()
-        time.sleep(0.6)
+def _rests(app: Application[object] | None, keyboard: PipeInput) -> bool:
+    """Whether the prompt has taken every key and nothing goes on beside it: an editor, a completion, an Esc's pause."""
+    found: Future[bool] = Future()
+
+    def look() -> None:
+        assert app
+        keys = app.key_processor
+        unread = select.select([keyboard.fileno()], [], [], 0)[0] or keys.input_queue or keys.key_buffer
+        beside = {task.get_coro().__qualname__ for task in app._background_tasks} - ALWAYS_BESIDE
+        found.set_result(app.is_running and not app.is_done and not unread and not beside)
+
+    try:
+        if app and app.loop:
+            app.loop.call_soon_threadsafe(look)
+            return found.result(timeout=0.1)  # one prompt may have ended, and the next has another loop
+    except (RuntimeError, TimeoutError, FuturesTimeoutError):
+        pass
+    return False
 
 
 def pasted(text: str) -> str:
@@ -77,11 +105,12 @@ def type_keys(environment: Environment, keyboard: PipeInput) -> Type:
     def typing(keys: str, *, engine: Engine | None = None, end: str = CTRL_D, vi: bool = False) -> Talk:
         asked = engine or ScriptedEngine(["First answer.", "Second answer."])
         assert isinstance(environment.stdout, io.StringIO)
-        typist = threading.Thread(target=_type, args=(keyboard, keys + end, environment.stdout))
+        screen = Watched()
+        typist = threading.Thread(target=_type, args=(keyboard, keys + end, screen))
         typist.start()
         with closing(Store.open(environment.data_folder / "history.db")) as store:
             session = Session(asked, GenerationSettings(), store)
-            code = chat(session, environment, vi=vi, input=keyboard, output=DummyOutput())
+            code = chat(session, environment, vi=vi, input=keyboard, output=screen)
             spoken = store.load(session.id).messages if session.id else ()
         typist.join()
         assert isinstance(environment.stderr, io.StringIO)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 
 import pytest
+from waiting import until
 
 from chatcli.engines.scripted import ScriptedEngine
 from chatcli.environment import Environment
@@ -41,29 +41,28 @@ def talk(environment: Environment) -> Iterator[Talk]:
     made.ahead.stop()
 
 
-def within(seconds: float, what: Callable[[], object]) -> bool:
-    end = time.monotonic() + seconds
-    while time.monotonic() < end and not what():
-        time.sleep(0.01)
-    return bool(what())
+def timers() -> list[threading.Thread]:
+    """The pauses that are under way, and what is read behind them."""
+    return [thread for thread in threading.enumerate() if isinstance(thread, threading.Timer)]
 
 
 def test_a_pause_has_the_talk_with_the_draft_read_once(talk: Talk) -> None:
     talk.ahead.typed(lambda: LONG + "\n")
-    assert within(10, lambda: talk.read)
+    until(lambda: talk.read)
     (conversation,) = talk.engine.prepared
     assert [(m.role, m.text) for m in conversation.messages] == [("system", "Be kind."), ("user", LONG.rstrip())]
     assert talk.session.conversation.exchanges == 0
-    time.sleep(PAUSE_SECONDS)
+    until(lambda: not timers())
     assert len(talk.read) == 1
 
 
-def test_nothing_is_read_while_keys_come(talk: Talk) -> None:
+def test_nothing_is_read_while_keys_come(talk: Talk, monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[str] = []
     for number in range(10):
+        # Between the keys before the last no machine is so slow as to make a pause.
+        monkeypatch.setattr(reading, "PAUSE_SECONDS", 100 if number < 9 else PAUSE_SECONDS)
         talk.ahead.typed(lambda number=number: calls.append(LONG) or f"{LONG}{number}")  # type: ignore[misc]
-        time.sleep(PAUSE_SECONDS / 20)
-    assert within(10, lambda: talk.read)
+    until(lambda: talk.read and not timers())
     assert talk.read == [f"{LONG}9"]
     assert len(calls) == 1  # a paste of megabytes is not put together for every key
 
@@ -72,30 +71,30 @@ def test_nothing_is_read_while_keys_come(talk: Talk) -> None:
 def test_what_needs_no_reading_or_cannot_be_read_is_not(talk: Talk, draft: str) -> None:
     asked = threading.Event()
     talk.ahead.typed(lambda: asked.set() or draft)  # type: ignore[func-returns-value]
-    assert asked.wait(10)
-    talk.ahead.stop()
+    asked.wait()
+    until(lambda: not timers())
     assert talk.read == []
 
 
 def test_another_key_ends_the_reading_and_the_next_draft_is_read(environment: Environment) -> None:
-    talk = Talk(environment, seconds=0.01)  # three seconds for the whole
+    talk = Talk(environment, seconds=0.5)  # minutes for the whole
     begun = threading.Event()
     talk.ahead.typed(lambda: begun.set() or LONG)  # type: ignore[func-returns-value]
-    assert begun.wait(10)
+    begun.wait()
     talk.ahead.typed(lambda: "x" * WORTH_READING)
-    assert within(10, lambda: talk.read)
+    until(lambda: talk.read)
     assert talk.read == ["x" * WORTH_READING]
 
 
 def test_when_it_has_stopped_the_engine_is_left_alone(environment: Environment) -> None:
-    talk = Talk(environment, seconds=0.01)
+    talk = Talk(environment, seconds=0.5)
     begun = threading.Event()
     talk.ahead.typed(lambda: begun.set() or LONG)  # type: ignore[func-returns-value]
-    assert begun.wait(10)
+    begun.wait()
     talk.ahead.stop()
     with closing(talk.session.say(LONG)) as events:
         list(events)
-    time.sleep(0.1)
+    until(lambda: not timers())
     assert talk.read == []
     assert talk.session.conversation.exchanges == 1
 
@@ -116,7 +115,7 @@ def test_an_engine_that_cannot_read_it_says_nothing(environment: Environment) ->
     session = Session(engine, GenerationSettings(), Store.in_memory())
     ahead = ReadAhead(Chat(session, environment))
     ahead.typed(lambda: LONG)
-    assert engine.tried.wait(10)
+    engine.tried.wait()
     ahead.stop()
 
 

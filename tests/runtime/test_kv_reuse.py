@@ -56,7 +56,7 @@ def test_greedy_decoding_equals_generate(model: Any) -> None:
     assert made == expected[0, len(prompt) :].tolist()
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_reuse_equals_recompute_for_any_sequence_of_prompts(model: Any, data: st.DataObject) -> None:
     """Each prompt keeps some beginning of the one before with its answer, as undo, retry and new turns do."""

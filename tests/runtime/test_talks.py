@@ -51,7 +51,7 @@ def text(seed: int, length: int) -> list[int]:
     return [3 + (seed * 7919 + i * 31) % 300 for i in range(length)]
 
 
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_talks_in_any_order_give_what_each_gives_alone(model: Any, data: st.DataObject) -> None:
     """Turns, retries, undone turns and drafts of three talks that begin alike, in a memory for about two of them."""

@@ -84,9 +84,9 @@ def test_where_no_socket_can_be(tmp_path: Path) -> None:
 def test_who_connects_and_asks_nothing_is_not_waited_for(parser: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Before its key is known a client could hold as many connections as it liked, for ever."""
     pytest.importorskip(parser)
-    monkeypatch.setattr(listening, "HEAD_SECONDS", 0.5)
+    monkeypatch.setattr(listening, "HEAD_SECONDS", 1.0)
     bound = bind_tcp("127.0.0.1", 0)
-    app = build_app({"m": ScriptedEngine(["Yes " * 25], seconds_per_piece=0.05)}, Guard())
+    app = build_app({"m": ScriptedEngine(["Yes " * 25], seconds_per_piece=0.08)}, Guard())
     server = _Server(
         uvicorn.Config(app, http=parser, log_config=None, timeout_keep_alive=60), lambda: None, lambda: None
     )

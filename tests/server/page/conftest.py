@@ -10,7 +10,7 @@ import pytest
 from page_parts import Answering, serving_page
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
-expect.set_options(timeout=15_000)
+expect.set_options(timeout=240_000)
 FLAGS = (
     "--no-sandbox",
     "--disable-gpu",
@@ -62,7 +62,7 @@ def engine(small: Answering) -> Iterator[Answering]:
 def context(browser: Browser) -> Iterator[BrowserContext]:
     """A browser without a past."""
     with browser.new_context() as context:
-        context.set_default_timeout(15_000)
+        context.set_default_timeout(240_000)
         yield context
 
 

@@ -52,7 +52,7 @@ def test_the_first_item_does_not_wait_for_the_second(pool: ThreadPoolExecutor) -
 
     def waiting() -> Generator[int]:
         yield 1
-        assert go_on.wait(10)
+        go_on.wait()
         yield 2
 
     async def read() -> list[list[int]]:
@@ -81,4 +81,4 @@ def test_who_leaves_has_the_generator_closed(pool: ThreadPoolExecutor) -> None:
         await events.aclose()
 
     asyncio.run(leave())
-    assert closed.wait(10)
+    closed.wait()

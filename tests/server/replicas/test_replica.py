@@ -104,5 +104,5 @@ def test_a_model_that_makes_room_is_closed_behind_its_last_answer() -> None:
     leaving.join(0.2)
     assert not engine.closed
     holding.asked = 0
-    leaving.join(10)
+    leaving.join()
     assert engine.closed

@@ -208,6 +208,5 @@ def test_a_signal_ends_all_of_it(server: Server) -> None:
     folder = next(part for part in _name(raylet).split("/") if part.startswith("chatcli-ray-"))
     server.process.terminate()
     assert server.process.wait(PATIENCE) == 0
-    _, alive = psutil.wait_procs(tree, timeout=10)
-    assert not alive
+    psutil.wait_procs(tree)  # until every one of them has ended
     assert not [each for each in Path(os.environ.get("TMPDIR", "/tmp")).iterdir() if each.name == folder]
