@@ -71,29 +71,34 @@ class Library:
     def _found(self) -> str:
         compiler = _compiler(self._variables)
         if not compiler:
-            raise CannotBuildError("there is no C compiler: install gcc or clang, or name one in CC")
+            raise CannotBuildError("there is no C compiler; install gcc or clang, or name one in CC")
         return compiler
 
     def _begin(self) -> subprocess.Popen[bytes]:
         compiler = self._found()
         building = self._path.with_suffix(f".{os.getpid()}")
         command = [compiler, *FLAGS, str(SOURCE), "-o", str(building), "-lm"]
-        return subprocess.Popen(
-            ["sh", "-c", _BUILD, "sh", *command],
-            env={**self._variables, "BUILDING": str(building), "BUILT": str(self._path)},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,  # Ctrl-C is for the reply
-        )
+        try:
+            return subprocess.Popen(
+                ["sh", "-c", _BUILD, "sh", *command],
+                env={**self._variables, "BUILDING": str(building), "BUILT": str(self._path)},
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                start_new_session=True,  # Ctrl-C is for the reply
+            )
+        except OSError as error:
+            raise CannotBuildError(f"the C compiler cannot be started ({error.strerror})") from error
 
 
 def library(variables: Mapping[str, str]) -> Library:
     """The library in the person's cache.
 
     Raises:
-        CannotBuildError: the folder is not theirs alone, and what others can write to is not loaded.
+        CannotBuildError: the folder is not theirs alone, and what others can write to is not loaded; or it is Windows.
     """
+    if os.name != "posix":
+        raise CannotBuildError("on Windows nothing is built")
     folder = cache_folder(variables)
     if not is_private(folder):
         raise CannotBuildError(f"{folder} cannot be written, or others could write to it")
