@@ -12,9 +12,12 @@
 #include <stdatomic.h>
 #include <stdint.h>
 #include <string.h>
+#ifdef __AVX2__
+#include <immintrin.h>
+#endif
 
 enum { FLOAT32, BFLOAT16, INT8, INT4 };
-enum { UNIT = 64, GROUP = 32, POSITIONS = 64, SPINS = 4000 };
+enum { UNIT = 64, GROUP = 32, POSITIONS = 64, AHEAD = 8, SPINS = 4000 };
 
 /* `weight` is (rows, columns), but for INT4: codes of `block` rows side by side, as torch lays them out for its own
    kernel.
@@ -77,12 +80,21 @@ INLINE uint16_t narrowed(float number) {
     return (uint16_t)((word + 0x7fff + (word >> 16 & 1)) >> 16);
 }
 
+/* Eight numbers from memory, each in a word of its own. Compilers know how, but some take them apart one by one. */
+#ifdef __AVX2__
+INLINE Words eight_halves(const void *from) { return (Words)_mm256_cvtepu16_epi32(_mm_loadu_si128(from)); }
+INLINE Numbers eight_codes(const void *from) { return (Numbers)_mm256_cvtepi8_epi32(_mm_loadl_epi64(from)); }
+INLINE Numbers eight_bytes(const void *from) { return (Numbers)_mm256_cvtepu8_epi32(_mm_loadl_epi64(from)); }
+#else
+INLINE Words eight_halves(const void *from) { return __builtin_convertvector(*(const HalvesAt *)from, Words); }
+INLINE Numbers eight_codes(const void *from) { return __builtin_convertvector(*(const CodesAt *)from, Numbers); }
+INLINE Numbers eight_bytes(const void *from) { return __builtin_convertvector(*(const BytesAt *)from, Numbers); }
+#endif
+
 INLINE Floats eight(int kind, const void *from, int64_t at) {
     if (kind == FLOAT32) return *(const FloatsAt *)((const float *)from + at);
-    if (kind == BFLOAT16)
-        return (Floats)(__builtin_convertvector(*(const HalvesAt *)((const uint16_t *)from + at), Words) << 16);
-    return __builtin_convertvector(
-        __builtin_convertvector(*(const CodesAt *)((const int8_t *)from + at), Numbers), Floats);
+    if (kind == BFLOAT16) return (Floats)(eight_halves((const uint16_t *)from + at) << 16);
+    return __builtin_convertvector(eight_codes((const int8_t *)from + at), Floats);
 }
 
 INLINE float one(int kind, const void *from, int64_t at) {
@@ -95,25 +107,20 @@ INLINE float total(Floats sum) {
     return ((sum[0] + sum[4]) + (sum[1] + sum[5])) + ((sum[2] + sum[6]) + (sum[3] + sum[7]));
 }
 
-/* Products of `count` rows, a constant, with `x`. */
-INLINE void rows_of(int kind, int count, const Matrix *m, int64_t first, const float *x, float *out) {
-    int64_t columns = m->columns, at = 0;
+/* The product of a row with `x`. Rows follow each other in memory, and one at a time is the stream that it likes. */
+INLINE float row_of(int kind, const Matrix *m, int64_t row, const float *x) {
+    int64_t columns = m->columns, begin = row * columns, at = 0;
     Floats sums[4] = {0};
-    for (; at + 8 <= columns; at += 8) {
-        Floats some = *(const FloatsAt *)(x + at);
-        for (int row = 0; row < count; row++) sums[row] += eight(kind, m->weight, (first + row) * columns + at) * some;
-    }
-    for (int row = 0; row < count; row++) {
-        float sum = total(sums[row]);
-        for (int64_t rest = at; rest < columns; rest++) sum += one(kind, m->weight, (first + row) * columns + rest) * x[rest];
-        out[row] = kind == INT8 ? sum * widened(m->scale[first + row]) : sum;
-    }
+    for (; at + 32 <= columns; at += 32)
+        for (int part = 0; part < 4; part++)
+            sums[part] += eight(kind, m->weight, begin + at + 8 * part) * *(const FloatsAt *)(x + at + 8 * part);
+    float sum = total((sums[0] + sums[1]) + (sums[2] + sums[3]));
+    for (; at < columns; at++) sum += one(kind, m->weight, begin + at) * x[at];
+    return kind == INT8 ? sum * widened(m->scale[row]) : sum;
 }
 
 INLINE void plain_unit(int kind, const Matrix *m, int64_t first, int64_t count, const float *x, float *out) {
-    int64_t row = 0;
-    for (; row + 4 <= count; row += 4) rows_of(kind, 4, m, first + row, x, out + row);
-    for (; row < count; row++) rows_of(kind, 1, m, first + row, x, out + row);
+    for (int64_t row = 0; row < count; row++) out[row] = row_of(kind, m, first + row, x);
 }
 
 /* Products of 32 rows of a block with `x`: a byte holds a column of one row in its low half, and of the row half a
@@ -122,14 +129,20 @@ static void packed_rows(const Matrix *m, int64_t first, const float *x, float *o
     int64_t half = m->block / 2, in_block = first % m->block;
     const uint8_t *codes = (const uint8_t *)m->weight + (first - in_block) / 2 * m->columns + in_block;
     const uint16_t *pairs = m->scale + first * 2;
+    int64_t groups = m->columns / GROUP;
     Floats sums[4] = {0};
-    for (int64_t group = 0; group < m->columns / GROUP; group++, pairs += m->rows * 2) {
+    for (int64_t group = 0; group < groups; group++, pairs += m->rows * 2) {
+        /* Pairs of the next group lie far off, which no processor foresees; those of the next rows lie beside these. */
+        int64_t next = group + AHEAD, beyond = next < groups ? 0 : 1;
+        const uint16_t *soon = pairs + (AHEAD - beyond * groups) * m->rows * 2 + beyond * m->block * 2;
+        __builtin_prefetch(soon);
+        __builtin_prefetch(soon + half * 2);
         Floats part[4] = {0};
         float weight = 0;
         for (int64_t at = group * GROUP; at < (group + 1) * GROUP; at++, codes += half) {
             weight += x[at];
             for (int lane = 0; lane < 2; lane++) {
-                Numbers both = __builtin_convertvector(*(const BytesAt *)(codes + 8 * lane), Numbers);
+                Numbers both = eight_bytes(codes + 8 * lane);
                 part[lane] += __builtin_convertvector(both & 15, Floats) * x[at];
                 part[lane + 2] += __builtin_convertvector(both >> 4, Floats) * x[at];
             }

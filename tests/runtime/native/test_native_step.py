@@ -6,7 +6,7 @@ import shutil
 import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from ctypes import CDLL
+from ctypes import CDLL, c_int64
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -16,12 +16,15 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from chatcli.generation import DEFAULTS, GenerationSettings
-from chatcli.load_request import Quantization
+from chatcli.load_request import LoadRequest, Quantization
+from chatcli.models.checkpoint import open_checkpoint
+from chatcli.models.weights import weights
 from chatcli.runtime.columns import Columns
 from chatcli.runtime.cpu import AS_TORCH_DOES, OneRow
 from chatcli.runtime.decode import feed
 from chatcli.runtime.kv import PrefixCache
 from chatcli.runtime.model import CausalModel
+from chatcli.runtime.model import load as load_model
 from chatcli.runtime.native.build import CannotBuildError, Library, library
 from chatcli.runtime.native.row import NativeRow
 from chatcli.runtime.native.step import NotOfThisShapeError, Step, int4_block
@@ -215,12 +218,13 @@ def test_what_is_not_faster_is_not_taken(llama: Any, built: CDLL, monkeypatch: p
     assert not by_step(llama, row(llama, Given(built)))
 
 
-def test_what_computes_something_else_is_not_taken(llama: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    def one_token(*_: object) -> None:
-        """Leaves the logits as they are."""
+def test_what_computes_something_else_is_not_taken(llama: Any, built: CDLL, monkeypatch: pytest.MonkeyPatch) -> None:
+    def forgetful(*told: Any) -> None:
+        """A step that sees the last token alone."""
+        built.one_token(*told[:4], c_int64(1), *told[5:])
 
     timed(monkeypatch, own=2, ours=1)
-    assert not by_step(llama, row(llama, Given(SimpleNamespace(one_token=one_token))))
+    assert not by_step(llama, row(llama, Given(SimpleNamespace(one_token=forgetful))))
 
 
 def test_what_cannot_be_built_is_asked_for_once(llama: Any) -> None:
@@ -229,6 +233,29 @@ def test_what_cannot_be_built_is_asked_for_once(llama: Any) -> None:
     assert not by_step(llama, way)
     assert not by_step(llama, way)
     assert given.left == -1
+
+
+@pytest.mark.parametrize("compile_", [False, None, True])
+@pytest.mark.parametrize("family", ["llama", "gemma2"])
+def test_a_model_is_loaded_with_it_unless_nobody_wants_it(
+    family: str,
+    compile_: bool | None,
+    make_checkpoint: Callable[..., Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Where there is none, only who asked for it hears of that."""
+    monkeypatch.setenv("CHATCLI_HOME", str(tmp_path))
+    monkeypatch.setenv("CC", "false")
+    checkpoint = open_checkpoint(make_checkpoint(family, head_dim=8), "org/tiny")
+    said: list[str] = []
+    model = load_model(
+        checkpoint, weights(checkpoint), lambda progress: said.append(progress.note), LoadRequest(compile=compile_)
+    )
+    notes = [each for each in said if "--compile" in each]
+    assert isinstance(model.one_row, NativeRow) is (family == "llama" and compile_ is not False)
+    assert bool(notes) is (family == "gemma2" and compile_ is True)
+    assert all("family gemma2" in each for each in notes)
 
 
 @pytest.mark.parametrize(
