@@ -3,8 +3,8 @@
 pip install xllamacpp gguf
 python benchmarks/decode_cpu.py [--rounds 7] [--prompt 64] [--tokens 64] [--only bf16]
 
-llama.cpp runs in a process of its own and gets its default way of waiting for threads. Rows of ours at 8 and 4 bits
-appear where this version quantises on a CPU.
+llama.cpp runs in a process of its own and gets its default way of waiting for threads. Ours is measured without and
+with the step that `--compile` builds, which is built before.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,7 +33,7 @@ SHAPE = {
     "vocab_size": 32000,
     "max_position_embeddings": 2048,
 }
-FORMATS = {"bf16": None, "q8_0": "int8", "q4_0": "int4"}
+FORMATS = {"bf16": "none", "q8_0": "int8", "q4_0": "int4"}
 """llama.cpp's name of a format, and what ours is asked for to compare with it."""
 
 
@@ -148,6 +149,15 @@ def llama(path: Path, threads: int, said: argparse.Namespace) -> Callable[[], tu
     return once
 
 
+def build() -> None:
+    """Have the compiled step on the disk, so that no round waits for it."""
+    from chatcli.runtime.native.build import library
+
+    built = library(os.environ)
+    while not built.loaded():
+        time.sleep(0.1)
+
+
 def ways(folder: Path, threads: int, said: argparse.Namespace) -> list[Way]:
     """All sides there are here, those of a format beside each other."""
     from transformers import AutoModelForCausalLM
@@ -157,12 +167,10 @@ def ways(folder: Path, threads: int, said: argparse.Namespace) -> list[Way]:
     from chatcli.models.weights import weights
     from chatcli.runtime.bench import ours_once, plain_once
     from chatcli.runtime.model import CausalModel, load
-    from chatcli.runtime.upcast import upcast_prompts
 
     ids = list(range(100, 100 + said.prompt))
     checkpoint = open_checkpoint(folder, "bench/llama-160m")
     module = AutoModelForCausalLM.from_pretrained(folder, dtype="bfloat16").eval()
-    full = sum(each.numel() for each in module.parameters()) * 2
 
     def generate() -> tuple[float, float]:
         speed = plain_once(module, ids, said.tokens)
@@ -180,16 +188,11 @@ def ways(folder: Path, threads: int, said: argparse.Namespace) -> list[Way]:
     for form, quantization in FORMATS.items():
         if said.only not in ("", form):
             continue
-        if quantization is None:
-            own = AutoModelForCausalLM.from_pretrained(folder, dtype="bfloat16").eval()
-            upcast_prompts(own)
-            found.append(Way("chatcli, bfloat16", form, ours(CausalModel(own))))
-        else:
-            request = LoadRequest(dtype="bfloat16", quantization=quantization)
-            model = load(checkpoint, weights(checkpoint), lambda progress: None, request)
-            held = sum(t.numel() * t.element_size() for t in [*model.module.parameters(), *model.module.buffers()])
-            if held < 0.8 * full:
-                found.append(Way(f"chatcli, {quantization}", form, ours(model)))
+        for compiled in (False, True):
+            request = LoadRequest(dtype="bfloat16", quantization=quantization, compile=compiled)
+            model = load(checkpoint, weights(checkpoint), lambda progress: print(progress.note, end=""), request)
+            name = f"chatcli, {model.precision}{'' if compiled else ', --no-compile'}"
+            found.append(Way(name, form, ours(model)))
         found.append(Way(f"llama.cpp, {form}", form, llama(write_gguf(folder, form), threads, said)))
     return found
 
@@ -215,6 +218,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_model(folder)
+        build()
         sides = ways(folder, said.threads, said)
         rounds: list[list[tuple[float, float]]] = []
         rates = []

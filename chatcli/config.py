@@ -98,6 +98,7 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
         "max_memory": Kind("text", read=parse_max_memory),
         "lora": Kind("texts", read=parse_lora),
         "draft": Kind("text"),
+        "compile": Kind("switch"),
         "keep_alive": Kind("text", read=parse_duration),
         "model_folders": Kind("texts"),
     }
@@ -108,7 +109,19 @@ FROM_THE_MODEL = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty"
 """Settings that a checkpoint's own files or the adapter row may give, before our own defaults."""
 
 FIELDS = {"max_tokens": "max_new_tokens"}
-OF_LOADING = ("adapter", "dtype", "quant", "fit", "context", "device", "devices", "max_memory", "lora", "draft")
+OF_LOADING = (
+    "adapter",
+    "dtype",
+    "quant",
+    "fit",
+    "context",
+    "device",
+    "devices",
+    "max_memory",
+    "lora",
+    "draft",
+    "compile",
+)
 NOT_OF_GENERATION = (
     "model",
     "server",
@@ -214,6 +227,7 @@ class Config:
             max_memory=parse_max_memory(said.get("max_memory", "")),
             loras=tuple(parse_lora(each) for each in said.get("lora", ())),
             draft=said.get("draft", ""),
+            compile=said.get("compile"),
         )
 
 

@@ -44,7 +44,8 @@ class LoadRequest:
     `devices` are the GPUs that may be used, by number, none meaning all. `max_memory` bounds what is taken, in bytes,
     by a GPU's number or "cpu". `context` is how many tokens of talk must have room; 0 leaves it to the plan. With
     `fit` "strict" nothing is given up to make a model fit. `draft` is a smaller model that guesses: what a person calls
-    it, then its folder.
+    it, then its folder. With `compile` True a faster step is built by this machine's compiler, and where that cannot be
+    a note says why; with None it is built where nobody hears of it.
     """
 
     revision: str = ""
@@ -59,6 +60,7 @@ class LoadRequest:
     max_memory: Mapping[int | str, int] = field(default_factory=dict)
     loras: tuple[Lora, ...] = ()
     draft: str = ""
+    compile: bool | None = False
 
 
 NOTHING_SAID = LoadRequest()

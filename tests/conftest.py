@@ -27,6 +27,8 @@ if hasattr(signal, "SIGHUP"):
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 # No model stays in memory but where a test asks for it, and ends it.
 os.environ["CHATCLI_KEEP_ALIVE"] = "0"
+# Nothing is compiled but where a test asks for it.
+os.environ["CHATCLI_COMPILE"] = "false"
 # A busy machine is no defect.
 settings.register_profile("patient", deadline=None)
 settings.load_profile("patient")

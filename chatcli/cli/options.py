@@ -91,6 +91,13 @@ DraftModel = Annotated[
     str | None,
     typer.Option("--draft", metavar="NAME", help="Smaller model of the same family that guesses ahead; same answers."),
 ]
+Compile = Annotated[
+    bool | None,
+    typer.Option(
+        "--compile/--no-compile",
+        help="Build faster steps with this machine's compiler, or not; default: on a CPU, behind the first answer.",
+    ),
+]
 KeepAlive = Annotated[
     str | None,
     typer.Option(metavar="TIME", help="How long the model stays in memory after its last answer: 5m, 1h, 0, forever."),
@@ -141,6 +148,7 @@ _SHARED: Mapping[str, tuple[Any, object]] = {
     "max_memory": (MaxMemory, None),
     "lora": (LoraAdapter, None),
     "draft": (DraftModel, None),
+    "compile": (Compile, None),
     "keep_alive": (KeepAlive, None),
     "revision": (Revision, ""),
     "subfolder": (Subfolder, ""),

@@ -397,5 +397,7 @@ def open_local(
         model = load(checkpoint, weights, report, request)
         if request.draft:
             draft = open_draft(Path(request.draft), checkpoint, chat.tokenizer)
-            model.draft = load(draft, read_weights(draft), report, LoadRequest(device=request.device))
+            model.draft = load(
+                draft, read_weights(draft), report, LoadRequest(device=request.device, compile=request.compile)
+            )
     return LocalEngine(checkpoint, chat, model)

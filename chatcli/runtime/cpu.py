@@ -9,13 +9,16 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Generator, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
+
+Way: TypeAlias = Callable[[], AbstractContextManager[None]]
+"""How a forward pass of one token is computed while it is entered."""
 
 SAMPLE_BYTES = 48 << 20
 """Weights that one measurement reads: more than most caches hold, and a few milliseconds."""

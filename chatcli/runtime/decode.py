@@ -18,7 +18,7 @@ import torch
 from chatcli.errors import EngineError
 from chatcli.generation import Progress
 from chatcli.runtime.breaking import breakable
-from chatcli.runtime.cpu import AS_TORCH_DOES, OneRow
+from chatcli.runtime.cpu import AS_TORCH_DOES, Way
 from chatcli.runtime.kv import CACHE, PrefixCache
 from chatcli.runtime.placement import input_device
 from chatcli.runtime.sampling import Sampler
@@ -83,7 +83,7 @@ def decode(
     *,
     end: Collection[int],
     limit: int,
-    one_row: OneRow = AS_TORCH_DOES,
+    one_row: Way = AS_TORCH_DOES,
     guesser: Guesser | None = None,
 ) -> Generator[int, None, bool]:
     """Yield up to `limit` new token ids after the prompt `ids`, whose last logits are given.

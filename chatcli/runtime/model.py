@@ -25,7 +25,7 @@ from chatcli.models.pooling import Pooling
 from chatcli.models.tokenizer import Tokenizer
 from chatcli.models.weights import Weights
 from chatcli.runtime.classes import serving
-from chatcli.runtime.cpu import attend_in_groups, fastest_row
+from chatcli.runtime.cpu import AS_TORCH_DOES, Way, attend_in_groups, fastest_row
 from chatcli.runtime.decode import Pace, decode, feed, prefill
 from chatcli.runtime.devices import devices, free_bytes, memory_bandwidth
 from chatcli.runtime.explain import explained_answer
@@ -67,7 +67,7 @@ class CausalModel:
         self._talks = Talks(model.config, budget)
         self.pace = Pace()
         self.draft: CausalModel | None = None
-        self.one_row = fastest_row(model)
+        self.one_row: Way = fastest_row(model)
         if model.device.type == "cpu":
             attend_in_groups()
         self._steps = StaticSteps(model) if can_be_recorded(model) and not self._is_shared else None
@@ -275,6 +275,7 @@ class CausalModel:
             self.draft.close()
         release(self._model)
         self._model = self._steps = None
+        self.one_row = AS_TORCH_DOES
         self.forget()
 
 
@@ -317,7 +318,10 @@ def planned(checkpoint: Checkpoint, weights: Weights, request: LoadRequest) -> L
 
 def load(checkpoint: Checkpoint, weights: Weights, report: Report, request: LoadRequest = NOTHING_SAID) -> CausalModel:
     """Load `checkpoint` as `request` says, else to the best place that this machine has for it."""
-    return serving(_loaded(checkpoint, weights, report, request), checkpoint)
+    model = serving(_loaded(checkpoint, weights, report, request), checkpoint)
+    if request.compile is not False:
+        _compile(model, report, aloud=bool(request.compile))
+    return model
 
 
 def load_embedder(checkpoint: Checkpoint, weights: Weights, report: Report, request: LoadRequest) -> Embedder:
@@ -332,3 +336,16 @@ def _loaded(checkpoint: Checkpoint, weights: Weights, report: Report, request: L
     for note in chosen.notes:
         report(Progress("loading", note=note))
     return load_model(checkpoint, weights, chosen, report)
+
+
+def _compile(model: CausalModel, report: Report, *, aloud: bool) -> None:
+    """Have single tokens computed by our own step, once that is built; where it cannot be, say so `aloud`."""
+    from chatcli.runtime.native.build import CannotBuildError
+    from chatcli.runtime.native.row import native_row
+    from chatcli.runtime.native.step import NotOfThisShapeError
+
+    try:
+        model.one_row = native_row(model.module, model.one_row, os.environ)
+    except (CannotBuildError, NotOfThisShapeError) as error:
+        if aloud:
+            report(Progress("loading", note=f"--compile changes nothing: {error}."))

@@ -1,0 +1,89 @@
+"""Which way a single token is computed: by `step.c` from when it is built and proved, as torch does it until then.
+
+It knows when to change over; what is computed is `step`'s, and how it is built is `build`'s.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+from chatcli.runtime.cpu import Way
+from chatcli.runtime.kv import CACHE, growing_cache
+from chatcli.runtime.native.build import CannotBuildError, Library, library
+from chatcli.runtime.native.step import Step
+
+CLOSE = {torch.float32: 1e-3, torch.bfloat16: 0.1}
+"""How far two ways may lie apart that round at different places, as a share of the logits."""
+
+
+class NativeRow:
+    """A way to compute a forward pass of one token with `model`: `otherwise`, until a faster one is built and proved.
+
+    Raises:
+        NotOfThisShapeError: there will be none for this model.
+    """
+
+    def __init__(self, model: Any, otherwise: Way, library: Library) -> None:
+        self._model, self._otherwise, self._library = model, otherwise, library
+        self._step = Step(model)
+        self._is_open, self._is_taken = True, False
+
+    @contextmanager
+    def __call__(self) -> Generator[None]:
+        """Compute this way for the time of a forward pass."""
+        with self._otherwise():
+            if self._is_open:
+                self._look()
+            if not self._is_taken:
+                yield
+                return
+            # Before what its class has, a module calls what it has itself.
+            vars(self._model)["forward"] = self._step
+            try:
+                yield
+            finally:
+                del vars(self._model)["forward"]
+
+    def _look(self) -> None:
+        """Take the step once there is one that computes what the model does, and sooner."""
+        try:
+            built = self._library.loaded()
+        except CannotBuildError:
+            self._is_open = False
+            return
+        if built:
+            self._is_open = False
+            self._step.link(built)
+            self._is_taken = self._is_proved()
+
+    def _is_proved(self) -> bool:
+        """Whether two tokens come to the same logits both ways, and sooner by the step."""
+        (ours, ours_took), (own, own_took) = (self._tried(each) for each in (self._step, self._model))
+        apart = (ours - own).norm() / own.norm()
+        return bool(apart <= CLOSE[self._model.dtype]) and ours_took < own_took
+
+    def _tried(self, way: Callable[..., Any]) -> tuple[torch.Tensor, float]:
+        """Logits after two tokens, and the seconds that the faster one took."""
+        cache, times = growing_cache(self._model.config), []
+        with torch.inference_mode():
+            for token in (1, 0):
+                begun = time.perf_counter()
+                out = way(input_ids=torch.tensor([[token]]), **{CACHE: cache}, use_cache=True)
+                times.append(time.perf_counter() - begun)
+        return out.logits[0, -1].float(), min(times)
+
+
+def native_row(model: Any, otherwise: Way, variables: Mapping[str, str]) -> NativeRow:
+    """The way for a model on this machine.
+
+    Raises:
+        CannotBuildError, NotOfThisShapeError: there is none.
+    """
+    found = library(variables)
+    found.require()
+    return NativeRow(model, otherwise, found)

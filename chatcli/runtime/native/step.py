@@ -1,0 +1,239 @@
+"""A model of the Llama shape computes a single token by `step.c` instead of by its layers.
+
+It reads the weights and the cache where they lie, so it can take over from the model, or leave off, between any two
+tokens. It knows modules and addresses; what the addresses are read for, and how, is `step.c`'s.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from ctypes import POINTER, Structure, c_float, c_int64, c_void_p
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers.modeling_outputs import CausalLMOutputWithPast
+
+from chatcli.runtime.kv import CACHE, GrowingLayer, growing_cache
+from chatcli.runtime.packing import GROUP
+from chatcli.runtime.quantized_layers import Int4Linear, Int8Linear
+from chatcli.runtime.upcast import UpcastLinear
+
+FAMILIES = ("llama", "mistral", "qwen2", "qwen3")
+"""Model types whose layers are what `step.c` computes; others may look alike and differ in a factor."""
+LANES = 8
+"""Numbers that `step.c` takes at once: a head has a multiple of it."""
+
+
+class _Matrix(Structure):
+    _fields_ = [
+        *((name, c_void_p) for name in ("weight", "scale", "bias")),
+        *((name, c_int64) for name in ("rows", "columns", "kind", "block")),
+    ]
+
+
+class _Layer(Structure):
+    _fields_ = [
+        *((name, _Matrix) for name in ("query", "key", "value", "output", "gate", "up", "down")),
+        *((name, c_void_p) for name in ("before_attention", "before_mlp", "query_norm", "key_norm")),
+    ]
+
+
+class _Held(Structure):
+    _fields_ = [
+        *((name, c_void_p) for name in ("keys", "values")),
+        *((name, c_int64) for name in ("key_head", "key_token", "value_head", "value_token")),
+    ]
+
+
+class _Model(Structure):
+    _fields_ = [
+        ("layers", POINTER(_Layer)),
+        ("logits", _Matrix),
+        ("last_norm", c_void_p),
+        *((name, c_void_p) for name in ("stream", "queries", "keys", "values", "attended", "inner")),
+        *((name, c_int64) for name in ("depth", "hidden", "heads", "shared_heads", "width", "inner_width", "kind")),
+        *((name, c_float) for name in ("epsilon", "scaling")),
+    ]
+
+
+_KINDS = {torch.float32: 0, torch.bfloat16: 1}
+_INT8, _INT4 = 2, 3
+
+
+class NotOfThisShapeError(Exception):
+    """A model has something that `step.c` does not compute; the message says what, as the end of a sentence."""
+
+
+class Step:
+    """Computes one token of `model` over any cache that it can write to.
+
+    Raises:
+        NotOfThisShapeError: it has something that `step.c` does not compute.
+    """
+
+    def __init__(self, model: Any) -> None:
+        _require(
+            model.config.model_type in FAMILIES, f"the family {model.config.model_type}, only for {', '.join(FAMILIES)}"
+        )
+        _require("forward" not in vars(model), "a model in several places")
+        _require(
+            all(type(layer) is GrowingLayer for layer in growing_cache(model.config).layers),
+            "attention to a sliding window",
+        )
+        self._run: Any = None
+        self._own = model.forward
+        self._kept: list[Any] = []  # everything whose address is given away
+        self._embedding, self._rotary = model.get_input_embeddings(), model.model.rotary_emb
+        self.dtype = self._embedding.weight.dtype
+        self._described = self._describe(model)
+        self._taken = torch.zeros(8 * len(model.model.layers) + 1, dtype=torch.int64)
+
+    def link(self, library: ctypes.CDLL) -> None:
+        """Compute by `library` from now on."""
+        self._run = library.one_token
+        self._run.restype = None
+
+    def __call__(
+        self,
+        *,
+        input_ids: Tensor,
+        position_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        **told: Any,
+    ) -> CausalLMOutputWithPast:
+        """What the model's own forward pass of one token gives, with logits (1, 1, vocabulary) in float32."""
+        if attention_mask is not None or input_ids.numel() != 1:
+            found: CausalLMOutputWithPast = self._own(
+                input_ids=input_ids, position_ids=position_ids, attention_mask=attention_mask, **told
+            )
+            return found
+        cache = told[CACHE]
+        before = cache.get_seq_length()
+        if position_ids is None:
+            position_ids = torch.tensor([[before]])
+        self._let_in(cache, before + 1)
+        self._stream.copy_(self._embedding(input_ids)[0, 0])
+        cosines, sines = (each.float().contiguous() for each in self._rotary(self._like, position_ids))
+        logits = torch.empty(1, 1, self._described.logits.rows)
+        self._run(
+            ctypes.byref(self._described),
+            self._held,
+            c_void_p(cosines.data_ptr()),
+            c_void_p(sines.data_ptr()),
+            c_int64(before + 1),
+            c_int64(torch.get_num_threads()),
+            c_void_p(self._taken.zero_().data_ptr()),
+            c_void_p(logits.data_ptr()),
+        )
+        return CausalLMOutputWithPast(logits=logits)
+
+    def _let_in(self, cache: Any, tokens: int) -> None:
+        """Have each layer of `cache` make room for a token, which makes it so many, and note where that is."""
+        for held, layer in zip(self._held, cache.layers, strict=True):
+            keys, values = layer.update(self._nothing, self._nothing)
+            if keys.shape != values.shape or keys.shape[2] != tokens:
+                raise RuntimeError(f"a layer of the cache that shows {tuple(keys.shape)} for {tokens} tokens")
+            held.keys, held.values = keys.data_ptr(), values.data_ptr()
+            _, held.key_head, held.key_token, _ = keys.stride()
+            _, held.value_head, held.value_token, _ = values.stride()
+
+    def _describe(self, model: Any) -> _Model:
+        """The model as `step.c` reads it, with room for what it works on."""
+        layers = model.model.layers
+        attention = layers[0].self_attn
+        config, width = model.config, attention.head_dim
+        heads, shared = config.num_attention_heads, config.num_key_value_heads
+        dtype = self.dtype
+        _require(dtype in _KINDS and model.device.type == "cpu", f"{dtype} on {model.device}")
+        _require(config.hidden_act == "silu" and width % LANES == 0, f"{config.hidden_act} with heads of {width}")
+        self._held = (_Held * len(layers))()
+        self._nothing = torch.zeros(1, shared, 1, width, dtype=dtype)
+        self._like = torch.zeros(1, dtype=dtype)
+        self._stream = self._room(config.hidden_size)
+        return _Model(
+            layers=(_Layer * len(layers))(*map(self._layer, layers)),
+            logits=self._matrix(model.lm_head),
+            last_norm=self._floats(model.model.norm.weight),
+            stream=self._stream.data_ptr(),
+            queries=self._room(heads * width).data_ptr(),
+            keys=self._room(shared * width).data_ptr(),
+            values=self._room(shared * width).data_ptr(),
+            attended=self._room(heads * width).data_ptr(),
+            inner=self._room(config.intermediate_size).data_ptr(),
+            depth=len(layers),
+            hidden=config.hidden_size,
+            heads=heads,
+            shared_heads=shared,
+            width=width,
+            inner_width=config.intermediate_size,
+            kind=_KINDS[dtype],
+            epsilon=config.rms_norm_eps,
+            scaling=attention.scaling,
+        )
+
+    def _layer(self, layer: Any) -> _Layer:
+        attention, mlp = layer.self_attn, layer.mlp
+        norms = [getattr(getattr(attention, name, None), "weight", None) for name in ("q_norm", "k_norm")]
+        return _Layer(
+            *(self._matrix(getattr(attention, f"{name}_proj")) for name in "qkvo"),
+            *(self._matrix(getattr(mlp, f"{name}_proj")) for name in ("gate", "up", "down")),
+            self._floats(layer.input_layernorm.weight),
+            self._floats(layer.post_attention_layernorm.weight),
+            *map(self._floats, norms),
+        )
+
+    def _matrix(self, layer: Any) -> _Matrix:
+        """The weight of a linear layer where it lies."""
+        kind, scale, block = _KINDS.get(layer.weight.dtype, -1), None, 0
+        rows, columns = layer.out_features, layer.in_features
+        if type(layer) is Int8Linear:
+            kind, scale = _INT8, layer.scale
+        elif type(layer) is Int4Linear:
+            kind, scale, block = _INT4, layer.scale, int4_block()
+            _require(
+                block and rows % block == 0 and scale.shape == (columns // GROUP, rows, 2), "int4 in another layout"
+            )
+        else:
+            _require(
+                type(layer) in (nn.Linear, UpcastLinear) and kind >= 0, f"layers of the kind {type(layer).__name__}"
+            )
+        for each in (layer.weight,) if scale is None else (layer.weight, scale):
+            _require(each.is_contiguous() and each.device.type == "cpu", f"weights on {each.device}")
+        _require(getattr(layer, "order", None) is None, "columns in another order")
+        _require(scale is None or scale.dtype == torch.bfloat16, "such scales")
+        address = None if scale is None else scale.data_ptr()
+        return _Matrix(layer.weight.data_ptr(), address, self._floats(layer.bias), rows, columns, kind, block)
+
+    def _floats(self, numbers: Tensor | None) -> int | None:
+        """Where a float32 copy of a few numbers lies."""
+        if numbers is None:
+            return None
+        self._kept.append(numbers.detach().float().contiguous().clone())
+        return int(self._kept[-1].data_ptr())
+
+    def _room(self, numbers: int) -> Tensor:
+        self._kept.append(torch.zeros(numbers))
+        room: Tensor = self._kept[-1]
+        return room
+
+
+def _require(true: object, what: str) -> None:
+    if not true:
+        raise NotOfThisShapeError(f"there is no step for {what}")
+
+
+@cache
+def int4_block() -> int:
+    """How many rows torch's int4 layout puts side by side on this processor; 0 where it is another layout."""
+    codes = torch.randint(16, (64, GROUP), generator=torch.Generator().manual_seed(0), dtype=torch.int32)
+    try:
+        packed = torch.ops.aten._convert_weight_to_int4pack_for_cpu(codes, 1).flatten()
+    except (RuntimeError, NotImplementedError, AttributeError):
+        return 0
+    for block in (32, 64):
+        low, high = codes.unflatten(0, (-1, 2, block // 2)).transpose(2, 3).unbind(1)
+        if torch.equal(packed, (high << 4 | low).to(torch.uint8).flatten()):
+            return block
+    return 0

@@ -1,0 +1,311 @@
+"""The step in C must give the model's own tokens, whenever it takes over, and none where it would compute others."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from ctypes import CDLL, c_int64
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+
+from chatcli.generation import DEFAULTS, GenerationSettings
+from chatcli.load_request import LoadRequest, Quantization
+from chatcli.models.checkpoint import open_checkpoint
+from chatcli.models.weights import weights
+from chatcli.runtime.columns import Columns
+from chatcli.runtime.cpu import AS_TORCH_DOES, OneRow
+from chatcli.runtime.decode import feed
+from chatcli.runtime.kv import PrefixCache
+from chatcli.runtime.model import CausalModel
+from chatcli.runtime.model import load as load_model
+from chatcli.runtime.native.build import CannotBuildError, Library, library
+from chatcli.runtime.native.row import NativeRow
+from chatcli.runtime.native.step import NotOfThisShapeError, Step, int4_block
+from chatcli.runtime.packing import UNPACK
+from chatcli.runtime.quantized_layers import LINEARS
+
+PROMPT = list(range(5, 30))
+GREEDY = GenerationSettings(temperature=0.0).over(DEFAULTS)
+FAMILIES: dict[str, dict[str, Any]] = {
+    "llama": {"rope_parameters": {"rope_type": "linear", "factor": 2.0, "rope_theta": 1e4}},
+    "mistral": {"sliding_window": None, "head_dim": 16},
+    "qwen2": {"num_key_value_heads": 4, "intermediate_size": 75},
+    "qwen3": {"head_dim": 8, "tie_word_embeddings": True},
+}
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> CDLL:
+    if not (compiler := shutil.which("cc")):
+        pytest.skip("there is no C compiler")
+    being_built = Library(tmp_path_factory.mktemp("compiled"), {"PATH": str(Path(compiler).parent)})
+    while not (found := being_built.loaded()):
+        time.sleep(0.05)
+    return found
+
+
+def load(make_checkpoint: Callable[..., Path], family: str, **config: Any) -> Any:
+    model = AutoModelForCausalLM.from_pretrained(make_checkpoint(family, seed=5, **config), dtype=torch.float32).eval()
+    for name, weight in model.named_parameters():  # biases and norms that are not what they begin as
+        if weight.ndim == 1:
+            torch.nn.init.uniform_(weight, 0.5 if "norm" in name else -0.5, 1.5 if "norm" in name else 0.5)
+    return model
+
+
+@pytest.fixture(scope="module")
+def llama(make_checkpoint: Callable[..., Path]) -> Any:
+    return load(make_checkpoint, "llama")
+
+
+def step_of(model: Any, built: CDLL) -> Step:
+    step = Step(model)
+    step.link(built)
+    return step
+
+
+class Taken:
+    """A way of one token that computes by the step wherever it is asked to, and else by the model."""
+
+    def __init__(self, model: Any, step: Step, turns: int, threads: int = 0) -> None:
+        self.model, self.step, self.turns, self.otherwise = model, step, turns, OneRow(threads=threads)
+        self.calls = 0
+
+    @contextmanager
+    def __call__(self) -> Generator[None]:
+        self.calls += 1
+        by_step = self.calls % self.turns == 0
+        with self.otherwise():
+            if by_step:
+                vars(self.model)["forward"] = self.step
+            try:
+                yield
+            finally:
+                vars(self.model).pop("forward", None)
+
+
+def answer(model: CausalModel, ids: list[int], limit: int = 40) -> list[int]:
+    return [each for each in model.generate(ids, GREEDY, end=(), limit=limit) if isinstance(each, int)]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize(("turns", "threads"), [(1, 0), (2, 3)])
+def test_its_tokens_are_the_models_own(
+    family: str, turns: int, threads: int, built: CDLL, make_checkpoint: Callable[..., Path]
+) -> None:
+    """All by the step, and in turn with the model's own on several threads; also in the turn after, from its cache."""
+    module = load(make_checkpoint, family, **FAMILIES[family])
+    plain, ours = CausalModel(module), CausalModel(module)
+    ours.one_row = way = Taken(module, step_of(module, built), turns, threads)
+    first = answer(plain, PROMPT)
+    assert answer(ours, PROMPT) == first
+    longer = [*PROMPT, *first, 8, 9]
+    assert answer(ours, longer) == answer(plain, longer)
+    assert way.calls > 40
+
+
+@pytest.mark.parametrize("quantization", ["int8", "int4"])
+def test_packed_weights_give_the_products_of_what_they_stand_for(
+    quantization: Quantization, built: CDLL, make_checkpoint: Callable[..., Path]
+) -> None:
+    if quantization == "int4" and not int4_block():
+        pytest.skip("torch lays int4 out in another way on this processor")
+    sizes = {"hidden_size": 128, "intermediate_size": 192, "num_key_value_heads": 2, "attention_bias": True}
+    packed, exact = (load(make_checkpoint, "llama", **sizes) for _ in range(2))
+    for name, layer in list(exact.named_modules()):
+        if type(layer) is torch.nn.Linear and name != "lm_head":
+            instead = LINEARS[quantization](layer.in_features, layer.out_features, True)
+            instead.take(layer.weight.detach())
+            instead.bias = layer.bias
+            packed.set_submodule(name, instead)
+            plain = LINEARS[quantization](1, 1)  # of no shape that a kernel takes: it keeps what it is given
+            plain.take(layer.weight.detach())
+            parts = (plain.weight, plain.scale, plain.zero) if quantization == "int4" else (plain.weight, plain.scale)
+            layer.weight.data = UNPACK[quantization](parts, torch.float32)
+    logits = []
+    for model, forward in ((packed, step_of(packed, built)), (exact, None)):
+        cache = PrefixCache(model.config)
+        if forward:
+            vars(model)["forward"] = forward
+        for token in PROMPT:
+            found = feed(model, cache, [token])
+        logits.append(found)
+    torch.testing.assert_close(logits[0], logits[1], rtol=1e-3, atol=1e-3)
+
+
+def test_bfloat16_is_as_near_as_its_rounding(built: CDLL, make_checkpoint: Callable[..., Path]) -> None:
+    model = load(make_checkpoint, "llama", initializer_range=0.1)
+    rounded = model.bfloat16()
+    caches = [PrefixCache(model.config) for _ in range(2)]
+    for token in PROMPT:
+        own = feed(rounded, caches[0], [token]).float()
+        vars(rounded)["forward"] = step_of(rounded, built)
+        ours = feed(rounded, caches[1], [token])
+        del vars(rounded)["forward"]
+        assert (ours - own).norm() < 0.1 * own.norm()
+    assert caches[1].layers.layers[0].keys.dtype == torch.bfloat16
+
+
+def test_a_row_of_a_batch_that_is_left_alone_gives_the_same_logits(llama: Any, built: CDLL) -> None:
+    way = Taken(llama, step_of(llama, built), 2)
+    columns = Columns(llama)
+    for length in (20, 25):
+        cache = PrefixCache(llama.config)
+        feed(llama, cache, PROMPT[:length])
+        columns.join(cache)
+    columns.feed([7, 8])
+    columns.leave(0)
+    plain = PrefixCache(llama.config)
+    feed(llama, plain, [*PROMPT, 8])
+    for token in (3, 4, 5, 6):
+        with way():
+            logits = columns.feed([token])
+        torch.testing.assert_close(logits, feed(llama, plain, [token]), rtol=1e-4, atol=1e-4)
+    assert columns.ids == [plain.ids]
+
+
+def test_what_is_no_number_stays_none(llama: Any, built: CDLL, monkeypatch: pytest.MonkeyPatch) -> None:
+    step = step_of(llama, built)
+    monkeypatch.setattr(step, "_embedding", lambda ids: torch.full((1, 1, 32), torch.nan))
+    monkeypatch.setitem(vars(llama), "forward", step)
+    assert feed(llama, PrefixCache(llama.config), [3]).isnan().all()
+
+
+class Given:
+    """A library that is built after some calls."""
+
+    def __init__(self, found: object, after: int = 0) -> None:
+        self.found, self.left = found, after
+
+    def loaded(self) -> Any:
+        self.left -= 1
+        if isinstance(self.found, Exception):
+            raise self.found
+        return self.found if self.left < 0 else None
+
+
+def row(model: Any, given: Given) -> NativeRow:
+    return NativeRow(model, AS_TORCH_DOES, cast(Library, given))
+
+
+def by_step(model: Any, way: NativeRow) -> bool:
+    with way():
+        return "forward" in vars(model)
+
+
+def timed(monkeypatch: pytest.MonkeyPatch, *, own: float, ours: float) -> None:
+    """A clock by which the step takes so long, which is tried first, and the model so long."""
+    takes = iter([ours, ours, own, own])
+    ticks = iter(tick for took in takes for tick in (0.0, took))
+    monkeypatch.setattr("chatcli.runtime.native.row.time.perf_counter", lambda: next(ticks))
+
+
+def test_it_takes_over_once_it_is_built_and_proved(llama: Any, built: CDLL, monkeypatch: pytest.MonkeyPatch) -> None:
+    timed(monkeypatch, own=2, ours=1)
+    way = row(llama, Given(built, after=2))
+    assert [by_step(llama, way) for _ in range(4)] == [False, False, True, True]
+    assert "forward" not in vars(llama)
+
+
+def test_what_is_not_faster_is_not_taken(llama: Any, built: CDLL, monkeypatch: pytest.MonkeyPatch) -> None:
+    timed(monkeypatch, own=1, ours=2)
+    assert not by_step(llama, row(llama, Given(built)))
+
+
+def test_what_computes_something_else_is_not_taken(llama: Any, built: CDLL, monkeypatch: pytest.MonkeyPatch) -> None:
+    def forgetful(*told: Any) -> None:
+        """A step that sees the last token alone."""
+        built.one_token(*told[:4], c_int64(1), *told[5:])
+
+    timed(monkeypatch, own=2, ours=1)
+    assert not by_step(llama, row(llama, Given(SimpleNamespace(one_token=forgetful))))
+
+
+def test_what_cannot_be_built_is_asked_for_once(llama: Any) -> None:
+    given = Given(CannotBuildError("there is no C compiler"))
+    way = row(llama, given)
+    assert not by_step(llama, way)
+    assert not by_step(llama, way)
+    assert given.left == -1
+
+
+@pytest.mark.parametrize("compile_", [False, None, True])
+@pytest.mark.parametrize("family", ["llama", "gemma2"])
+def test_a_model_is_loaded_with_it_unless_nobody_wants_it(
+    family: str,
+    compile_: bool | None,
+    make_checkpoint: Callable[..., Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Where there is none, only who asked for it hears of that."""
+    monkeypatch.setenv("CHATCLI_HOME", str(tmp_path))
+    monkeypatch.setenv("CC", "false")
+    checkpoint = open_checkpoint(make_checkpoint(family, head_dim=8), "org/tiny")
+    said: list[str] = []
+    model = load_model(
+        checkpoint, weights(checkpoint), lambda progress: said.append(progress.note), LoadRequest(compile=compile_)
+    )
+    notes = [each for each in said if "--compile" in each]
+    assert isinstance(model.one_row, NativeRow) is (family == "llama" and compile_ is not False)
+    assert bool(notes) is (family == "gemma2" and compile_ is True)
+    assert all("family gemma2" in each for each in notes)
+
+
+@pytest.mark.parametrize(
+    ("family", "config", "why"),
+    [
+        ("gemma2", {"head_dim": 8}, "the family gemma2"),
+        ("mistral", {"sliding_window": 16}, "sliding window"),
+        ("llama", {"hidden_act": "gelu"}, "gelu"),
+        ("llama", {"hidden_size": 48}, "heads of 12"),
+    ],
+)
+def test_other_models_are_left_alone(
+    family: str, config: dict[str, Any], why: str, make_checkpoint: Callable[..., Path]
+) -> None:
+    with pytest.raises(NotOfThisShapeError, match=why):
+        Step(load(make_checkpoint, family, **config))
+
+
+def test_layers_of_another_kind_are_left_alone(make_checkpoint: Callable[..., Path]) -> None:
+    model = load(make_checkpoint, "llama")
+
+    class Adapted(torch.nn.Linear):
+        pass
+
+    model.model.layers[1].mlp.up_proj.__class__ = Adapted
+    with pytest.raises(NotOfThisShapeError, match="Adapted"):
+        Step(model)
+
+
+def test_it_is_built_once(built: CDLL, tmp_path: Path) -> None:
+    shutil.copy(built._name, tmp_path)
+    assert Library(tmp_path, {"PATH": ""}).loaded()
+
+
+def test_without_a_compiler_there_is_none(tmp_path: Path) -> None:
+    library(home := {"CHATCLI_HOME": str(tmp_path), "CC": "no-such-compiler", "PATH": "/bin:/usr/bin"})
+    with pytest.raises(CannotBuildError, match="no C compiler"):
+        library(home).require()
+
+
+def test_a_compiler_that_fails_leaves_none(tmp_path: Path) -> None:
+    found = library({"CHATCLI_HOME": str(tmp_path), "CC": "false", "PATH": "/bin:/usr/bin"})
+    with pytest.raises(CannotBuildError, match="gives up"):
+        while found.loaded() is None:
+            time.sleep(0.01)
+
+
+def test_nothing_is_loaded_from_where_others_can_write(tmp_path: Path) -> None:
+    place = tmp_path / "cache" / "compiled"
+    place.mkdir(parents=True)
+    place.chmod(0o777)
+    with pytest.raises(CannotBuildError, match="others"):
+        library({"CHATCLI_HOME": str(tmp_path)})
