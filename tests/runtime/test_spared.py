@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
@@ -14,7 +15,8 @@ import pytest
 import torch
 from torch import nn
 
-from chatcli.runtime.spared import Compiler, Unfilled
+from chatcli.runtime.compiler import Compiler
+from chatcli.runtime.unfilled import Unfilled
 
 PACKAGE = """
 from spared_parent.part.small import SMALL
@@ -66,14 +68,13 @@ def stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Compiler:
 
 
 def test_marks_and_parts_do_not_bring_the_compiler_in(stand_in: Compiler) -> None:
-    import spared_parent.part as part  # type: ignore[import-not-found]
-    from spared_parent.part.small import SMALL  # type: ignore[import-not-found]
+    part, small = import_module("spared_parent.part"), import_module("spared_parent.part.small")
 
     def marked() -> None:
         """A function."""
 
     marked.__module__ = "torch.nn"
-    assert part is stand_in and SMALL == 1
+    assert part is stand_in and small.SMALL == 1
     assert part.assume_constant_result(marked) is part.allow_in_graph(marked) is marked
     assert part.disable(marked) is part.disable(recursive=False)(marked) is marked
     assert not hasattr(part, "__wrapped__")
@@ -81,8 +82,7 @@ def test_marks_and_parts_do_not_bring_the_compiler_in(stand_in: Compiler) -> Non
 
 
 def test_the_compiler_comes_when_it_is_wanted_and_hears_of_the_marks(stand_in: Compiler) -> None:
-    import spared_parent
-    import spared_parent.part.small
+    import_module("spared_parent.part.small")
 
     def marked() -> None:
         """A function."""
@@ -90,18 +90,17 @@ def test_the_compiler_comes_when_it_is_wanted_and_hears_of_the_marks(stand_in: C
     stand_in.allow_in_graph(marked)
     assert stand_in.compiled("f") == ("compiled", "f")
     package = sys.modules["spared_parent.part"]
-    assert type(package) is ModuleType and package is spared_parent.part
+    assert type(package) is ModuleType and package is sys.modules["spared_parent"].part
     assert package.allowed == [marked] and package.small.SMALL == 1
     assert stand_in.compiled("g") == ("compiled", "g") and package.allowed == [marked]
 
 
 def test_a_large_part_of_the_compiler_comes_with_all_of_it_and_once(stand_in: Compiler) -> None:
-    import spared_parent.part.large as large
-
+    large = import_module("spared_parent.part.large")
     package = sys.modules["spared_parent.part"]
     assert type(package) is ModuleType and package.large is large is sys.modules["spared_parent.part.large"]
     assert large.loads == 1 and large.__spec__.origin == large.__file__
-    assert not any(type(each).__module__ == "chatcli.runtime.spared" for each in sys.meta_path)
+    assert not any(type(each).__module__ == "chatcli.runtime.compiler" for each in sys.meta_path)
 
 
 @pytest.mark.slow
