@@ -1,19 +1,22 @@
 """What importing a model of transformers need not bring in, for none of it serves a chat: half of all that it imports.
 
-Marks on a few functions bring in torch's compiler; classes for models that processes share, tensors of that kind; and
-the sources of all models there are, 2,500 files, are read twice for the names in them. Here these three are answered
-for; what is wanted in earnest later is imported as ever. It knows modules of transformers; it knows no model.
+Marks on a few functions bring in torch's compiler; classes for models that processes share, tensors of that kind; the
+sources of all models there are, 2,500 files, are read twice for the names in them; and 970 patterns rename the weights
+of other families. Here these four are answered for; what is wanted in earnest later is had as ever. It knows modules
+of transformers; it knows no model.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import sys
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from contextlib import contextmanager
 from importlib import import_module
 from importlib.util import find_spec
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
+from typing import Any
 
 import torch
 
@@ -33,8 +36,9 @@ def spare_imports() -> None:
     if processes(os.environ) == 1:
         # What it hears first it remembers, and of this process it is true: nobody computes along.
         with _replaced(torch.distributed, "is_available", lambda: False):
-            transformers.utils.is_torch_distributed_available()
+            getattr(transformers.utils, "is_torch_distributed_available", bool)()
     _read_names_once()
+    _compile_renamings_late()
 
 
 def _read_names_once() -> None:
@@ -56,8 +60,32 @@ def _read_names_once() -> None:
             import_module("transformers.models")
 
 
+def _compile_renamings_late() -> None:
+    """Have the names that weights have in old files compiled when a checkpoint of their family is loaded."""
+    from transformers import conversion_mapping, core_model_loading
+
+    with _replaced(core_model_loading, "re", SimpleNamespace(**{**vars(re), "compile": Uncompiled})):
+        conversion_mapping.get_checkpoint_conversion_mapping("")  # it makes all of them to find one
+
+
+class Uncompiled:
+    """A pattern that is compiled when it is first used."""
+
+    def __init__(self, pattern: str) -> None:
+        self.pattern = pattern
+
+    def __deepcopy__(self, memo: object) -> Uncompiled:
+        return self
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        self._compiled: re.Pattern[str] = vars(self).get("_compiled") or re.compile(self.pattern)
+        return getattr(self._compiled, name)
+
+
 @contextmanager
-def _replaced(module: ModuleType, name: str, function: Callable[..., object]) -> Generator[None]:
+def _replaced(module: ModuleType, name: str, function: object) -> Generator[None]:
     before = getattr(module, name)
     setattr(module, name, function)
     try:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from collections.abc import Callable
+from copy import deepcopy
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,6 +18,7 @@ import torch
 from torch import nn
 
 from chatcli.runtime.compiler import Compiler
+from chatcli.runtime.spared import Uncompiled
 from chatcli.runtime.unfilled import Unfilled
 
 PACKAGE = """
@@ -61,8 +64,7 @@ def stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Compiler:
     spec = find_spec("spared_parent.part")
     assert spec
     made = Compiler(spec, sys.modules["spared_parent"], {"small"})
-    finders = list(sys.meta_path)
-    monkeypatch.setattr(sys, "meta_path", finders)
+    monkeypatch.setattr(sys, "meta_path", [*sys.meta_path])
     made.stand_in()
     return made
 
@@ -107,6 +109,15 @@ def test_a_large_part_of_the_compiler_comes_with_all_of_it_and_once(stand_in: Co
 def test_torch_compiles_after_a_model_was_imported_without_its_compiler() -> None:
     ran = subprocess.run([sys.executable, "-c", COMPILING], capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stderr
+
+
+def test_a_pattern_is_compiled_when_it_is_used() -> None:
+    late = Uncompiled(r"(?P<g0>layers\.(\d+))")
+    assert deepcopy(late) is late and "_compiled" not in vars(late)
+    assert late.search("model.layers.12.weight")[2] == "12"
+    assert late.groupindex == {"g0": 1} and late.search("norm") is None
+    with pytest.raises(re.error):
+        Uncompiled("(").search("")
 
 
 @pytest.mark.parametrize(
