@@ -17,7 +17,7 @@ import torch
 
 from chatcli.errors import EngineError
 from chatcli.generation import Progress
-from chatcli.runtime.breaking import breakable
+from chatcli.runtime.breaking import breakable, can_be_broken, layers_of
 from chatcli.runtime.cpu import AS_TORCH_DOES, OneRow
 from chatcli.runtime.kv import CACHE, PrefixCache
 from chatcli.runtime.placement import input_device
@@ -28,6 +28,8 @@ CHUNK_SECONDS = 0.15
 """How long a chunk of a prompt should take where the model is fast enough: who cancels must not wait for 0.2 s."""
 LEAST_CHUNK, MOST_CHUNK = 256, 512
 """Tokens of one: with fewer a processor reads its weights and its cache too often; the plan counts the most."""
+FEWEST = 64
+"""Tokens of one where a single layer takes too long for more: after 50,000 tokens, or in a large model."""
 
 
 class Pace:
@@ -37,11 +39,15 @@ class Pace:
         self.chunk = self._least = least
         self._seconds = seconds
 
-    def took(self, tokens: int, seconds: float) -> None:
-        """Learn from a chunk: the next is at most twice as long, for one measurement may be disturbed."""
+    def took(self, tokens: int, seconds: float, layers: int = 0) -> None:
+        """Learn from a chunk: the next is at most twice as long, for one measurement may be disturbed.
+
+        Where it can be given up between its `layers`, fewer than the least are read if one of them takes too long.
+        """
         if tokens >= self.chunk:  # the rest of a prompt says little
             wanted = int(tokens * self._seconds / max(seconds, 1e-6))
-            self.chunk = min(max(min(wanted, 2 * tokens), self._least), MOST_CHUNK)
+            least = min(self._least, max(wanted * layers, FEWEST)) if layers else self._least
+            self.chunk = min(max(min(wanted, 2 * tokens), least), MOST_CHUNK)
 
 
 def prefill(
@@ -57,6 +63,7 @@ def prefill(
     pace = pace or Pace()
     undivided = model.undivided(ids) if hasattr(model, "undivided") else 0
     done = cache.keep_common_prefix(ids, undivided)
+    layers = len(layers_of(model)) if can_be_broken(model) else 0
     logits = torch.empty(0)
     while done < len(ids):
         progress = Progress("reading", done, len(ids), "tokens")
@@ -64,7 +71,7 @@ def prefill(
         chunk = ids[done : max(done + pace.chunk, undivided)]
         begun = time.perf_counter()
         logits = (yield from breakable(model, partial(feed, model, cache, chunk), progress))[0]
-        pace.took(len(chunk), time.perf_counter() - begun)
+        pace.took(len(chunk), time.perf_counter() - begun, layers)
         done += len(chunk)
     return logits
 
