@@ -368,19 +368,21 @@ def read(file: Path) -> tuple[dict[str, Value], dict[str, str], dict[str, Server
     Raises:
         ConfigError: the file cannot be read, or says what cannot be.
     """
-    if sys.version_info >= (3, 11):
-        import tomllib
-    else:
-        import tomli as tomllib
-
     try:
-        table = tomllib.loads(file.read_bytes().decode("utf-8-sig"))
+        text = file.read_bytes().decode("utf-8-sig")
     except (FileNotFoundError, NotADirectoryError):
         return {}, {}, {}
     except OSError as error:
         raise ConfigError(f"{file} cannot be read ({error.strerror}); see that it is a file that you own.") from error
     except UnicodeDecodeError as error:
         raise ConfigError(f"{file} is not UTF-8 at byte {error.start}; save it as UTF-8.") from error
+    if sys.version_info >= (3, 11):
+        import tomllib
+    else:
+        import tomli as tomllib
+
+    try:
+        table = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{file} is not TOML: {error}.") from error
     aliases = table.pop("alias", {})

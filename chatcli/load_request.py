@@ -21,10 +21,10 @@ DTYPES = ("auto", "float32", "bfloat16", "float16")
 QUANTIZATIONS = ("auto", "none", "int8", "int4", "fp8")
 FITS = ("auto", "strict")
 
-_SIZE = re.compile(r"(\d{1,15}(?:\.\d+)?)\s*([kmgt]?)(i?)b?", re.IGNORECASE)
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*([smh]?)", re.IGNORECASE)
-_NUMBER = re.compile(r"\d{1,4}")
-_DEVICE = re.compile(r"auto|cpu|mps|(cuda|xpu)(:\d+)?")
+_SIZE = r"(?i)(\d{1,15}(?:\.\d+)?)\s*([kmgt]?)(i?)b?"
+_DURATION = r"(?i)(\d+(?:\.\d+)?)\s*([smh]?)"
+_NUMBER = r"\d{1,4}"
+_DEVICE = r"auto|cpu|mps|(cuda|xpu)(:\d+)?"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +73,7 @@ def parse_size(text: str) -> int:
     Raises:
         UsageError: it is no size.
     """
-    found = _SIZE.fullmatch(text.strip())
+    found = re.fullmatch(_SIZE, text.strip())
     if not found:
         raise UsageError("a size of memory is written 20GiB or 500MB.")
     number, prefix, binary = found.groups()
@@ -88,7 +88,7 @@ def parse_duration(text: str) -> float:
     """
     if text.strip().lower() == "forever":
         return math.inf
-    found = _DURATION.fullmatch(text.strip())
+    found = re.fullmatch(_DURATION, text.strip())
     if not found:
         raise UsageError("a time is written 90s, 5m, 1h, 0 or forever.")
     return float(found[1]) * {"s": 1, "m": 60, "h": 3600, "": 1}[found[2].lower()]
@@ -104,7 +104,7 @@ def parse_max_memory(text: str) -> dict[int | str, int]:
     for part in filter(None, (each.strip() for each in text.split(","))):
         place, _, size = part.partition("=")
         place = place.strip().removeprefix("cuda:").removeprefix("xpu:")
-        if not size or not (_NUMBER.fullmatch(place) or place in ("cpu", "disk")):
+        if not size or not (re.fullmatch(_NUMBER, place) or place in ("cpu", "disk")):
             raise UsageError("write places and sizes, as in 0=20GiB,cpu=64GiB.")
         limits[int(place) if place.isdecimal() else place] = parse_size(size)
     return limits
@@ -117,7 +117,7 @@ def parse_devices(text: str) -> tuple[int, ...]:
         UsageError: they are no numbers.
     """
     parts = [each.strip() for each in text.split(",") if each.strip()]
-    if not all(map(_NUMBER.fullmatch, parts)):
+    if not all(re.fullmatch(_NUMBER, each) for each in parts):
         raise UsageError("write the numbers of GPUs, as in 0,1.")
     return tuple(dict.fromkeys(map(int, parts)))
 
@@ -128,7 +128,7 @@ def check_device(text: str) -> None:
     Raises:
         UsageError: torch has no device of that name.
     """
-    if not _DEVICE.fullmatch(text):
+    if not re.fullmatch(_DEVICE, text):
         raise UsageError("it must be auto, cpu, cuda, cuda:1, xpu or mps.")
 
 

@@ -6,7 +6,7 @@ model starts, the reply as it is shown. It knows no terminal, no tensor and no S
 
 from __future__ import annotations
 
-import secrets
+import os
 import time
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
@@ -345,4 +345,4 @@ class Session:
 
 def _seeded(settings: GenerationSettings) -> GenerationSettings:
     """The settings with a seed: drawn here, not in the engine, so that it is stored and the reply can be made again."""
-    return settings if settings.seed is not None else replace(settings, seed=secrets.randbits(32))
+    return settings if settings.seed is not None else replace(settings, seed=int.from_bytes(os.urandom(4), "big"))

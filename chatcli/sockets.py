@@ -12,7 +12,6 @@ import socket
 import stat
 import struct
 import sys
-import tempfile
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
@@ -34,10 +33,16 @@ def folder(variables: Mapping[str, str]) -> Path:
     elif runtime := variables.get("XDG_RUNTIME_DIR"):
         place = Path(runtime) / "chatcli"
     else:
-        place = Path(tempfile.gettempdir()) / f"chatcli-{os.getuid()}"
+        place = _shared_folder()
     if len(os.fsencode(place)) + 18 <= _LONGEST:
         return place
-    return Path(tempfile.gettempdir()) / f"chatcli-{os.getuid()}" / name_of(str(place))
+    return _shared_folder() / name_of(str(place))
+
+
+def _shared_folder() -> Path:
+    import tempfile
+
+    return Path(tempfile.gettempdir()) / f"chatcli-{os.getuid()}"
 
 
 def name_of(text: str) -> str:

@@ -6,7 +6,6 @@ It knows files and texts; it knows no command.
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -49,6 +48,8 @@ def write_whole(target: Path, pieces: Iterable[str], *, private: bool = False) -
     Raises:
         UsageError: it cannot be written.
     """
+    import tempfile
+
     try:
         if _is_special(target):
             with target.open("w", encoding="utf-8", errors="replace") as device:

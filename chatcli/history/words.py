@@ -27,25 +27,30 @@ _UNSPACED = _SYMBOLS + (
     "\u1100-\u11ff\u3005-\u3007\u3021-\u3029\u3040-\u30ff\u3130-\u318f\u31f0-\u31ff\u3400-\u4dbf"
     "\u4e00-\u9fff\ua960-\ua97f\uac00-\ud7ff\uf900-\ufaff\uff66-\uff9d\U00020000-\U0003ffff"
 )
-_RUN = re.compile(f"[{_UNSPACED}]+")
-_SYMBOL = re.compile(f"[{_SYMBOLS}]")
+# Compiled when they are used: a question in English needs none of them.
+_RUN = f"[{_UNSPACED}]+"
+_SYMBOL = f"[{_SYMBOLS}]"
 _LETTER = rf"[^\W_{_UNSPACED}]"
-_WORD = re.compile(f"{_LETTER}+")
+_WORD = f"{_LETTER}+"
 
 
 def spaced(text: str) -> str:
     """`text` with a space around each emoji and each character of an unspaced script."""
-    return _RUN.sub(lambda run: f" {_spelled(' '.join(run[0]))} ", text)
+    if text.isascii():
+        return text
+    return re.sub(_RUN, lambda run: f" {_spelled(' '.join(run[0]))} ", text)
 
 
 def pairs(text: str) -> str:
     """Every two neighbours in runs of emoji or an unspaced script, a space between the pairs."""
-    return _spelled(" ".join(first + second for run in _RUN.findall(text) for first, second in pairwise(run)))
+    if text.isascii():
+        return ""
+    return _spelled(" ".join(first + second for run in re.findall(_RUN, text) for first, second in pairwise(run)))
 
 
 def _spelled(text: str) -> str:
     """`text` with each emoji as a word such as u1f680, since SQLite would pass over it."""
-    return _SYMBOL.sub(lambda symbol: f"u{ord(symbol[0]):x}", text)
+    return re.sub(_SYMBOL, lambda symbol: f"u{ord(symbol[0]):x}", text)
 
 
 def fts_query(query: str) -> str:
@@ -55,11 +60,11 @@ def fts_query(query: str) -> str:
     """
     parts = []
     for term in query.split()[:MOST_TERMS]:
-        words = _WORD.findall(term)
+        words = re.findall(_WORD, term)
         if words:
             goes_on = "*" if len(words[-1]) >= SHORTEST_BEGINNING and term.endswith(words[-1]) else ""
             parts.append(f'spaced : "{" ".join(words)}" {goes_on}')
-        for run in _RUN.findall(term):
+        for run in re.findall(_RUN, term):
             parts.append(f'pairs : "{pairs(run)}"' if len(run) > 1 else f'spaced : "{_spelled(run)}"')
     return " AND ".join(parts)
 
@@ -83,7 +88,7 @@ def _places(query: str) -> re.Pattern[str] | None:
     alternatives = []
     for term in query.split()[:MOST_TERMS]:
         folded = _fold(term)
-        words = _WORD.findall(folded)
+        words = re.findall(_WORD, folded)
         if words:
             goes_on = (
                 f"{_LETTER}*"
@@ -91,8 +96,8 @@ def _places(query: str) -> re.Pattern[str] | None:
                 else f"(?!{_LETTER})"
             )
             alternatives.append(f"(?<!{_LETTER})" + r"[\W_]+".join(words) + goes_on)
-        alternatives += _RUN.findall(folded)
-        if not words and not _RUN.search(folded):
+        alternatives += re.findall(_RUN, folded)
+        if not words and not re.search(_RUN, folded):
             alternatives.append(re.escape(folded))
     return re.compile("|".join(alternatives)) if alternatives else None
 
@@ -105,7 +110,7 @@ def _fold(text: str) -> str:
 
 
 def _folded(character: str) -> str:
-    if character.isascii() or _RUN.fullmatch(character):
+    if character.isascii() or re.fullmatch(_RUN, character):
         return character.lower()
     return (unicodedata.normalize("NFD", character)[0].lower() or character)[0]
 

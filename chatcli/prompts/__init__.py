@@ -10,7 +10,6 @@ import difflib
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +39,8 @@ def templates(config_folder: Path) -> dict[str, PromptTemplate]:
     Raises:
         UsageError: a person's file is no UTF-8 text.
     """
+    from importlib.resources import files
+
     shipped = {each.name.removesuffix(".md"): each for each in files(__name__).iterdir() if each.name.endswith(".md")}
     found = {name: _template(name, each.read_text(encoding="utf-8"), "chatcli") for name, each in shipped.items()}
     own = folder(config_folder)

@@ -44,6 +44,9 @@ def loading() -> Generator[None]:
     with _ONE_LOAD:
         gc.disable()
         try:
+            from chatcli.runtime.spared import spare_imports
+
+            spare_imports()
             yield
         finally:
             gc.freeze()

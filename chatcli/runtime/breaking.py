@@ -45,13 +45,18 @@ def given_up(layers: Iterable[nn.Module], unwanted: Callable[[], bool]) -> Gener
             hook.remove()
 
 
+def can_be_broken(model: Any) -> bool:
+    """Whether a forward pass computes here and now, and nowhere else."""
+    return model.device.type == "cpu" and not getattr(model, "is_shared", False)
+
+
 def breakable(model: Any, work: Callable[[], Result], beat: Beat) -> Generator[Beat, None, Result]:
     """Do `work`, which runs `model`, and yield `beat` ten times a second until it is done; returns its result.
 
     Closing this ends the work before its next layer, and returns when it has ended. What the work raises, this raises.
     On a GPU, whose work is only queued here, and where other processes compute along, it is simply done.
     """
-    if model.device.type != "cpu" or getattr(model, "is_shared", False):
+    if not can_be_broken(model):
         return work()
     unwanted, done = threading.Event(), threading.Event()
     results: list[Result] = []

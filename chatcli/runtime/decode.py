@@ -17,8 +17,13 @@ import torch
 
 from chatcli.errors import EngineError
 from chatcli.generation import Progress
+<<<<<<< HEAD
 from chatcli.runtime.breaking import breakable
 from chatcli.runtime.cpu import AS_TORCH_DOES, Way
+=======
+from chatcli.runtime.breaking import breakable, can_be_broken, layers_of
+from chatcli.runtime.cpu import AS_TORCH_DOES, OneRow
+>>>>>>> start
 from chatcli.runtime.kv import CACHE, PrefixCache
 from chatcli.runtime.placement import input_device
 from chatcli.runtime.sampling import Sampler
@@ -28,6 +33,8 @@ CHUNK_SECONDS = 0.15
 """How long a chunk of a prompt should take where the model is fast enough: who cancels must not wait for 0.2 s."""
 LEAST_CHUNK, MOST_CHUNK = 256, 512
 """Tokens of one: with fewer a processor reads its weights and its cache too often; the plan counts the most."""
+FEWEST = 64
+"""Tokens of one where a single layer takes too long for more: after 50,000 tokens, or in a large model."""
 
 
 class Pace:
@@ -41,12 +48,21 @@ class Pace:
         self.rate = 0.0
         self._seconds = seconds
 
-    def took(self, tokens: int, seconds: float) -> None:
-        """Learn from a chunk: the next is at most twice as long, for one measurement may be disturbed."""
+    def took(self, tokens: int, seconds: float, layers: int = 0) -> None:
+        """Learn from a chunk: the next is at most twice as long, for one measurement may be disturbed.
+
+        Where it can be given up between its `layers`, fewer than the least are read if one of them takes too long.
+        """
         if tokens >= self.chunk:  # the rest of a prompt says little
+<<<<<<< HEAD
             self.rate = tokens / max(seconds, 1e-6)
             wanted = int(self.rate * self._seconds)
             self.chunk = min(max(min(wanted, 2 * tokens), self._least), MOST_CHUNK)
+=======
+            wanted = int(tokens * self._seconds / max(seconds, 1e-6))
+            least = min(self._least, max(wanted * layers, FEWEST)) if layers else self._least
+            self.chunk = min(max(min(wanted, 2 * tokens), least), MOST_CHUNK)
+>>>>>>> start
 
 
 def prefill(
@@ -62,6 +78,7 @@ def prefill(
     pace = pace or Pace()
     undivided = model.undivided(ids) if hasattr(model, "undivided") else 0
     done = cache.keep_common_prefix(ids, undivided)
+    layers = len(layers_of(model)) if can_be_broken(model) else 0
     logits = torch.empty(0)
     while done < len(ids):
         progress = Progress("reading", done, len(ids), "tokens")
@@ -69,7 +86,7 @@ def prefill(
         chunk = ids[done : max(done + pace.chunk, undivided)]
         begun = time.perf_counter()
         logits = (yield from breakable(model, partial(feed, model, cache, chunk), progress))[0]
-        pace.took(len(chunk), time.perf_counter() - begun)
+        pace.took(len(chunk), time.perf_counter() - begun, layers)
         done += len(chunk)
     return logits
 

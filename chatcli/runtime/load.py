@@ -29,6 +29,7 @@ from chatcli.runtime.lora import put_on
 from chatcli.runtime.placement import placed
 from chatcli.runtime.quantize import quantized, readable, told
 from chatcli.runtime.remote_code import code_needed
+from chatcli.runtime.unfilled import Unfilled
 from chatcli.runtime.upcast import upcast_prompts
 
 Report = Callable[[Progress], None]
@@ -55,7 +56,12 @@ def load_model(checkpoint: Checkpoint, weights: Weights, plan: LoadPlan, report:
 def load_here(checkpoint: Checkpoint, weights: Weights, plan: LoadPlan, report: Report) -> Any:
     """The same for what this process holds of it."""
     trust = _may_run_its_code(checkpoint)
-    with explained(checkpoint.name, foreign=trust), _weights_reported(weights, report), placed(plan) as place:
+    with (
+        explained(checkpoint.name, foreign=trust),
+        _weights_reported(weights, report),
+        Unfilled(),
+        placed(plan) as place,
+    ):
         config = _configuration(checkpoint, plan, trust=trust)
         loaded: Any = _model_class(checkpoint, config).from_pretrained(
             None if checkpoint.gguf else checkpoint.folder,

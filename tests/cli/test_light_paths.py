@@ -140,11 +140,20 @@ def test_version_and_help_need_no_settings_no_history_no_template(tmp_path: Path
 
 @pytest.mark.slow
 def test_a_cold_answer_imports_nothing_but_its_model(tmp_path: Path, tiny_llama: Path) -> None:
-    """The tokenizer is read as it is; what renders, constrains and edits stays away from a plain answer."""
+    """The tokenizer is read as it is; what renders, constrains, edits and compiles stays away from a plain answer."""
     code, out, modules = imported(tmp_path, "ask", "-m", str(tiny_llama), "--max-tokens", "2", "hello")
     assert code == 0 and out
     assert {"torch", "tokenizers", "transformers.models.llama.modeling_llama"} <= modules
-    assert not packages(modules) & {"prompt_toolkit", "rich", "pygments", "markdown_it", "llguidance", "tomlkit"}
+    assert not packages(modules) & {
+        "prompt_toolkit",
+        "rich",
+        "pygments",
+        "markdown_it",
+        "llguidance",
+        "tomlkit",
+        "sympy",
+    }
+    assert not modules & {"torch._dynamo.convert_frame", "torch._inductor", "torch.distributed.tensor"}
     assert not modules & {"chatcli.repl", "chatcli.server", "chatcli.runtime.constrain", "chatcli.runtime.batch"}
     assert not modules & {f"chatcli.runtime.ports.{name}" for name in ("chatglm", "baichuan", "qwen", "yuan")}
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM
 
 from chatcli.generation import DEFAULTS, GenerationSettings, Progress
-from chatcli.runtime.decode import CHUNK_SECONDS, LEAST_CHUNK, MOST_CHUNK, Pace
+from chatcli.runtime.decode import CHUNK_SECONDS, FEWEST, LEAST_CHUNK, MOST_CHUNK, Pace
 from chatcli.runtime.model import CausalModel
 from chatcli.runtime.talks import WORTH_KEEPING, Talks
 
@@ -188,4 +188,15 @@ def test_chunks_take_as_long_as_a_person_may_wait(rate: float, chunk: int) -> No
     for _ in range(12):
         pace.took(pace.chunk, pace.chunk / rate)
         pace.took(pace.chunk - 1, 1000.0)
+    assert pace.chunk == chunk
+
+
+@pytest.mark.parametrize(
+    ("seconds", "layers", "chunk"), [(3.0, 2, FEWEST), (3.0, 12, 144), (3.0, 32, LEAST_CHUNK), (3.0, 0, LEAST_CHUNK)]
+)
+def test_a_chunk_is_small_where_a_single_layer_of_it_takes_long(seconds: float, layers: int, chunk: int) -> None:
+    """The deeper in a long prompt, the longer a layer takes, and between layers alone it can be given up."""
+    pace = Pace()
+    for _ in range(8):
+        pace.took(pace.chunk, seconds * pace.chunk / LEAST_CHUNK, layers)
     assert pace.chunk == chunk
