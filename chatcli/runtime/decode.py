@@ -17,13 +17,8 @@ import torch
 
 from chatcli.errors import EngineError
 from chatcli.generation import Progress
-<<<<<<< HEAD
-from chatcli.runtime.breaking import breakable
-from chatcli.runtime.cpu import AS_TORCH_DOES, Way
-=======
 from chatcli.runtime.breaking import breakable, can_be_broken, layers_of
-from chatcli.runtime.cpu import AS_TORCH_DOES, OneRow
->>>>>>> start
+from chatcli.runtime.cpu import AS_TORCH_DOES, Way
 from chatcli.runtime.kv import CACHE, PrefixCache
 from chatcli.runtime.placement import input_device
 from chatcli.runtime.sampling import Sampler
@@ -54,15 +49,10 @@ class Pace:
         Where it can be given up between its `layers`, fewer than the least are read if one of them takes too long.
         """
         if tokens >= self.chunk:  # the rest of a prompt says little
-<<<<<<< HEAD
             self.rate = tokens / max(seconds, 1e-6)
             wanted = int(self.rate * self._seconds)
-            self.chunk = min(max(min(wanted, 2 * tokens), self._least), MOST_CHUNK)
-=======
-            wanted = int(tokens * self._seconds / max(seconds, 1e-6))
             least = min(self._least, max(wanted * layers, FEWEST)) if layers else self._least
             self.chunk = min(max(min(wanted, 2 * tokens), least), MOST_CHUNK)
->>>>>>> start
 
 
 def prefill(
