@@ -12,7 +12,7 @@ import os
 import re
 import sys
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib import import_module
 from importlib.util import find_spec
 from types import ModuleType, SimpleNamespace
@@ -37,8 +37,9 @@ def spare_imports() -> None:
         # What it hears first it remembers, and of this process it is true: nobody computes along.
         with _replaced(torch.distributed, "is_available", lambda: False):
             getattr(transformers.utils, "is_torch_distributed_available", bool)()
-    _read_names_once()
-    _compile_renamings_late()
+    for spare in (_read_names_once, _compile_renamings_late):
+        with suppress(ImportError, AttributeError, TypeError):  # what another release has no such name for takes its time
+            spare()
 
 
 def _read_names_once() -> None:
