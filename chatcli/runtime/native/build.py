@@ -9,6 +9,7 @@ import ctypes
 import hashlib
 import os
 import platform
+import secrets
 import shutil
 import subprocess
 from collections.abc import Mapping
@@ -76,7 +77,7 @@ class Library:
 
     def _begin(self) -> subprocess.Popen[bytes]:
         compiler = self._found()
-        building = self._path.with_suffix(f".{os.getpid()}")
+        building = self._path.with_suffix(f".{secrets.token_hex(4)}")
         command = [compiler, *FLAGS, str(SOURCE), "-o", str(building), "-lm"]
         try:
             return subprocess.Popen(

@@ -85,10 +85,13 @@ class Step:
         self._run: Any = None
         self._own = model.forward
         self._kept: list[Any] = []  # everything whose address is given away
-        self._embedding, self._rotary = model.get_input_embeddings(), model.model.rotary_emb
-        self.dtype = self._embedding.weight.dtype
-        self._described = self._describe(model)
-        self._taken = torch.zeros(8 * len(model.model.layers) + 1, dtype=torch.int64)
+        try:
+            self._embedding, self._rotary = model.get_input_embeddings(), model.model.rotary_emb
+            self.dtype = self._embedding.weight.dtype
+            self._described = self._describe(model)
+        except AttributeError as error:  # an adapter lies around it, or its parts have other names by now
+            raise NotOfThisShapeError(f"there is no step for a model like this ({error})") from error
+        self._taken = torch.zeros(8 * self._described.depth + 1, dtype=torch.int64)
 
     def link(self, library: ctypes.CDLL) -> None:
         """Compute by `library` from now on."""

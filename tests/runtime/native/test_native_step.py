@@ -285,6 +285,16 @@ def test_layers_of_another_kind_are_left_alone(make_checkpoint: Callable[..., Pa
         Step(model)
 
 
+def test_a_model_with_an_adapter_around_it_is_left_alone(make_checkpoint: Callable[..., Path]) -> None:
+    class Around(torch.nn.Module):
+        def __init__(self, model: Any) -> None:
+            super().__init__()
+            self.model, self.config, self.get_input_embeddings = model, model.config, model.get_input_embeddings
+
+    with pytest.raises(NotOfThisShapeError, match="like this"):
+        Step(Around(load(make_checkpoint, "llama")))
+
+
 def test_it_is_built_once(built: CDLL, tmp_path: Path) -> None:
     shutil.copy(built._name, tmp_path)
     assert Library(tmp_path, {"PATH": ""}).loaded()
