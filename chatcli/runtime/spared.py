@@ -38,7 +38,7 @@ def spare_imports() -> None:
         with _replaced(torch.distributed, "is_available", lambda: False):
             getattr(transformers.utils, "is_torch_distributed_available", bool)()
     for spare in (_read_names_once, _compile_renamings_late):
-        with suppress(ImportError, AttributeError, TypeError):  # what another release has no such name for takes its time
+        with suppress(ImportError, AttributeError, TypeError):  # another release has other names
             spare()
 
 
