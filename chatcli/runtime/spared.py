@@ -1,4 +1,4 @@
-"""What importing a model of transformers need not bring in, for none of it serves a chat: half of all that it imports.
+"""What importing a model of transformers need not bring in, for none of it serves a chat: a third of all its modules.
 
 Marks on a few functions bring in torch's compiler; classes for models that processes share, tensors of that kind; the
 sources of all models there are, 2,500 files, are read twice for the names in them; and 970 patterns rename the weights
