@@ -100,6 +100,7 @@ class Dictated:
     """A model that says what it is told to, up to an end id."""
 
     device, precision, most_tokens_per_second = "none", "text", 0.0
+    logprobs = ()
 
     def __init__(self, ids: list[int]) -> None:
         self._ids = ids

@@ -214,7 +214,8 @@ def test_no_network(tmp_path) -> None:
 def test_a_hub_that_never_answers(local_hub, variables, monkeypatch) -> None:
     monkeypatch.setattr(transfer, "ANSWER_SECONDS", 0.5)
     local_hub.faults["/api/models/"] = "silence"
-    with pytest.raises(ModelUnreachable, match="did not answer for 0 seconds") as error:
+    # Its own client and whoever waits for it lose their patience at the same time.
+    with pytest.raises(ModelUnreachable, match=r"did not answer (for 0 seconds|in time)") as error:
         resolve("org/chat", variables=variables)
     message(error)
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tiny_tokenizer import write_tokenizer
 
 from chatcli.adapters.table import shipped
 from chatcli.conversation import Conversation, Message
@@ -108,7 +109,6 @@ def sentence_transformer(folder: Path, mode: str, *more: str) -> None:
 def bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An encoder as BGE is one: first token, a tokenizer that would cut texts at eight tokens."""
     import torch
-    from conftest import write_tokenizer
     from transformers import BertConfig, BertForMaskedLM
 
     folder = tmp_path_factory.mktemp("tiny-bert")
