@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import errno
 import ipaddress
+import signal
 import socket
 import stat
 import time
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+from collections.abc import Callable, Generator, Iterable
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from threading import current_thread, main_thread
 from types import FrameType
 from typing import Any
 
@@ -86,6 +88,8 @@ def url(bound: socket.socket) -> str:
 def serve(app: Starlette, bound: socket.socket, started: Callable[[], None], draining: Callable[[], None]) -> None:
     """Serve until a signal comes, then finish what is under way; `started` and `draining` are called at these times.
 
+    A terminal that is closed ends it at once; what SIGHUP did before, it does behind that.
+
     Raises:
         KeyboardInterrupt: a second signal came before all was finished.
     """
@@ -102,9 +106,35 @@ def serve(app: Starlette, bound: socket.socket, started: Callable[[], None], dra
         timeout_graceful_shutdown=DRAIN_SECONDS,
     )
     server = _Server(config, started, draining)
-    server.run(sockets=[bound])
+    with _hangup_behind(server):
+        server.run(sockets=[bound])
     if server.force_exit:
         raise KeyboardInterrupt
+
+
+@contextmanager
+def _hangup_behind(server: uvicorn.Server) -> Generator[None]:
+    """Let SIGHUP end the server first: what its handler raises within a request is caught there, as that one's error.
+
+    What is ignored, as nohup has it, stays ignored.
+    """
+    number = getattr(signal, "SIGHUP", None)
+    if number is None or current_thread() is not main_thread() or signal.getsignal(number) is signal.SIG_IGN:
+        yield
+        return
+    came = False
+
+    def end(signum: int, frame: FrameType | None) -> None:
+        nonlocal came
+        came = server.should_exit = server.force_exit = True
+
+    before = signal.signal(number, end)
+    try:
+        yield
+    finally:
+        signal.signal(number, before)
+    if came:
+        signal.raise_signal(number)
 
 
 class _Server(uvicorn.Server):

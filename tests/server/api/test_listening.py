@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import signal
 import socket
 import stat
 import threading
+from contextlib import suppress
 from pathlib import Path
+from threading import Event
 
 import httpx
 import pytest
 import uvicorn
 from api_server import soon
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
 
 from chatcli.engines.scripted import ScriptedEngine
 from chatcli.errors import UsageError
+from chatcli.leaving import leaving_on_hangup
 from chatcli.server.api import listening
 from chatcli.server.api.app import build_app
 from chatcli.server.api.guard import Guard
@@ -78,6 +86,27 @@ def test_where_no_socket_can_be(tmp_path: Path) -> None:
     for path in (tmp_path / "nowhere" / "api.sock", tmp_path / ("x" * 200)):
         with pytest.raises(UsageError, match="No socket can be made"):
             bind_unix(path)
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="terminals hang up elsewhere")
+def test_a_terminal_that_is_closed_within_a_request_ends_the_server() -> None:
+    """uvicorn took what the signal raised for an error of the request, and served on without a terminal."""
+    asked = Event()
+
+    async def hang_up(request: Request) -> Response:
+        signal.raise_signal(signal.SIGHUP)
+        return Response()
+
+    def ask() -> None:
+        asked.wait()
+        with suppress(httpx.HTTPError):
+            httpx.get(url(bound))
+
+    bound = bind_tcp("127.0.0.1", 0)
+    threading.Thread(target=ask, daemon=True).start()
+    with leaving_on_hangup(), pytest.raises(SystemExit) as left:
+        listening.serve(Starlette(routes=[Route("/", hang_up)]), bound, asked.set, lambda: None)
+    assert left.value.code == 128 + signal.SIGHUP
 
 
 @pytest.mark.parametrize("parser", ["h11", "httptools"])
