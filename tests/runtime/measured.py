@@ -58,6 +58,7 @@ def _measured(folder: Path, device: str, lengths: list[int]) -> list[dict[str, i
     from chatcli.models.checkpoint import open_checkpoint
     from chatcli.models.plan import plan
     from chatcli.models.weights import weights
+    from chatcli.runtime.decode import MOST_CHUNK, Pace
     from chatcli.runtime.devices import devices
     from chatcli.runtime.model import load
 
@@ -66,6 +67,7 @@ def _measured(folder: Path, device: str, lengths: list[int]) -> list[dict[str, i
     machine = devices()
     before = psutil.Process().memory_info().rss
     model = load(checkpoint, stored, lambda progress: None, LoadRequest(device=device, context=max(lengths)))
+    model.pace = Pace(seconds=60.0, least=MOST_CHUNK)  # what the plan counts, however busy the machine is
     greedy = GenerationSettings(temperature=0.0).over(DEFAULTS)
     found = []
     for tokens in sorted(lengths):  # the peak only grows

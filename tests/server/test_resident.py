@@ -245,13 +245,15 @@ def test_a_client_that_reads_nothing_holds_up_nobody(place: Path, hold: Hold) ->
 
 def test_a_draft_is_read_ahead_and_gives_way_to_a_question(place: Path, hold: Hold) -> None:
     engine = Shared(["Yes."], seconds_per_piece=0.02)
-    hold(engine)
+    waiting = hold(engine).resident._waiting
     client = engine_at(place)
     assert all(isinstance(event, Progress) for event in client.prepare(ASKED, GenerationSettings()))
     assert engine.prepared == [ASKED]
     long = Conversation((Message("user", "word " * 5000),))
     reading = client.prepare(long, GenerationSettings())
+    until(lambda: not waiting)
     next(reading)
+    until(lambda: waiting)
     assert text_of(engine_at(place).stream(ASKED, GenerationSettings())) == "Yes."
     assert all(isinstance(event, Progress) for event in reading)
     assert engine.prepared == [ASKED]
