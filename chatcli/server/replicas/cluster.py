@@ -14,6 +14,7 @@ import secrets
 import shutil
 import socket
 import tempfile
+import time
 from collections.abc import Mapping
 from contextlib import redirect_stdout, suppress
 from dataclasses import dataclass
@@ -120,6 +121,7 @@ def stop(cluster: Cluster) -> None:
         if cluster.ours and ray.is_initialized():
             with suppress(Exception):  # it may be gone already
                 serve.shutdown()  # type: ignore[no-untyped-call]  # Ray's own
+        _end_asking()
         ray.shutdown()
     for each in started:  # some outlive Ray for seconds, all of them a start that was broken off
         with suppress(psutil.Error):
@@ -127,6 +129,24 @@ def stop(cluster: Cluster) -> None:
     psutil.wait_procs(started, timeout=_END_SECONDS)
     if cluster.folder:
         shutil.rmtree(cluster.folder, ignore_errors=True)
+
+
+def _end_asking() -> None:
+    """Stop the loop in a thread in which Ray Serve's routers ask for what has changed, whether anybody listens or not.
+
+    Ray itself ends a process, with exit code 1, in which something is asked of it after its end. Serve has no public
+    way to end that loop; the next router makes itself another.
+    """
+    with suppress(ImportError, AttributeError):  # another Ray
+        from ray.serve._private.router import SingletonThreadRouter as Routers
+
+        with Routers._asyncio_loop_creation_lock:
+            loop, Routers._asyncio_loop = Routers._asyncio_loop, None
+        if loop:
+            loop.call_soon_threadsafe(loop.stop)
+            end = time.monotonic() + _END_SECONDS
+            while loop.is_running() and time.monotonic() < end:
+                time.sleep(0.01)
 
 
 def _processes(folder: Path) -> list[psutil.Process]:

@@ -34,7 +34,8 @@ class Loop:
 
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
-        threading.Thread(target=self._loop.run_forever, name="replicas", daemon=True).start()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="replicas", daemon=True)
+        self._thread.start()
 
     def events(self, ask: Any, *given: object) -> Generator[Any]:
         """What a streaming method of the handle says; while it says nothing, that it waits.
@@ -68,6 +69,7 @@ class Loop:
         with suppress(TimeoutError):
             asyncio.run_coroutine_threadsafe(_break_off(), self._loop).result(POLL_SECONDS * 50)
         self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(POLL_SECONDS * 50)
 
 
 async def _break_off() -> None:
