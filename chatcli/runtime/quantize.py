@@ -1,8 +1,8 @@
 """Quantise a checkpoint's weights one by one on their way to the device, so that it never holds the whole of them.
 
 transformers has a door for it: a quantizer says which parameters it wants and gets each one as soon as it is read.
-Linear layers and experts are packed; embeddings, the output head, routers and what a family keeps in float32 stay as
-they are. How weights are packed is `quantized_layers`' to know.
+Linear layers and experts are packed; embeddings, routers and what a family keeps in float32 stay as they are, and the
+output head but on a CPU. How weights are packed is `quantized_layers`' to know.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from transformers.utils.quantization_config import QuantizationConfigMixin
 from chatcli.errors import UsageError
 from chatcli.load_request import Quantization
 from chatcli.models.plan import LoadPlan
+from chatcli.models.plan.weighing import head_packing
 from chatcli.runtime.packing import GROUP
 from chatcli.runtime.quantized_files import FilesConfig, taken_over
 from chatcli.runtime.quantized_layers import LINEARS, QuantizedExperts, QuantizedLinear, has_kernel
@@ -36,7 +37,7 @@ def quantized(plan: LoadPlan) -> dict[str, Any]:
     """
     if plan.quantization == "fp8" and not has_kernel("fp8", plan.device):
         raise UsageError(f"{plan.device} does not compute fp8: --quant int8 takes as little memory and runs anywhere.")
-    return {} if plan.quantization == "none" else {"quantization_config": _Config(plan.quantization)}
+    return {} if plan.quantization == "none" else {"quantization_config": _Config(plan)}
 
 
 def readable(said: dict[str, Any], device: str) -> dict[str, Any]:
@@ -90,9 +91,10 @@ def model_bytes(model: Any) -> int:
 class _Config(QuantizationConfigMixin):
     """What is to be done; afterwards also what the weights would have taken otherwise."""
 
-    def __init__(self, quantization: Quantization) -> None:
+    def __init__(self, plan: LoadPlan) -> None:
         self.quant_method: Any = _METHOD
-        self.quantization = quantization
+        self.quantization = plan.quantization
+        self.head = head_packing(plan.quantization, plan.device)
         self.full_bytes = 0
 
 
@@ -104,10 +106,15 @@ class _Quantizer(HfQuantizer):
         config: Any = self.quantization_config
         config.full_bytes = model_bytes(model)
         kept = self.get_modules_to_not_convert(model, None, model._keep_in_fp32_modules)
+        head = None if model.config.get_text_config().tie_word_embeddings else model.get_output_embeddings()
         for name, module in list(model.named_modules()):
-            if type(module) is nn.Linear and _may_be_packed(name, module, kept, config.quantization):
+            if type(module) is not nn.Linear:
+                continue
+            quantization = config.quantization if _may_be_packed(name, module, kept, config.quantization) else "none"
+            quantization = config.head if module is head else quantization
+            if quantization != "none":
                 with torch.device("meta"):
-                    layer = LINEARS[config.quantization](
+                    layer = LINEARS[quantization](
                         module.in_features, module.out_features, module.bias is not None, dtype=module.weight.dtype
                     )
                 model.set_submodule(name, layer)
@@ -123,7 +130,8 @@ class _Quantizer(HfQuantizer):
         """Bytes of a weight, by which accelerate's device map reckons."""
         if not self.param_needs_quantization(model, param_name):
             return float(param.element_size())
-        return 0.5 + 4 / GROUP if self.quantization == "int4" else 1.0
+        layer = model.get_submodule(param_name.rpartition(".")[0])
+        return 0.5 + 4 / GROUP if getattr(layer, "quantization", self.quantization) == "int4" else 1.0
 
     def get_quantize_ops(self) -> ConversionOps:
         return _Pack(self)

@@ -15,12 +15,14 @@ from chatcli.errors import BrokenCheckpoint, UsageError
 from chatcli.generation import DEFAULTS, GenerationSettings, Progress
 from chatcli.load_request import LoadRequest, Quantization
 from chatcli.models.checkpoint import open_checkpoint
+from chatcli.models.plan import plan
 from chatcli.models.weights import weights
+from chatcli.runtime.devices import devices
 from chatcli.runtime.load import load_model
 from chatcli.runtime.model import CausalModel, load
 from chatcli.runtime.packing import UNPACK, pack
 from chatcli.runtime.quantize import model_bytes
-from chatcli.runtime.quantized_layers import QuantizedExperts, QuantizedLinear
+from chatcli.runtime.quantized_layers import Int8Linear, QuantizedExperts, QuantizedLinear
 
 GREEDY = GenerationSettings(temperature=0.0).over(DEFAULTS)
 CHATGLM = Path(__file__).parent.parent / "golden" / "chatglm"
@@ -46,7 +48,10 @@ def answer(model: CausalModel, prompt: list[int], length: int = 12) -> list[int]
 def unpacked(model: Any, quantization: Quantization) -> Any:
     """A plain model, its weights rounded to what the packed ones stand for, by a way of its own over module names."""
     for name, module in model.named_modules():
-        if type(module) is nn.Linear and module is not model.get_output_embeddings() and name.split(".")[-1] != "gate":
+        if module is model.get_output_embeddings():
+            if module.weight is not model.get_input_embeddings().weight:
+                _round(module, "weight", "int8")
+        elif type(module) is nn.Linear and name.split(".")[-1] != "gate":
             _round(module, "weight", quantization)
         elif name.endswith(".experts"):
             for each in ("gate_up_proj", "down_proj"):
@@ -91,13 +96,28 @@ def away(found: torch.Tensor, exact: torch.Tensor) -> float:
     return float(((found - exact).norm(dim=-1) / exact.norm(dim=-1)).median())
 
 
-def test_embeddings_and_the_head_stay_as_they_are(folder: Path) -> None:
+def test_embeddings_stay_as_they_are_and_a_head_of_its_own_is_int8(folder: Path) -> None:
     plain, model = opened(folder, "none")._model, opened(folder, "int4")._model
     assert torch.equal(plain.get_input_embeddings().weight, model.get_input_embeddings().weight)
-    assert torch.equal(plain.get_output_embeddings().weight, model.get_output_embeddings().weight)
-    assert (plain.get_input_embeddings().weight is plain.get_output_embeddings().weight) == (
-        model.get_input_embeddings().weight is model.get_output_embeddings().weight
-    )
+    before, after = plain.get_output_embeddings(), model.get_output_embeddings()
+    if before.weight is plain.get_input_embeddings().weight:
+        assert after.weight is model.get_input_embeddings().weight
+    else:
+        assert type(after) is Int8Linear
+        assert torch.equal(after.weight, pack(before.weight, "int8")[0])
+
+
+@pytest.mark.parametrize("quantization", ["int8", "int4"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_plan_counts_what_is_loaded(
+    make_checkpoint: Callable[..., Path], family: str, quantization: Quantization
+) -> None:
+    checkpoint = open_checkpoint(make_checkpoint(family, seed=3, **FAMILIES[family]))
+    request = LoadRequest(device="cpu", dtype="bfloat16", quantization=quantization)
+    stored = weights(checkpoint)
+    loaded = load(checkpoint, stored, lambda progress: None, request)
+    counted = plan(checkpoint.config, stored.tensors, devices(), request, stored_bytes=stored.bytes)
+    assert counted.weights_bytes == pytest.approx(model_bytes(loaded._model), rel=0.02)
 
 
 @pytest.mark.parametrize("quantization", ["int8", "int4"])
@@ -125,7 +145,8 @@ def test_a_wide_model_shrinks_as_it_should(make_checkpoint: Callable[..., Path])
     plain = opened(wide, "none")._model
     linear = sum(m.weight.numel() for m in plain.model.modules() if type(m) is nn.Linear)
     rows = sum(m.out_features for m in plain.model.modules() if type(m) is nn.Linear)
-    rest = model_bytes(plain) - 4 * linear
+    head = plain.lm_head.weight.numel()
+    rest = model_bytes(plain) - 4 * (linear + head) + head + 2 * plain.lm_head.out_features
     assert model_bytes(opened(wide, "int8")._model) == rest + linear + 2 * rows
     assert model_bytes(opened(wide, "int4")._model) == rest + linear // 2 + 4 * linear // 32
 

@@ -13,7 +13,7 @@ from chatcli.load_request import LoadRequest, Quantization
 from chatcli.models.checkpoint import context_length
 from chatcli.models.plan.talk import cache_bytes, kv_bytes_per_token, work_bytes
 from chatcli.models.plan.values import Device, Option
-from chatcli.models.plan.weighing import BYTES, Weighed, unpacks
+from chatcli.models.plan.weighing import BYTES, Weighed, head_packing, unpacks
 from chatcli.models.quantized import quant_method
 
 TALK = 4096
@@ -47,16 +47,17 @@ class Subject:
     def option(self, device: Device, dtype: str, quantization: Quantization = "none") -> Option:
         """What it takes in one precision on a device."""
         unpack, element = unpacks(self.config, device), BYTES[dtype]
+        head = head_packing(quantization, device.kind)
         return Option(
             dtype,
             quantization,
-            self.model.bytes(dtype, quantization, unpack=unpack),
+            self.model.bytes(dtype, quantization, head=head, unpack=unpack),
             kv_bytes_per_token(self.config, element),
             self.context,
             cache_bytes(self.config, self.context, element),
             work_bytes(self.config, self.context, element, device.kind)
             + self.model.unpacked_for_a_moment(quantization, dtype),
-            self.model.largest(dtype, quantization, unpack=unpack),
+            self.model.largest(dtype, quantization, head=head, unpack=unpack),
             "" if unpack else quant_method(self.config),
         )
 

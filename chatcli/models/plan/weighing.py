@@ -2,8 +2,9 @@
 
 What is assumed of packing to int8, int4 and fp8 is in `packed_bytes` and `is_packed` alone, so that who packs and who
 plans agree: weights only, those of linear layers and of experts; with a scale for each row, of two bytes in int8 and of
-four in fp8; in int4 with a scale and a zero of two bytes for each group of 32. Embeddings, the output head, norms and
-routers stay in the dtype. Files of GPTQ and AWQ become the same int4 or int8 layers.
+four in fp8; in int4 with a scale and a zero of two bytes for each group of 32. An output head of its own becomes int8
+on a CPU, where a token would spend a third of its time on it (`head_packing`). Embeddings, norms and routers stay in
+the dtype. Files of GPTQ and AWQ become the same int4 or int8 layers.
 """
 
 from __future__ import annotations
@@ -69,6 +70,11 @@ def is_packed(config: Mapping[str, Any], name: str, tensor: Tensor) -> bool:
     )
 
 
+def head_packing(quantization: Quantization, kind: str) -> Quantization:
+    """What an output head that is no embedding is packed to on a kind of device, where linear layers are packed so."""
+    return "int8" if kind == "cpu" and quantization in ("int8", "int4") else "none"
+
+
 def packed_bytes(numbers: int, rows: int, grouped: int, quantization: Quantization, dtype: str) -> int:
     """Bytes of the weights of linear layers in a packing.
 
@@ -86,11 +92,13 @@ def packed_bytes(numbers: int, rows: int, grouped: int, quantization: Quantizati
 class Block:
     """The tensors of one layer, or one that is in none, by what loading does to them.
 
-    `linear` and `floating` are numbers that are cast, the former packed where that is wanted; `kept` are bytes that
-    stay as the files have them; `numbers` are the model's, packed or not. `widest` are those of its largest matrix.
+    `linear`, `head` and `floating` are numbers that are cast, the first two packed where that is wanted; `kept` are
+    bytes that stay as the files have them; `numbers` are the model's, packed or not. `widest` are those of its largest
+    matrix.
     """
 
     linear: int = 0
+    head: int = 0
     rows: int = 0
     grouped: int = 0
     floating: int = 0
@@ -98,11 +106,13 @@ class Block:
     numbers: int = 0
     widest: int = 0
 
-    def bytes(self, dtype: str, quantization: Quantization, *, unpack: bool) -> int:
+    def bytes(self, dtype: str, quantization: Quantization, *, head: Quantization, unpack: bool) -> int:
         """What it takes after loading."""
         if unpack:
             return self.numbers * BYTES[dtype]
-        packed = packed_bytes(self.linear, self.rows, self.grouped, quantization, dtype)
+        rows = 0 if self.head else self.rows
+        packed = packed_bytes(self.linear, rows, self.grouped, quantization, dtype)
+        packed += packed_bytes(self.head, self.rows - rows, 0, head, dtype)
         return packed + self.floating * BYTES[dtype] + self.kept
 
 
@@ -123,21 +133,24 @@ class Weighed:
         """How many numbers the model has, packed or not."""
         return sum(each.numbers for each in self.blocks) or self.stored_bytes // BYTES.get(self.stored, 2)
 
-    def bytes(self, dtype: str, quantization: Quantization = "none", *, unpack: bool = False) -> int:
+    def bytes(
+        self, dtype: str, quantization: Quantization = "none", *, head: Quantization = "none", unpack: bool = False
+    ) -> int:
         """All weights after loading: floating ones cast to `dtype`, packed ones as they are unless `unpack`."""
         if self.blocks:
-            return sum(each.bytes(dtype, quantization, unpack=unpack) for each in self.blocks)
+            return sum(each.bytes(dtype, quantization, head=head, unpack=unpack) for each in self.blocks)
         size = self.stored_bytes * BYTES[dtype] // BYTES[self.stored] if self.stored else self.stored_bytes
         if self.config.get("model_type") == "chatglm":
             size += growth(self.config, BYTES[dtype])
         if quantization == "none":
             return size
         part = text_config(self.config)
-        tables = 1 if part.get("tie_word_embeddings") else 2
-        apart = number(part, "vocab_size", "padded_vocab_size") * number(part, "hidden_size", "n_embd") * tables
-        linear, wide = max(size // BYTES[dtype] - apart, 0), number(part, "hidden_size", "n_embd") or 1
+        words, wide = number(part, "vocab_size", "padded_vocab_size"), number(part, "hidden_size", "n_embd") or 1
+        last = 0 if part.get("tie_word_embeddings") else words * wide
+        linear = max(size // BYTES[dtype] - words * wide - last, 0)
         packed = packed_bytes(linear, linear // wide, linear, quantization, dtype)
-        return size - linear * BYTES[dtype] + packed
+        packed += packed_bytes(last, words, 0, head, dtype)
+        return size - (linear + last) * BYTES[dtype] + packed
 
     def unpacked_for_a_moment(self, quantization: Quantization, dtype: str) -> int:
         """What a product with packed weights takes where no kernel reads them: the largest matrix in the dtype."""
@@ -145,12 +158,14 @@ class Weighed:
             return 0
         return max((each.widest for each in self.blocks), default=0) * BYTES[dtype]
 
-    def largest(self, dtype: str, quantization: Quantization = "none", *, unpack: bool = False) -> int:
+    def largest(
+        self, dtype: str, quantization: Quantization = "none", *, head: Quantization = "none", unpack: bool = False
+    ) -> int:
         """The largest part that is placed as a whole: a layer, or an embedding."""
         if self.blocks:
-            return max(each.bytes(dtype, quantization, unpack=unpack) for each in self.blocks)
+            return max(each.bytes(dtype, quantization, head=head, unpack=unpack) for each in self.blocks)
         layers = number(text_config(self.config), "num_hidden_layers", "num_layers", "n_layer", "n_layers") or 1
-        return self.bytes(dtype, quantization, unpack=unpack) // layers
+        return self.bytes(dtype, quantization, head=head, unpack=unpack) // layers
 
 
 def weigh(config: Mapping[str, Any], tensors: Mapping[str, Tensor], stored_bytes: int = 0) -> Weighed:
@@ -177,6 +192,9 @@ def weigh(config: Mapping[str, Any], tensors: Mapping[str, Tensor], stored_bytes
             block.rows += count // tensor.shape[-1]
             block.grouped += count if tensor.shape[-1] % GROUP == 0 else 0
             block.widest = max(block.widest, math.prod(tensor.shape[-2:]))
+        elif len(tensor.shape) == 2 and _HEAD.search(name):
+            block.head += count
+            block.rows += tensor.shape[0]
         else:
             block.floating += count
     most = floating.most_common(1)[0][0] if floating else ""

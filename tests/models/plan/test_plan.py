@@ -173,7 +173,7 @@ def test_what_fits_nowhere_is_refused_with_the_numbers() -> None:
     with pytest.raises(OutOfMemory) as error:
         chosen(cpu(1))
     assert str(error.value) == (
-        "The model needs 19.0 GB of memory in bfloat16 and 8.6 GB in int4, but cpu has 1.0 GB free: "
+        "The model needs 19.0 GB of memory in bfloat16 and 8.0 GB in int4, but cpu has 1.0 GB free: "
         "close other programs or choose a smaller model."
     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from published_models import LLAMA_8B, MODELS, PARAMETERS, QWEN25_7B, in_16_bits, tensor
 
-from chatcli.models.plan import weigh
+from chatcli.models.plan.weighing import head_packing, weigh
 
 
 @pytest.mark.parametrize("model", PARAMETERS)
@@ -42,6 +42,19 @@ def test_int8_and_int4_pack_linear_layers_and_nothing_else() -> None:
     assert model.bytes("bfloat16", "fp8") == 2 * (tables + norms) + linear + 4 * rows
     assert model.unpacked_for_a_moment("int4", "bfloat16") == 2 * 14336 * 4096
     assert model.unpacked_for_a_moment("none", "bfloat16") == 0
+
+
+def test_a_head_of_its_own_is_int8_on_a_cpu_and_a_tied_one_is_the_embedding() -> None:
+    words = 128256 * 4096
+    model, small = weigh(*MODELS["Llama-3.1-8B"]), weigh(*MODELS["Qwen2.5-0.5B"])
+    for quantization in ("int8", "int4"):
+        head = head_packing(quantization, "cpu")
+        assert head == "int8"
+        saved = model.bytes("bfloat16", quantization) - model.bytes("bfloat16", quantization, head=head)
+        assert saved == words - 2 * 128256
+        assert small.bytes("bfloat16", quantization) == small.bytes("bfloat16", quantization, head=head)
+        assert head_packing(quantization, "cuda") == "none"
+    assert head_packing("none", "cpu") == head_packing("fp8", "cpu") == "none"
 
 
 def test_rows_that_groups_do_not_divide_stay_in_the_dtype() -> None:
