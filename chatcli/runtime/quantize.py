@@ -110,7 +110,8 @@ class _Quantizer(HfQuantizer):
         for name, module in list(model.named_modules()):
             if type(module) is not nn.Linear:
                 continue
-            quantization = config.quantization if _may_be_packed(name, module, kept, config.quantization) else "none"
+            packed = _may_be_packed(name, module, kept, config.quantization)
+            quantization: Quantization = config.quantization if packed else "none"
             quantization = config.head if module is head else quantization
             if quantization != "none":
                 with torch.device("meta"):
