@@ -141,7 +141,7 @@ class ColumnLayer(DynamicLayer):
 
     def __init__(self, columns: Columns) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self._columns = columns
+        self.columns = columns
         self.is_initialized = True
         self.keys = self.values = torch.empty(0)
 
@@ -156,35 +156,35 @@ class ColumnLayer(DynamicLayer):
         self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Write the column of the step, (rows, heads, 1, width); returns the columns from the longest row's first."""
-        rows, end = key_states.shape[0], self._columns.end
-        first = end - self._columns.longest
+        rows, end = key_states.shape[0], self.columns.end
+        first = end - self.columns.longest
         self.keys[:rows, :, end : end + 1] = key_states
         self.values[:rows, :, end : end + 1] = value_states
         return self.keys[:rows, :, first : end + 1], self.values[:rows, :, first : end + 1]
 
     def get_seq_length(self) -> int:
         """Columns before the step."""
-        return self._columns.longest
+        return self.columns.longest
 
     def write(self, place: int, keys: torch.Tensor, values: torch.Tensor) -> None:
         """Put keys and values (1, heads, tokens, width) into a row, up to the last column."""
-        first, end = self._columns.end - keys.shape[-2], self._columns.end
+        first, end = self.columns.end - keys.shape[-2], self.columns.end
         self.keys[place, :, first:end] = keys[0]
         self.values[place, :, first:end] = values[0]
 
     def read(self, place: int, tokens: int) -> tuple[torch.Tensor, torch.Tensor]:
         """A row's last tokens, (1, heads, tokens, width)."""
-        first, end = self._columns.end - tokens, self._columns.end
+        first, end = self.columns.end - tokens, self.columns.end
         return self.keys[place : place + 1, :, first:end], self.values[place : place + 1, :, first:end]
 
     def moved(self, rows: int, columns: int, end: int, like: Any) -> tuple[torch.Tensor, torch.Tensor]:
         """Keys and values in new room for so many, ending in the column `end`; shaped `like` another layer's."""
-        here, used = len(self._columns.ids), self._columns.longest
+        here, used = len(self.columns.ids), self.columns.longest
         new = []
         for mine, other in ((self.keys, like.keys), (self.values, like.values)):
             # Zeros, for padding is multiplied by 0, and what happens to be in memory may be no number.
             room = other.new_zeros((rows, other.shape[1], columns, other.shape[3]))
             if here:
-                room[:here, :, end - used : end] = mine[:here, :, self._columns.end - used : self._columns.end]
+                room[:here, :, end - used : end] = mine[:here, :, self.columns.end - used : self.columns.end]
             new.append(room)
         return new[0], new[1]

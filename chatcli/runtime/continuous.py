@@ -19,7 +19,6 @@ from chatcli.errors import ChatcliError, OutOfMemory
 from chatcli.generation import Progress
 from chatcli.runtime.breaking import GivenUpError, given_up, layers_of
 from chatcli.runtime.columns import Columns
-from chatcli.runtime.cpu import AS_TORCH_DOES
 from chatcli.runtime.decode import Pace, feed
 from chatcli.runtime.devices import free_bytes
 from chatcli.runtime.explain import explained_answer
@@ -144,10 +143,10 @@ class Continuous:
 
     def _step(self) -> None:
         """Feed every row its last token and draw the next."""
-        one_row = self._model.one_row if len(self._rows) == 1 else AS_TORCH_DOES
+        way = self._model.one_row if len(self._rows) == 1 else self._model.few_rows
         try:
             with explained_answer(self._model.device):
-                with one_row():
+                with way():
                     logits = self._columns.feed([row.seen[-1] for row in self._rows])
                 drawn = self._drawn(logits, self._rows)
         except OutOfMemory as error:

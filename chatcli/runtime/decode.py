@@ -8,7 +8,6 @@ from __future__ import annotations
 import inspect
 import time
 from collections.abc import Collection, Generator, Sequence
-from contextlib import nullcontext
 from functools import cache, partial
 from itertools import zip_longest
 from typing import Any
@@ -91,13 +90,14 @@ def decode(
     end: Collection[int],
     limit: int,
     one_row: Way = AS_TORCH_DOES,
+    few_rows: Way = AS_TORCH_DOES,
     guesser: Guesser | None = None,
 ) -> Generator[int, None, bool]:
     """Yield up to `limit` new token ids after the prompt `ids`, whose last logits are given.
 
     A token alone is computed the way that `one_row` says. What `guesser` guesses is fed along with it where that pays,
-    and stays as far as it is what is then drawn: guesses change the time and no token. An id in `end` ends the reply
-    and is not yielded. Returns whether the reply came to its end, as against the limit.
+    as `few_rows` says, and stays as far as it is what is then drawn: guesses change the time and no token. An id in
+    `end` ends the reply and is not yielded. Returns whether the reply came to its end, as against the limit.
     """
     seen, most = list(ids), len(ids) + limit
     payoff = Payoff() if guesser and cache.can_be_cut else None
@@ -122,7 +122,7 @@ def decode(
             guesses = guesser.guess(seen, min(payoff.length, most - len(seen) - 1)) if payoff.pays else []
         if len(seen) < most:
             begun = time.perf_counter()
-            with nullcontext() if guesses else one_row():
+            with few_rows() if guesses else one_row():
                 rows = feed(model, cache, [seen[-1], *guesses], 1 + len(guesses))
             seconds = time.perf_counter() - begun
     return False

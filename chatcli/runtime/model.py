@@ -56,6 +56,7 @@ class CausalModel:
         most_tokens_per_second: the decode rate that the memory's bandwidth bounds; 0 where it is not known.
         pace: how much of a prompt is read at once.
         one_row: how it computes a single token fastest.
+        few_rows: and some at once, of one text or of several.
         draft: a smaller model with the same tokens, which guesses; without one, guesses come from the text itself.
     """
 
@@ -68,6 +69,7 @@ class CausalModel:
         self.pace = Pace()
         self.draft: CausalModel | None = None
         self.one_row: Way = fastest_row(model)
+        self.few_rows: Way = AS_TORCH_DOES
         if model.device.type == "cpu":
             attend_in_groups()
         self._steps = StaticSteps(model) if can_be_recorded(model) and not self._is_shared else None
@@ -136,6 +138,7 @@ class CausalModel:
                     end=end,
                     limit=limit,
                     one_row=self.one_row,
+                    few_rows=self.few_rows,
                     guesser=guesser,
                 )
             )
@@ -275,7 +278,7 @@ class CausalModel:
             self.draft.close()
         release(self._model)
         self._model = self._steps = None
-        self.one_row = AS_TORCH_DOES
+        self.one_row = self.few_rows = AS_TORCH_DOES
         self.forget()
 
 
@@ -339,13 +342,13 @@ def _loaded(checkpoint: Checkpoint, weights: Weights, report: Report, request: L
 
 
 def _compile(model: CausalModel, report: Report, *, aloud: bool) -> None:
-    """Have single tokens computed by our own step, once that is built; where it cannot be, say so `aloud`."""
+    """Have a few tokens computed by our own step, once that is built; where it cannot be, say so `aloud`."""
     from chatcli.runtime.native.build import CannotBuildError
-    from chatcli.runtime.native.row import native_row
+    from chatcli.runtime.native.row import native_ways
     from chatcli.runtime.native.step import NotOfThisShapeError
 
     try:
-        model.one_row = native_row(model.module, model.one_row, os.environ)
+        model.one_row, model.few_rows = native_ways(model.module, model.one_row, os.environ)
     except (CannotBuildError, NotOfThisShapeError) as error:
         if aloud:
             report(Progress("loading", note=f"--compile changes nothing: {error}."))

@@ -1,4 +1,4 @@
-"""Which way a single token is computed: by `step.c` from when it is built and proved, as torch does it until then.
+"""Which way a few tokens are computed: by `step.c` from when it is built and proved, as torch does it until then.
 
 It knows when to change over; what is computed is `step`'s, and how it is built is `build`'s.
 """
@@ -12,25 +12,23 @@ from typing import Any
 
 import torch
 
-from chatcli.runtime.cpu import Way
+from chatcli.runtime.cpu import AS_TORCH_DOES, Way
 from chatcli.runtime.kv import CACHE, growing_cache
 from chatcli.runtime.native.build import CannotBuildError, Library, library
 from chatcli.runtime.native.step import Step
 
+FEW = 8
+"""Tokens that prove the way for several: with so many the memory is not all that counts any more."""
 CLOSE = {torch.float32: 1e-3, torch.bfloat16: 0.1}
 """How far two ways may lie apart that round at different places, as a share of the logits."""
 
 
-class NativeRow:
-    """A way to compute a forward pass of one token with `model`: `otherwise`, until a faster one is built and proved.
+class NativeWay:
+    """A way to compute a forward pass with `model`: `otherwise`, until a faster one is built and proved by `tokens`."""
 
-    Raises:
-        NotOfThisShapeError: there will be none for this model.
-    """
-
-    def __init__(self, model: Any, otherwise: Way, library: Library) -> None:
-        self._model, self._otherwise, self._library = model, otherwise, library
-        self._step = Step(model)
+    def __init__(self, model: Any, step: Step, otherwise: Way, library: Library, tokens: int = 1) -> None:
+        self._model, self._step, self._otherwise, self._library = model, step, otherwise, library
+        self._tokens = tokens
         self._is_open, self._is_taken = True, False
 
     @contextmanager
@@ -62,7 +60,7 @@ class NativeRow:
             self._is_taken = self._is_proved()
 
     def _is_proved(self) -> bool:
-        """Whether two tokens come to the same logits both ways, and sooner by the step."""
+        """Whether two passes come to the same logits both ways, and sooner by the step."""
         try:
             (ours, ours_took), (own, own_took) = (self._tried(each) for each in (self._step, self._model))
         except (RuntimeError, TypeError, AttributeError, KeyError):  # of another release of transformers, perhaps
@@ -71,22 +69,23 @@ class NativeRow:
         return bool(apart <= CLOSE[self._step.dtype]) and ours_took < own_took
 
     def _tried(self, way: Callable[..., Any]) -> tuple[torch.Tensor, float]:
-        """Logits after two tokens, and the seconds that the faster one took."""
+        """Logits after two passes, and the seconds that the faster one took."""
         cache, times = growing_cache(self._model.config), []
         with torch.inference_mode():
             for token in (1, 0):
                 begun = time.perf_counter()
-                out = way(input_ids=torch.tensor([[token]]), **{CACHE: cache}, use_cache=True)
+                out = way(input_ids=torch.tensor([[token] * self._tokens]), **{CACHE: cache}, use_cache=True)
                 times.append(time.perf_counter() - begun)
         return out.logits[0, -1].float(), min(times)
 
 
-def native_row(model: Any, otherwise: Way, variables: Mapping[str, str]) -> NativeRow:
-    """The way for a model on this machine.
+def native_ways(model: Any, one_row: Way, variables: Mapping[str, str]) -> tuple[NativeWay, NativeWay]:
+    """The ways for a single token, and for a few, of a model on this machine.
 
     Raises:
-        CannotBuildError, NotOfThisShapeError: there is none.
+        CannotBuildError, NotOfThisShapeError: there are none.
     """
     found = library(variables)
     found.require()
-    return NativeRow(model, otherwise, found)
+    step = Step(model)
+    return NativeWay(model, step, one_row, found), NativeWay(model, step, AS_TORCH_DOES, found, FEW)

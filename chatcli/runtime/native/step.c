@@ -1,8 +1,13 @@
-/* One token through a model of the Llama shape, from its embedding to the logits.
+/* A few tokens through a model of the Llama shape, from their embeddings to the logits: one, or as many as there are
+   texts in a batch, or a few that follow each other.
 
-   A single row reads every weight once, so all that counts is how near the reading comes to the memory's rate. The
-   whole step is one parallel region: threads take the rows of each product in small parts, so that one that was
-   interrupted holds nobody up, and meet where the next product needs all of the last. Sums are in float32.
+   Every weight is read once for all of them. With one, all that counts is how near the reading comes to the memory's
+   rate; with more, how many products a weight serves once it is here. The whole step is one parallel region: threads
+   take the rows of each product in small parts, so that one that was interrupted holds nobody up, and meet where the
+   next product needs all of the last. Sums are in float32.
+
+   Numbers of several tokens lie side by side, (numbers, lanes), where a lane is a token: what a product gives is laid
+   out as the next one reads it.
 
    It knows addresses and sizes, which `step.py` sees to; it checks nothing and allocates nothing but on the stack. */
 
@@ -18,6 +23,7 @@
 
 enum { FLOAT32, BFLOAT16, INT8, INT4 };
 enum { UNIT = 64, GROUP = 32, POSITIONS = 64, AHEAD = 8, SPINS = 4000 };
+enum { MOST_SIDE = 8, MOST_SETS = 3, PART = 32, CHUNK = 128, PACKED_CHUNK = 64, WIDE = 4096, FEW = 6, MOST_LANES = 32 };
 
 /* `weight` is (rows, columns), but for INT4: codes of `block` rows side by side, as torch lays them out for its own
    kernel.
@@ -34,26 +40,49 @@ typedef struct {
     const float *before_attention, *before_mlp, *query_norm, *key_norm;
 } Layer;
 
-/* Where a layer keeps keys and values, and how many numbers lie between two heads and two tokens. */
+/* Where a layer keeps keys and values, and how many numbers lie between two texts, two heads and two tokens. */
 typedef struct {
     void *keys, *values;
-    int64_t key_head, key_token, value_head, value_token;
+    int64_t key_text, key_head, key_token, value_text, value_head, value_token;
 } Held;
+
+/* A token that is fed: the text it belongs to, where in `Held` that begins, and how many of its tokens this one sees,
+   itself the last. */
+typedef struct {
+    int64_t text, first, tokens;
+} Fed;
 
 typedef struct {
     const Layer *layers;
     Matrix logits;
     const float *last_norm;
-    float *stream, *queries, *keys, *values, *attended, *inner;
+    float *stream, *normal, *queries, *keys, *values, *attended, *inner;
     int64_t depth, hidden, heads, shared_heads, width, inner_width, kind;
     float epsilon, scaling;
 } Model;
+
+/* What is to be computed: `count` tokens in so many lanes, (width / 2 and more, lanes) rotary factors, and (wanted,
+   vocabulary) logits of the last ones. */
+typedef struct {
+    const Held *held;
+    const Fed *fed;
+    const float *cosines, *sines;
+    float *logits;
+    int64_t count, lanes, wanted;
+} Call;
 
 typedef struct {
     atomic_long arrived;
     atomic_long *taken;
     long threads;
 } Together;
+
+/* A thread's place in the work that all of them go through. */
+typedef struct {
+    Together *all;
+    long meetings;
+    int64_t work;
+} Thread;
 
 typedef float Floats __attribute__((vector_size(32)));
 typedef uint32_t Words __attribute__((vector_size(32)));
@@ -65,6 +94,13 @@ typedef int8_t CodesAt __attribute__((vector_size(8), aligned(1), may_alias));
 typedef uint8_t BytesAt __attribute__((vector_size(8), aligned(1), may_alias));
 
 #define INLINE static inline __attribute__((always_inline))
+
+/* Have a number in a register: compilers read it from memory again with each product, which is what these wait for. */
+#ifdef __AVX2__
+#define KEEP(number) __asm__("" : "+x"(number))
+#else
+#define KEEP(number)
+#endif
 
 INLINE float widened(uint16_t half) {
     uint32_t word = (uint32_t)half << 16;
@@ -162,54 +198,187 @@ static void packed_unit(const Matrix *m, int64_t first, int64_t count, const flo
         for (int64_t row = block; row < block + m->block / 2; row += 16) packed_rows(m, first + row, x, out + row);
 }
 
-/* Products of up to UNIT rows from `first` on, with the bias. */
-static void unit_of(const Matrix *m, int64_t first, int64_t count, const float *x, float *out) {
+/* Products of up to UNIT rows from `first` on with one token. */
+static void unit_of_one(const Matrix *m, int64_t first, int64_t count, const float *x, float *out) {
     switch (m->kind) {
     case FLOAT32: plain_unit(FLOAT32, m, first, count, x, out); break;
     case BFLOAT16: plain_unit(BFLOAT16, m, first, count, x, out); break;
     case INT8: plain_unit(INT8, m, first, count, x, out); break;
     default: packed_unit(m, first, count, x, out);
     }
+}
+
+/* Weights of `count` rows and some columns as floats, (rows, CHUNK), of INT8 without their scales. */
+INLINE void widen(int kind, const Matrix *m, int64_t first, int64_t count, int64_t begin, int64_t columns, float *wide) {
+    for (int64_t row = 0; row < count; row++) {
+        int64_t from = (first + row) * m->columns + begin, at = 0;
+        float *to = wide + row * CHUNK;
+        for (; at + 8 <= columns; at += 8) *(FloatsAt *)(to + at) = eight(kind, m->weight, from + at);
+        for (; at < columns; at++) to[at] = one(kind, m->weight, from + at);
+    }
+}
+
+/* The same of all rows of an INT4 block and some whole groups of columns: (columns, block). */
+static void unpack(const Matrix *m, int64_t first, int64_t begin, int64_t columns, float *wide) {
+    int64_t block = m->block, half = block / 2;
+    const uint8_t *codes = (const uint8_t *)m->weight + first / 2 * m->columns + begin * half;
+    for (int64_t group = 0; group < columns / GROUP; group++) {
+        const uint16_t *pairs = m->scale + ((begin / GROUP + group) * m->rows + first) * 2;
+        for (int64_t row = 0; row < half; row += 8) {
+            Words low = *(const WordsAt *)(pairs + row * 2), high = *(const WordsAt *)(pairs + (half + row) * 2);
+            Floats scales[] = {(Floats)(low << 16), (Floats)(high << 16)};
+            Floats zeros[] = {(Floats)(low & 0xffff0000u) - 8 * scales[0], (Floats)(high & 0xffff0000u) - 8 * scales[1]};
+            for (int64_t at = group * GROUP; at < (group + 1) * GROUP; at++) {
+                Numbers both = eight_bytes(codes + at * half + row);
+                float *to = wide + at * block + row;
+                *(FloatsAt *)to = __builtin_convertvector(both & 15, Floats) * scales[0] + zeros[0];
+                *(FloatsAt *)(to + half) = __builtin_convertvector(both >> 4, Floats) * scales[1] + zeros[1];
+            }
+        }
+    }
+}
+
+/* Add to (rows, lanes) of `out` the products of a few rows of weights, which lie so far apart, with 8 lanes a set. */
+INLINE void multiply(int rows, int sets, const float *weight, int64_t next_row, int64_t next_column, int64_t columns,
+                     const float *x, int64_t lanes, float *out) {
+    Floats sums[MOST_SIDE][MOST_SETS];
+    for (int row = 0; row < rows; row++)
+        for (int set = 0; set < sets; set++) sums[row][set] = *(const FloatsAt *)(out + row * lanes + 8 * set);
+    for (int64_t at = 0; at < columns; at++, x += lanes, weight += next_column) {
+        Floats of[MOST_SETS];
+        for (int set = 0; set < sets; set++) {
+            of[set] = *(const FloatsAt *)(x + 8 * set);
+            KEEP(of[set]);
+        }
+        for (int row = 0; row < rows; row++)
+            for (int set = 0; set < sets; set++) sums[row][set] += weight[row * next_row] * of[set];
+    }
+    for (int row = 0; row < rows; row++)
+        for (int set = 0; set < sets; set++) *(FloatsAt *)(out + row * lanes + 8 * set) = sums[row][set];
+}
+
+/* The same of any number of rows with all lanes: as many at a time as 16 registers hold the sums of. */
+INLINE void multiply_all(int64_t rows, const float *weight, int64_t next_row, int64_t next_column, int64_t columns,
+                         const float *x, int64_t lanes, float *out) {
+    int sets = lanes == 32 ? 2 : lanes / 8;
+    for (int64_t row = 0, side; row < rows; row += side) {
+        int64_t left = rows - row;
+        side = sets == 1 ? (left < 8 ? 1 : 8) : left < 4 ? 1 : sets == 2 && left > 5 && left != 8 ? 6 : 4;
+        for (int64_t lane = 0; lane < lanes; lane += 8 * sets) {
+            const float *from = weight + row * next_row, *of = x + lane;
+            float *to = out + row * lanes + lane;
+            switch (8 * sets + side) {
+            case 9: multiply(1, 1, from, next_row, next_column, columns, of, lanes, to); break;
+            case 16: multiply(8, 1, from, next_row, next_column, columns, of, lanes, to); break;
+            case 17: multiply(1, 2, from, next_row, next_column, columns, of, lanes, to); break;
+            case 20: multiply(4, 2, from, next_row, next_column, columns, of, lanes, to); break;
+            case 22: multiply(6, 2, from, next_row, next_column, columns, of, lanes, to); break;
+            case 25: multiply(1, 3, from, next_row, next_column, columns, of, lanes, to); break;
+            case 28: multiply(4, 3, from, next_row, next_column, columns, of, lanes, to); break;
+            }
+        }
+    }
+}
+
+/* Products of up to UNIT rows with all lanes of `x`: (rows, lanes). A part of the weights is widened at a time. */
+static void unit_of_many(const Matrix *m, int64_t first, int64_t count, const float *x, int64_t lanes, float *out) {
+    float wide[WIDE];
+    int64_t part = m->kind == INT4 ? m->block : PART;
+    int64_t chunk = m->kind == INT4 ? PACKED_CHUNK : CHUNK;
+    memset(out, 0, count * lanes * sizeof *out);
+    for (int64_t row = 0; row < count; row += part) {
+        int64_t rows = count - row < part ? count - row : part;
+        for (int64_t begin = 0; begin < m->columns; begin += chunk) {
+            int64_t columns = m->columns - begin < chunk ? m->columns - begin : chunk;
+            const float *from = wide, *of = x + begin * lanes;
+            float *into = out + row * lanes;
+            if (m->kind == INT4) {
+                unpack(m, first + row, begin, columns, wide);
+                multiply_all(rows, wide, 1, m->block, columns, of, lanes, into);
+                continue;
+            }
+            if (m->kind == BFLOAT16) widen(BFLOAT16, m, first + row, rows, begin, columns, wide);
+            else if (m->kind == INT8) widen(INT8, m, first + row, rows, begin, columns, wide);
+            else from = (const float *)m->weight + (first + row) * m->columns + begin;
+            multiply_all(rows, from, m->kind == FLOAT32 ? m->columns : CHUNK, 1, columns, of, lanes, into);
+        }
+    }
+    if (m->kind == INT8)
+        for (int64_t row = 0; row < count; row++)
+            for (int64_t lane = 0; lane < lanes; lane++) out[row * lanes + lane] *= widened(m->scale[first + row]);
+}
+
+/* The same, one lane after the other: the weights are near by from the first to the last. */
+static void unit_of_few(const Matrix *m, int64_t first, int64_t count, const float *x, int64_t lanes, float *out) {
+    float of[m->columns], some[UNIT];
+    for (int64_t lane = 0; lane < lanes; lane++) {
+        for (int64_t at = 0; at < m->columns; at++) of[at] = x[at * lanes + lane];
+        unit_of_one(m, first, count, of, some);
+        for (int64_t row = 0; row < count; row++) out[row * lanes + lane] = some[row];
+    }
+}
+
+/* Products of up to UNIT rows from `first` on, with the bias: (rows, lanes). */
+static void unit_of(const Matrix *m, int64_t first, int64_t count, const float *x, int64_t lanes, float *out) {
+    if (lanes == 1) unit_of_one(m, first, count, x, out);
+    else if (lanes < FEW) unit_of_few(m, first, count, x, lanes, out);
+    else unit_of_many(m, first, count, x, lanes, out);
     if (m->bias)
-        for (int64_t row = 0; row < count; row++) out[row] += m->bias[first + row];
+        for (int64_t row = 0; row < count; row++)
+            for (int64_t lane = 0; lane < lanes; lane++) out[row * lanes + lane] += m->bias[first + row];
 }
 
 INLINE int64_t units(const Matrix *m) { return (m->rows + UNIT - 1) / UNIT; }
 
 INLINE int64_t in_unit(const Matrix *m, int64_t first) { return m->rows - first < UNIT ? m->rows - first : UNIT; }
 
-static void normalize(const float *x, const float *weight, int64_t size, float epsilon, float *out) {
+/* What each lane of (size, lanes) is to be multiplied by, that the mean of its squares is 1 (Zhang and Sennrich,
+   arXiv 1910.07467). */
+static void norms(const float *x, int64_t size, int64_t lanes, float epsilon, float *scales) {
     float sum = 0;
-    for (int64_t at = 0; at < size; at++) sum += x[at] * x[at];
-    float scale = 1 / sqrtf(sum / size + epsilon);
-    for (int64_t at = 0; at < size; at++) out[at] = x[at] * scale * weight[at];
+    memset(scales, 0, lanes * sizeof *scales);
+    if (lanes == 1)
+        for (int64_t at = 0; at < size; at++) sum += x[at] * x[at];
+    else
+        for (int64_t at = 0; at < size; at++, x += lanes)
+            for (int64_t lane = 0; lane < lanes; lane++) scales[lane] += x[lane] * x[lane];
+    scales[0] += sum;
+    for (int64_t lane = 0; lane < lanes; lane++) scales[lane] = 1 / sqrtf(scales[lane] / size + epsilon);
+}
+
+static void scale(const float *x, const float *weight, const float *scales, int64_t size, int64_t lanes, float *out) {
+    for (int64_t at = 0; at < size; at++)
+        for (int64_t lane = 0; lane < lanes; lane++) out[at * lanes + lane] = x[at * lanes + lane] * scales[lane] * weight[at];
 }
 
 /* Rotary positions of one head (Su et al., arXiv 2104.09864), its pairs half a head apart. */
-static void rotate(float *head, int64_t width, const float *cosines, const float *sines) {
-    for (int64_t at = 0; at < width / 2; at++) {
-        float left = head[at], right = head[at + width / 2];
+static void rotate(float *head, int64_t width, int64_t lanes, const float *cosines, const float *sines) {
+    int64_t half = width / 2 * lanes;
+    for (int64_t at = 0; at < half; at++) {
+        float left = head[at], right = head[at + half];
         head[at] = left * cosines[at] - right * sines[at];
-        head[at + width / 2] = right * cosines[at + width / 2] + left * sines[at + width / 2];
+        head[at + half] = right * cosines[at + half] + left * sines[at + half];
     }
 }
 
-static void store(int64_t kind, const float *from, int64_t size, void *to, int64_t at) {
-    if (kind == FLOAT32) memcpy((float *)to + at, from, size * sizeof *from);
-    else
-        for (int64_t each = 0; each < size; each++) ((uint16_t *)to)[at + each] = narrowed(from[each]);
+/* One lane of (size, lanes), as keys and values are kept. */
+static void store(int64_t kind, const float *from, int64_t size, int64_t lanes, void *to, int64_t at) {
+    for (int64_t each = 0; each < size; each++)
+        if (kind == FLOAT32) ((float *)to)[at + each] = from[each * lanes];
+        else ((uint16_t *)to)[at + each] = narrowed(from[each * lanes]);
 }
 
-/* Attention of one head over all tokens, some at a time, with a softmax that is corrected as it goes on
-   (Milakov and Gimelshein, arXiv 1805.02867). */
-INLINE void attend(int kind, const Model *m, const Held *held, int64_t head, int64_t tokens, float *out) {
+/* Attention of one head of one token over all that it sees, some at a time, with a softmax that is corrected as it goes
+   on (Milakov and Gimelshein, arXiv 1805.02867). */
+INLINE void attend(int kind, const Model *m, const Held *held, int64_t head, Fed fed, int64_t lanes, int64_t lane) {
     int64_t width = m->width, shared = head / (m->heads / m->shared_heads);
-    const float *query = m->queries + head * width;
-    int64_t key = shared * held->key_head, value = shared * held->value_head;
-    float most = -INFINITY, sum = 0;
-    memset(out, 0, width * sizeof *out);
-    for (int64_t begin = 0; begin < tokens; begin += POSITIONS) {
-        int64_t count = tokens - begin < POSITIONS ? tokens - begin : POSITIONS;
+    int64_t key = fed.text * held->key_text + shared * held->key_head + fed.first * held->key_token;
+    int64_t value = fed.text * held->value_text + shared * held->value_head + fed.first * held->value_token;
+    float most = -INFINITY, sum = 0, query[width], out[width], *to = m->attended + head * width * lanes + lane;
+    for (int64_t at = 0; at < width; at++) query[at] = m->queries[(head * width + at) * lanes + lane];
+    memset(out, 0, sizeof out);
+    for (int64_t begin = 0; begin < fed.tokens; begin += POSITIONS) {
+        int64_t count = fed.tokens - begin < POSITIONS ? fed.tokens - begin : POSITIONS;
         float scores[POSITIONS], before = most;
         for (int64_t each = 0; each < count; each++) {
             Floats products = {0};
@@ -228,103 +397,146 @@ INLINE void attend(int kind, const Model *m, const Held *held, int64_t head, int
                 *(FloatsAt *)(out + at) += eight(kind, held->values, value + (begin + each) * held->value_token + at) * share;
         }
     }
-    for (int64_t at = 0; at < width; at++) out[at] /= sum;
+    for (int64_t at = 0; at < width; at++) to[at * lanes] = out[at] / sum;
 }
 
-/* The next part of a piece of work that all threads share. */
-INLINE int64_t take(Together *all, int64_t work) {
-    return atomic_fetch_add_explicit(&all->taken[work], 1, memory_order_relaxed);
+/* The next part of the piece of work that all threads share now. */
+INLINE int64_t take(Thread *mine) {
+    return atomic_fetch_add_explicit(&mine->all->taken[mine->work], 1, memory_order_relaxed);
 }
 
-/* Wait until all threads have come here for the `meeting`th time; one that waits for long lets others compute. */
-static void meet(Together *all, long meeting) {
+/* Nobody takes from the piece any more: go on to the next, which needs none of it. */
+INLINE void pass(Thread *mine) { mine->work++; }
+
+/* Wait until all threads have done their part of the piece; one that waits for long lets others compute. */
+static void meet(Thread *mine) {
+    Together *all = mine->all;
+    mine->work++;
+    mine->meetings++;
     atomic_fetch_add_explicit(&all->arrived, 1, memory_order_acq_rel);
-    for (long spins = 0; atomic_load_explicit(&all->arrived, memory_order_acquire) < meeting * all->threads; spins++)
+    for (long spins = 0; atomic_load_explicit(&all->arrived, memory_order_acquire) < mine->meetings * all->threads; spins++)
         if (spins > SPINS) sched_yield();
 }
 
-static void attention(const Model *m, const Layer *layer, const Held *held, const float *cosines, const float *sines,
-                      int64_t tokens, Together *all, long *meetings, int64_t *work, float *normal) {
+/* The stream, normalized: of one token each thread has its own, in `own`, which is cheaper than to meet. */
+static const float *normalized(const Model *m, const float *weight, int64_t lanes, Thread *mine, float *own) {
+    float scales[MOST_LANES];
+    norms(m->stream, m->hidden, lanes, m->epsilon, scales);
+    if (lanes == 1) {
+        scale(m->stream, weight, scales, m->hidden, 1, own);
+        return own;
+    }
+    for (int64_t first; (first = take(mine) * UNIT) < m->hidden;) {
+        int64_t count = m->hidden - first < UNIT ? m->hidden - first : UNIT, at = first * lanes;
+        scale(m->stream + at, weight + first, scales, count, lanes, m->normal + at);
+    }
+    meet(mine);
+    return m->normal;
+}
+
+/* A product that is added to the stream. */
+static void add_to_stream(const Model *m, const Matrix *matrix, const float *x, int64_t lanes, Thread *mine) {
+    float some[UNIT * MOST_LANES];
+    for (int64_t unit; (unit = take(mine)) < units(matrix);) {
+        int64_t first = unit * UNIT, count = in_unit(matrix, first);
+        unit_of(matrix, first, count, x, lanes, some);
+        for (int64_t at = 0; at < count * lanes; at++) m->stream[first * lanes + at] += some[at];
+    }
+    meet(mine);
+}
+
+static void attention(const Model *m, const Layer *layer, const Held *held, const Call *call, Thread *mine, float *own) {
     const Matrix *products[] = {&layer->query, &layer->key, &layer->value};
     float *into[] = {m->queries, m->keys, m->values};
-    normalize(m->stream, layer->before_attention, m->hidden, m->epsilon, normal);
-    for (int which = 0; which < 3; which++, ++*work)
-        for (int64_t unit; (unit = take(all, *work)) < units(products[which]);)
-            unit_of(products[which], unit * UNIT, in_unit(products[which], unit * UNIT), normal, into[which] + unit * UNIT);
-    meet(all, ++*meetings);
-    for (int64_t head; (head = take(all, *work)) < m->heads + m->shared_heads;) {
+    int64_t lanes = call->lanes, width = m->width;
+    const float *normal = normalized(m, layer->before_attention, lanes, mine, own);
+    for (int which = 0; which < 3; which++) {
+        const Matrix *matrix = products[which];
+        for (int64_t unit; (unit = take(mine)) < units(matrix);) {
+            int64_t first = unit * UNIT;
+            unit_of(matrix, first, in_unit(matrix, first), normal, lanes, into[which] + first * lanes);
+        }
+        if (which < 2) pass(mine);
+    }
+    meet(mine);
+    for (int64_t head; (head = take(mine)) < m->heads + m->shared_heads;) {
         int is_key = head >= m->heads;
-        int64_t number = is_key ? head - m->heads : head, last = tokens - 1;
-        float *turned = (is_key ? m->keys : m->queries) + number * m->width;
+        int64_t number = is_key ? head - m->heads : head;
+        float *turned = (is_key ? m->keys : m->queries) + number * width * lanes;
         const float *norm = is_key ? layer->key_norm : layer->query_norm;
-        if (norm) normalize(turned, norm, m->width, m->epsilon, turned);
-        rotate(turned, m->width, cosines, sines);
-        if (is_key) {
-            store(m->kind, turned, m->width, held->keys, number * held->key_head + last * held->key_token);
-            store(m->kind, m->values + number * m->width, m->width, held->values,
-                  number * held->value_head + last * held->value_token);
+        if (norm) {
+            float scales[MOST_LANES];
+            norms(turned, width, lanes, m->epsilon, scales);
+            scale(turned, norm, scales, width, lanes, turned);
+        }
+        rotate(turned, width, lanes, call->cosines, call->sines);
+        for (int64_t lane = 0; is_key && lane < call->count; lane++) {
+            Fed fed = call->fed[lane];
+            int64_t last = fed.first + fed.tokens - 1;
+            int64_t key = fed.text * held->key_text + number * held->key_head + last * held->key_token;
+            int64_t value = fed.text * held->value_text + number * held->value_head + last * held->value_token;
+            store(m->kind, turned + lane, width, lanes, held->keys, key);
+            store(m->kind, m->values + number * width * lanes + lane, width, lanes, held->values, value);
         }
     }
-    ++*work;
-    meet(all, ++*meetings);
-    for (int64_t head; (head = take(all, *work)) < m->heads;) {
-        float *out = m->attended + head * m->width;
-        if (m->kind == FLOAT32) attend(FLOAT32, m, held, head, tokens, out);
-        else attend(BFLOAT16, m, held, head, tokens, out);
+    meet(mine);
+    for (int64_t part; (part = take(mine)) < m->heads * call->count;) {
+        int64_t lane = part % call->count, head = part / call->count;
+        if (m->kind == FLOAT32) attend(FLOAT32, m, held, head, call->fed[lane], lanes, lane);
+        else attend(BFLOAT16, m, held, head, call->fed[lane], lanes, lane);
     }
-    ++*work;
-    meet(all, ++*meetings);
-    for (int64_t unit; (unit = take(all, *work)) < units(&layer->output);) {
-        float some[UNIT];
-        int64_t first = unit * UNIT, count = in_unit(&layer->output, first);
-        unit_of(&layer->output, first, count, m->attended, some);
-        for (int64_t row = 0; row < count; row++) m->stream[first + row] += some[row];
-    }
-    ++*work;
-    meet(all, ++*meetings);
+    meet(mine);
+    add_to_stream(m, &layer->output, m->attended, lanes, mine);
 }
 
-static void mlp(const Model *m, const Layer *layer, Together *all, long *meetings, int64_t *work, float *normal) {
-    normalize(m->stream, layer->before_mlp, m->hidden, m->epsilon, normal);
-    for (int64_t unit; (unit = take(all, *work)) < units(&layer->gate);) {
-        float gates[UNIT], *into = m->inner + unit * UNIT;
+static void mlp(const Model *m, const Layer *layer, int64_t lanes, Thread *mine, float *own) {
+    const float *normal = normalized(m, layer->before_mlp, lanes, mine, own);
+    float gates[UNIT * MOST_LANES];
+    for (int64_t unit; (unit = take(mine)) < units(&layer->gate);) {
         int64_t first = unit * UNIT, count = in_unit(&layer->gate, first);
-        unit_of(&layer->gate, first, count, normal, gates);
-        unit_of(&layer->up, first, count, normal, into);
-        for (int64_t row = 0; row < count; row++) into[row] *= gates[row] / (1 + expf(-gates[row]));
+        float *into = m->inner + first * lanes;
+        unit_of(&layer->gate, first, count, normal, lanes, gates);
+        unit_of(&layer->up, first, count, normal, lanes, into);
+        for (int64_t at = 0; at < count * lanes; at++) into[at] *= gates[at] / (1 + expf(-gates[at]));
     }
-    ++*work;
-    meet(all, ++*meetings);
-    for (int64_t unit; (unit = take(all, *work)) < units(&layer->down);) {
-        float some[UNIT];
-        int64_t first = unit * UNIT, count = in_unit(&layer->down, first);
-        unit_of(&layer->down, first, count, m->inner, some);
-        for (int64_t row = 0; row < count; row++) m->stream[first + row] += some[row];
-    }
-    ++*work;
-    meet(all, ++*meetings);
+    meet(mine);
+    add_to_stream(m, &layer->down, m->inner, lanes, mine);
 }
 
-/* Parts that the threads of a step share the work of: so many counters `one_token` is given, all 0. */
-int64_t pieces_of_work(const Model *m) { return 8 * m->depth + 1; }
+/* The logits of the tokens that are wanted; where that is the last one alone, it is multiplied alone. */
+static void last(const Model *m, const Call *call, Thread *mine, float *own) {
+    int64_t lanes = call->lanes, first_wanted = call->count - call->wanted;
+    const float *normal = normalized(m, m->last_norm, lanes, mine, own);
+    float some[UNIT * MOST_LANES];
+    if (call->wanted == 1 && lanes > 1) {
+        for (int64_t at = 0; at < m->hidden; at++) own[at] = normal[at * lanes + first_wanted];
+        normal = own, lanes = 1, first_wanted = 0;
+    }
+    for (int64_t unit; (unit = take(mine)) < units(&m->logits);) {
+        int64_t first = unit * UNIT, count = in_unit(&m->logits, first);
+        unit_of(&m->logits, first, count, normal, lanes, some);
+        for (int64_t token = 0; token < call->wanted; token++)
+            for (int64_t row = 0; row < count; row++)
+                call->logits[token * m->logits.rows + first + row] = some[row * lanes + first_wanted + token];
+    }
+}
 
-/* Feed the token whose embedding is in `m->stream`; the last of the `tokens` in `held` are to be its keys and values. */
-void one_token(const Model *m, const Held *held, const float *cosines, const float *sines, int64_t tokens,
-               int64_t threads, atomic_long *taken, float *logits) {
+/* Pieces of work that threads share, of a step: so many counters `some_tokens` is given, all 0. */
+int64_t pieces_of_work(const Model *m) { return 10 * m->depth + 2; }
+
+/* Feed the tokens whose embeddings are in `m->stream`, and whose keys and values get their places in what is held. */
+void some_tokens(const Model *m, const Call *call, int64_t threads, atomic_long *taken) {
     Together all = {0, taken, threads};
 #pragma omp parallel num_threads(threads)
     {
-        long meetings = 0;
-        int64_t work = 0;
-        float normal[m->hidden];
+        Thread mine = {&all, 0, 0};
+        float own[m->hidden];
 #pragma omp single
         all.threads = omp_get_num_threads();
         for (int64_t at = 0; at < m->depth; at++) {
-            attention(m, &m->layers[at], &held[at], cosines, sines, tokens, &all, &meetings, &work, normal);
-            mlp(m, &m->layers[at], &all, &meetings, &work, normal);
+            attention(m, &m->layers[at], &call->held[at], call, &mine, own);
+            mlp(m, &m->layers[at], call->lanes, &mine, own);
         }
-        normalize(m->stream, m->last_norm, m->hidden, m->epsilon, normal);
-        for (int64_t unit; (unit = take(&all, work)) < units(&m->logits);)
-            unit_of(&m->logits, unit * UNIT, in_unit(&m->logits, unit * UNIT), normal, logits + unit * UNIT);
+        last(m, call, &mine, own);
     }
 }

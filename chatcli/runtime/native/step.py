@@ -1,7 +1,8 @@
-"""A model of the Llama shape computes a single token by `step.c` instead of by its layers.
+"""A model of the Llama shape computes a few tokens by `step.c` instead of by its layers.
 
-It reads the weights and the cache where they lie, so it can take over from the model, or leave off, between any two
-tokens. It knows modules and addresses; what the addresses are read for, and how, is `step.c`'s.
+They follow each other in one text, or each ends a text of its own in a batch. It reads the weights and the cache
+where they lie, so it can take over from the model, or leave off, between any two passes. It knows modules and
+addresses; what the addresses are read for, and how, is `step.c`'s.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
+from chatcli.runtime.columns import ColumnLayer
 from chatcli.runtime.kv import CACHE, GrowingLayer, growing_cache
 from chatcli.runtime.packing import GROUP
 from chatcli.runtime.quantized_layers import Int4Linear, Int8Linear
@@ -24,6 +26,10 @@ FAMILIES = ("llama", "mistral", "qwen2", "qwen3")
 """Model types whose layers are what `step.c` computes; others may look alike and differ in a factor."""
 LANES = 8
 """Numbers that `step.c` takes at once: a head has a multiple of it."""
+FEW = 6
+"""Tokens from which on it takes them in lanes, a multiple of that."""
+MOST = 32
+"""Tokens that it computes at once."""
 
 
 class _Matrix(Structure):
@@ -43,8 +49,12 @@ class _Layer(Structure):
 class _Held(Structure):
     _fields_ = [
         *((name, c_void_p) for name in ("keys", "values")),
-        *((name, c_int64) for name in ("key_head", "key_token", "value_head", "value_token")),
+        *((name, c_int64) for name in ("key_text", "key_head", "key_token", "value_text", "value_head", "value_token")),
     ]
+
+
+class _Fed(Structure):
+    _fields_ = [(name, c_int64) for name in ("text", "first", "tokens")]
 
 
 class _Model(Structure):
@@ -52,9 +62,18 @@ class _Model(Structure):
         ("layers", POINTER(_Layer)),
         ("logits", _Matrix),
         ("last_norm", c_void_p),
-        *((name, c_void_p) for name in ("stream", "queries", "keys", "values", "attended", "inner")),
+        *((name, c_void_p) for name in ("stream", "normal", "queries", "keys", "values", "attended", "inner")),
         *((name, c_int64) for name in ("depth", "hidden", "heads", "shared_heads", "width", "inner_width", "kind")),
         *((name, c_float) for name in ("epsilon", "scaling")),
+    ]
+
+
+class _Call(Structure):
+    _fields_ = [
+        ("held", POINTER(_Held)),
+        ("fed", POINTER(_Fed)),
+        *((name, c_void_p) for name in ("cosines", "sines", "logits")),
+        *((name, c_int64) for name in ("count", "lanes", "wanted")),
     ]
 
 
@@ -67,7 +86,7 @@ class NotOfThisShapeError(Exception):
 
 
 class Step:
-    """Computes one token of `model` over any cache that it can write to.
+    """Computes up to `MOST` tokens of `model` over any cache that it can write to.
 
     Raises:
         NotOfThisShapeError: it has something that `step.c` does not compute.
@@ -91,11 +110,11 @@ class Step:
             self._described = self._describe(model)
         except AttributeError as error:  # an adapter lies around it, or its parts have other names by now
             raise NotOfThisShapeError(f"there is no step for a model like this ({error})") from error
-        self._taken = torch.zeros(8 * self._described.depth + 1, dtype=torch.int64)
+        self._taken = torch.zeros(10 * self._described.depth + 2, dtype=torch.int64)
 
     def link(self, library: ctypes.CDLL) -> None:
         """Compute by `library` from now on."""
-        self._run = library.one_token
+        self._run = library.some_tokens
         self._run.restype = None
 
     def __call__(
@@ -104,43 +123,70 @@ class Step:
         input_ids: Tensor,
         position_ids: Tensor | None = None,
         attention_mask: Tensor | None = None,
+        logits_to_keep: int = 0,
         **told: Any,
     ) -> CausalLMOutputWithPast:
-        """What the model's own forward pass of one token gives, with logits (1, 1, vocabulary) in float32."""
-        if attention_mask is not None or input_ids.numel() != 1:
+        """What the model's own forward pass of a few tokens gives, with logits in float32.
+
+        `input_ids` are (1, tokens) over a cache of one text, or (texts, 1) over `Columns`; logits (the same,
+        vocabulary), of the last `logits_to_keep` or all. More than `MOST`, and masks of others, are the model's.
+        """
+        layers, count = told[CACHE].layers, input_ids.numel()
+        columns = layers[0].columns if type(layers[0]) is ColumnLayer else None
+        if count > MOST or (columns is None and (attention_mask is not None or len(input_ids) > 1)):
             found: CausalLMOutputWithPast = self._own(
-                input_ids=input_ids, position_ids=position_ids, attention_mask=attention_mask, **told
+                input_ids=input_ids,
+                position_ids=position_ids,
+                attention_mask=attention_mask,
+                logits_to_keep=logits_to_keep,
+                **told,
             )
             return found
-        cache = told[CACHE]
-        before = cache.get_seq_length()
-        if position_ids is None:
-            position_ids = torch.tensor([[before]])
-        self._let_in(cache, before + 1)
-        self._stream.copy_(self._embedding(input_ids)[0, 0])
-        cosines, sines = (each.float().contiguous() for each in self._rotary(self._like, position_ids))
-        logits = torch.empty(1, 1, self._described.logits.rows)
-        self._run(
-            ctypes.byref(self._described),
-            self._held,
-            c_void_p(cosines.data_ptr()),
-            c_void_p(sines.data_ptr()),
-            c_int64(before + 1),
-            c_int64(torch.get_num_threads()),
-            c_void_p(self._taken.zero_().data_ptr()),
-            c_void_p(logits.data_ptr()),
-        )
-        return CausalLMOutputWithPast(logits=logits)
+        if columns:
+            fed = [_Fed(text, columns.end - len(ids), len(ids) + 1) for text, ids in enumerate(columns.ids)]
+        else:
+            before = told[CACHE].get_seq_length()
+            fed = [_Fed(0, 0, before + each + 1) for each in range(count)]
+            self._let_in(layers, count, before + count)
+        self._note(layers)
+        positions = [[each.tokens - 1] for each in fed]
+        if position_ids is not None:
+            positions = position_ids.reshape(-1, 1).tolist()
+        wanted = count if columns else logits_to_keep or count
+        logits = self._logits(input_ids.flatten(), torch.tensor(positions), fed, wanted)
+        return CausalLMOutputWithPast(logits=logits.view(len(input_ids), -1, logits.shape[-1]))
 
-    def _let_in(self, cache: Any, tokens: int) -> None:
-        """Have each layer of `cache` make room for a token, which makes it so many, and note where that is."""
-        for held, layer in zip(self._held, cache.layers, strict=True):
-            keys, values = layer.update(self._nothing, self._nothing)
+    def _logits(self, ids: Tensor, positions: Tensor, fed: list[_Fed], wanted: int) -> Tensor:
+        """Logits (wanted, vocabulary) of the last of `ids`, (tokens), which have `positions`, (tokens, 1)."""
+        count = len(fed)
+        lanes = count if count < FEW else -(-count // LANES) * LANES
+        stream = self._stream[: self._described.hidden * lanes].view(-1, lanes).zero_()
+        stream[:, :count] = self._embedding(ids).T
+        turns = torch.zeros(2, self._described.width, lanes)
+        for turn, each in zip(turns, self._rotary(self._like, positions), strict=True):
+            turn[:, :count] = each[:, 0].T
+        logits = torch.empty(wanted, self._described.logits.rows)
+        call = _Call(
+            self._held, (_Fed * count)(*fed), *(each.data_ptr() for each in (*turns, logits)), count, lanes, wanted
+        )
+        threads, taken = c_int64(torch.get_num_threads()), c_void_p(self._taken.zero_().data_ptr())
+        self._run(ctypes.byref(self._described), ctypes.byref(call), threads, taken)
+        return logits
+
+    def _let_in(self, layers: Any, count: int, tokens: int) -> None:
+        """Have each layer of a cache make room for so many tokens more, which makes it `tokens`."""
+        for layer in layers:
+            keys, values = layer.update(self._nothing[:, :, :count], self._nothing[:, :, :count])
             if keys.shape != values.shape or keys.shape[2] != tokens:
                 raise RuntimeError(f"a layer of the cache that shows {tuple(keys.shape)} for {tokens} tokens")
+
+    def _note(self, layers: Any) -> None:
+        """Note where the keys and values of each layer are."""
+        for held, layer in zip(self._held, layers, strict=True):
+            keys, values = layer.keys, layer.values
             held.keys, held.values = keys.data_ptr(), values.data_ptr()
-            _, held.key_head, held.key_token, _ = keys.stride()
-            _, held.value_head, held.value_token, _ = values.stride()
+            held.key_text, held.key_head, held.key_token, _ = keys.stride()
+            held.value_text, held.value_head, held.value_token, _ = values.stride()
 
     def _describe(self, model: Any) -> _Model:
         """The model as `step.c` reads it, with room for what it works on."""
@@ -152,7 +198,7 @@ class Step:
         _require(dtype in _KINDS and model.device.type == "cpu", f"{dtype} on {model.device}")
         _require(config.hidden_act == "silu" and width % LANES == 0, f"{config.hidden_act} with heads of {width}")
         self._held = (_Held * len(layers))()
-        self._nothing = torch.zeros(1, shared, 1, width, dtype=dtype)
+        self._nothing = torch.zeros(1, shared, MOST, width, dtype=dtype)
         self._like = torch.zeros(1, dtype=dtype)
         self._stream = self._room(config.hidden_size)
         return _Model(
@@ -160,6 +206,7 @@ class Step:
             logits=self._matrix(model.lm_head),
             last_norm=self._floats(model.model.norm.weight),
             stream=self._stream.data_ptr(),
+            normal=self._room(config.hidden_size).data_ptr(),
             queries=self._room(heads * width).data_ptr(),
             keys=self._room(shared * width).data_ptr(),
             values=self._room(shared * width).data_ptr(),
@@ -217,7 +264,8 @@ class Step:
         return int(self._kept[-1].data_ptr())
 
     def _room(self, numbers: int) -> Tensor:
-        self._kept.append(torch.zeros(numbers))
+        """Room for so many numbers of each token."""
+        self._kept.append(torch.zeros(numbers * MOST))
         room: Tensor = self._kept[-1]
         return room
 

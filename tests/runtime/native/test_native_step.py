@@ -6,7 +6,7 @@ import shutil
 import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from ctypes import CDLL, c_int64
+from ctypes import CDLL
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -26,8 +26,8 @@ from chatcli.runtime.kv import PrefixCache
 from chatcli.runtime.model import CausalModel
 from chatcli.runtime.model import load as load_model
 from chatcli.runtime.native.build import CannotBuildError, Library, library
-from chatcli.runtime.native.row import NativeRow
-from chatcli.runtime.native.step import NotOfThisShapeError, Step, int4_block
+from chatcli.runtime.native.row import NativeWay
+from chatcli.runtime.native.step import FEW, LANES, MOST, NotOfThisShapeError, Step, int4_block
 from chatcli.runtime.packing import UNPACK
 from chatcli.runtime.quantized_layers import LINEARS
 
@@ -152,6 +152,103 @@ def test_bfloat16_is_as_near_as_its_rounding(built: CDLL, make_checkpoint: Calla
     assert caches[1].layers.layers[0].keys.dtype == torch.bfloat16
 
 
+SIZES: dict[str, dict[str, Any]] = {
+    "llama": {"hidden_size": 192, "intermediate_size": 416, "num_key_value_heads": 2, "attention_bias": True},
+    "qwen3": {"hidden_size": 128, "intermediate_size": 75, "head_dim": 16},
+}
+"""Sums longer than a chunk of columns, and ends that no chunk, no lane and no side divides."""
+
+
+@pytest.fixture(scope="module", params=SIZES)
+def sized(request: pytest.FixtureRequest, make_checkpoint: Callable[..., Path]) -> Any:
+    return load(make_checkpoint, request.param, **SIZES[request.param])
+
+
+CLOSE = 2e-5
+"""As a share of a token's logits: several times what either way is away from the same in float64."""
+
+
+def apart(found: torch.Tensor, expected: torch.Tensor) -> float:
+    """How far tokens lie apart, (tokens, vocabulary), as a share of their logits; the furthest one."""
+    return float(((found - expected).norm(dim=-1) / expected.norm(dim=-1)).max())
+
+
+COUNTS = (2, 3, FEW - 1, FEW, LANES, LANES + 1, 2 * LANES, 2 * LANES + 3, 3 * LANES + 1, MOST)
+
+
+@pytest.mark.parametrize("count", [*COUNTS, MOST + 1])
+@pytest.mark.parametrize("wanted", ["last", "all"])
+def test_some_tokens_of_a_text_give_the_models_own_logits(count: int, wanted: str, sized: Any, built: CDLL) -> None:
+    """Each sees those before it, in the same pass or an earlier one; and so do those that come after."""
+    more, rows = [1 + (7 * each) % 97 for each in range(count)], 1 if wanted == "last" else count
+    logits = []
+    for forward in (None, step_of(sized, built)):
+        cache = PrefixCache(sized.config)
+        feed(sized, cache, PROMPT)
+        if forward:
+            vars(sized)["forward"] = forward
+        found = feed(sized, cache, more, rows)
+        vars(sized).pop("forward", None)
+        logits.append((found, feed(sized, cache, [3])))
+    for ours, own in zip(*logits, strict=True):
+        assert apart(ours, own) < CLOSE
+
+
+@pytest.mark.parametrize("count", COUNTS)
+@pytest.mark.parametrize("threads", [1, 3])
+def test_texts_of_a_batch_give_the_models_own_logits(count: int, threads: int, sized: Any, built: CDLL) -> None:
+    """Of lengths that differ, with some that leave and one that joins, in turns with the model's own passes."""
+    batches = [Columns(sized), Columns(sized)]
+    for length in range(1, count + 1):
+        cache = PrefixCache(sized.config)
+        feed(sized, cache, [1 + (length * each) % 89 for each in range(length)])
+        for batch in batches:
+            batch.join(cache)
+    way = Taken(sized, step_of(sized, built), 1, threads)
+    for step in range(6):
+        tokens = [1 + (5 * step + each) % 83 for each in range(len(batches[0].ids))]
+        if step % 3 < 2:
+            with way():
+                ours = batches[0].feed(tokens)
+        else:
+            ours = batches[0].feed(tokens)
+        assert apart(ours, batches[1].feed(tokens)) < CLOSE
+        if step == 2 and count > 2:
+            for batch in batches:
+                batch.leave(1)
+                batch.join(cache)
+    assert batches[0].ids == batches[1].ids
+
+
+@pytest.mark.parametrize("count", [2, LANES, 2 * LANES, 3 * LANES, MOST])
+@pytest.mark.parametrize("precision", ["bfloat16", "int8", "int4"])
+def test_some_tokens_are_multiplied_as_one_is(
+    count: int, precision: str, built: CDLL, make_checkpoint: Callable[..., Path]
+) -> None:
+    """Whether a weight is widened for a product of its own or for all of them."""
+    if precision == "int4" and not int4_block():
+        pytest.skip("torch lays int4 out in another way on this processor")
+    sizes = {"hidden_size": 160, "intermediate_size": 192, "num_attention_heads": 5, "num_key_value_heads": 1}
+    model = load(make_checkpoint, "llama", **sizes)
+    if precision == "bfloat16":
+        model = model.bfloat16()
+    else:
+        for name, layer in list(model.named_modules()):
+            if type(layer) is torch.nn.Linear:
+                instead = LINEARS["int8" if name == "lm_head" else cast(Quantization, precision)](
+                    layer.in_features, layer.out_features, False
+                )
+                instead.take(layer.weight.detach())
+                model.set_submodule(name, instead)
+    vars(model)["forward"] = step_of(model, built)
+    ids = [1 + (11 * each) % 101 for each in range(count)]
+    one_by_one = PrefixCache(model.config)
+    expected = torch.cat([feed(model, one_by_one, [each]) for each in ids])
+    found = feed(model, PrefixCache(model.config), ids, count)
+    # Numbers on the edge between two of bfloat16 fall to either side in the cache.
+    assert apart(found, expected) < (1e-2 if precision == "bfloat16" else CLOSE)
+
+
 def test_a_row_of_a_batch_that_is_left_alone_gives_the_same_logits(llama: Any, built: CDLL) -> None:
     way = Taken(llama, step_of(llama, built), 2)
     columns = Columns(llama)
@@ -172,7 +269,7 @@ def test_a_row_of_a_batch_that_is_left_alone_gives_the_same_logits(llama: Any, b
 
 def test_what_is_no_number_stays_none(llama: Any, built: CDLL, monkeypatch: pytest.MonkeyPatch) -> None:
     step = step_of(llama, built)
-    monkeypatch.setattr(step, "_embedding", lambda ids: torch.full((1, 1, 32), torch.nan))
+    monkeypatch.setattr(step, "_embedding", lambda ids: torch.full((1, 32), torch.nan))
     monkeypatch.setitem(vars(llama), "forward", step)
     assert feed(llama, PrefixCache(llama.config), [3]).isnan().all()
 
@@ -190,11 +287,11 @@ class Given:
         return self.found if self.left < 0 else None
 
 
-def row(model: Any, given: Given) -> NativeRow:
-    return NativeRow(model, AS_TORCH_DOES, cast(Library, given))
+def row(model: Any, given: Given, tokens: int = 1) -> NativeWay:
+    return NativeWay(model, Step(model), AS_TORCH_DOES, cast(Library, given), tokens)
 
 
-def by_step(model: Any, way: NativeRow) -> bool:
+def by_step(model: Any, way: NativeWay) -> bool:
     with way():
         return "forward" in vars(model)
 
@@ -206,9 +303,12 @@ def timed(monkeypatch: pytest.MonkeyPatch, *, own: float, ours: float) -> None:
     monkeypatch.setattr("chatcli.runtime.native.row.time.perf_counter", lambda: next(ticks))
 
 
-def test_it_takes_over_once_it_is_built_and_proved(llama: Any, built: CDLL, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("tokens", [1, 8])
+def test_it_takes_over_once_it_is_built_and_proved(
+    tokens: int, llama: Any, built: CDLL, monkeypatch: pytest.MonkeyPatch
+) -> None:
     timed(monkeypatch, own=2, ours=1)
-    way = row(llama, Given(built, after=2))
+    way = row(llama, Given(built, after=2), tokens)
     assert [by_step(llama, way) for _ in range(4)] == [False, False, True, True]
     assert "forward" not in vars(llama)
 
@@ -218,13 +318,18 @@ def test_what_is_not_faster_is_not_taken(llama: Any, built: CDLL, monkeypatch: p
     assert not by_step(llama, row(llama, Given(built)))
 
 
-def test_what_computes_something_else_is_not_taken(llama: Any, built: CDLL, monkeypatch: pytest.MonkeyPatch) -> None:
-    def forgetful(*told: Any) -> None:
-        """A step that sees the last token alone."""
-        built.one_token(*told[:4], c_int64(1), *told[5:])
+@pytest.mark.parametrize("tokens", [1, 8])
+def test_what_computes_something_else_is_not_taken(
+    tokens: int, llama: Any, built: CDLL, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def forgetful(model: Any, call: Any, *told: Any) -> None:
+        """A step whose tokens see themselves alone."""
+        for each in call._obj.fed[:tokens]:
+            each.first, each.tokens = each.tokens - 1, 1
+        built.some_tokens(model, call, *told)
 
     timed(monkeypatch, own=2, ours=1)
-    assert not by_step(llama, row(llama, Given(SimpleNamespace(one_token=forgetful))))
+    assert not by_step(llama, row(llama, Given(SimpleNamespace(some_tokens=forgetful)), tokens))
 
 
 def test_what_cannot_be_built_is_asked_for_once(llama: Any) -> None:
@@ -253,7 +358,11 @@ def test_a_model_is_loaded_with_it_unless_nobody_wants_it(
         checkpoint, weights(checkpoint), lambda progress: said.append(progress.note), LoadRequest(compile=compile_)
     )
     notes = [each for each in said if "--compile" in each]
-    assert isinstance(model.one_row, NativeRow) is (family == "llama" and compile_ is not False)
+    assert (
+        isinstance(model.one_row, NativeWay)
+        is isinstance(model.few_rows, NativeWay)
+        is (family == "llama" and compile_ is not False)
+    )
     assert bool(notes) is (family == "gemma2" and compile_ is True)
     assert all("family gemma2" in each for each in notes)
 
