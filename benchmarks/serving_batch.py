@@ -174,7 +174,8 @@ def main() -> None:
     words = random.Random(0)
     with tempfile.TemporaryDirectory() as name:
         checkpoint(Path(name), said.layers)
-        alone = open_local(open_checkpoint(Path(name)), shipped(), lambda progress: None, LoadRequest(dtype="float32"))
+        request = LoadRequest(dtype="float32", compile=None)  # as the server opens it
+        alone = open_local(open_checkpoint(Path(name)), shipped(), lambda progress: None, request)
     with closing(ConcurrentEngine(alone.another_talk())) as engine:
         throughput(engine, alone, words, said.rounds, said.tokens)
         fairness(engine, words, said.rounds, said.tokens)

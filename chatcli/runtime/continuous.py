@@ -143,7 +143,7 @@ class Continuous:
 
     def _step(self) -> None:
         """Feed every row its last token and draw the next."""
-        way = self._model.one_row if len(self._rows) == 1 else self._model.few_rows
+        way = self._model.one_row if len(self._rows) == 1 else self._model.some_rows
         try:
             with explained_answer(self._model.device):
                 with way():
@@ -294,7 +294,7 @@ class Continuous:
                     row.request.tell(Progress("reading", done, len(ids), "tokens"))
                 chunk = ids[done : max(self._end_of_chunk(done, len(ids)), undivided)]
                 begun = time.perf_counter()
-                with given_up(self._layers, lambda: row.request.cancelled):
+                with self._model.some_rows(), given_up(self._layers, lambda: row.request.cancelled):
                     logits = feed(module, cache, chunk)[0]
                 self._pace.took(len(chunk), time.perf_counter() - begun)
                 done += len(chunk)

@@ -55,9 +55,9 @@ class Pace:
 
 
 def prefill(
-    model: Any, cache: PrefixCache, ids: Sequence[int], pace: Pace | None = None
+    model: Any, cache: PrefixCache, ids: Sequence[int], pace: Pace | None = None, some_rows: Way = AS_TORCH_DOES
 ) -> Generator[Progress, None, torch.Tensor]:
-    """Feed what of `ids` is not cached yet, a chunk at a time; returns the last position's logits.
+    """Feed what of `ids` is not cached yet, a chunk at a time as `some_rows` says; returns the last position's logits.
 
     A model whose context sees itself in both directions has a method `undivided`, which says how many of the
     first ids must be fed at once, and a method `places`, which tells positions from all ids so far.
@@ -74,7 +74,8 @@ def prefill(
         yield progress
         chunk = ids[done : max(done + pace.chunk, undivided)]
         begun = time.perf_counter()
-        logits = (yield from breakable(model, partial(feed, model, cache, chunk), progress))[0]
+        with some_rows():
+            logits = (yield from breakable(model, partial(feed, model, cache, chunk), progress))[0]
         pace.took(len(chunk), time.perf_counter() - begun, layers)
         done += len(chunk)
     return logits
@@ -90,13 +91,13 @@ def decode(
     end: Collection[int],
     limit: int,
     one_row: Way = AS_TORCH_DOES,
-    few_rows: Way = AS_TORCH_DOES,
+    some_rows: Way = AS_TORCH_DOES,
     guesser: Guesser | None = None,
 ) -> Generator[int, None, bool]:
     """Yield up to `limit` new token ids after the prompt `ids`, whose last logits are given.
 
     A token alone is computed the way that `one_row` says. What `guesser` guesses is fed along with it where that pays,
-    as `few_rows` says, and stays as far as it is what is then drawn: guesses change the time and no token. An id in
+    as `some_rows` says, and stays as far as it is what is then drawn: guesses change the time and no token. An id in
     `end` ends the reply and is not yielded. Returns whether the reply came to its end, as against the limit.
     """
     seen, most = list(ids), len(ids) + limit
@@ -122,7 +123,7 @@ def decode(
             guesses = guesser.guess(seen, min(payoff.length, most - len(seen) - 1)) if payoff.pays else []
         if len(seen) < most:
             begun = time.perf_counter()
-            with few_rows() if guesses else one_row():
+            with some_rows() if guesses else one_row():
                 rows = feed(model, cache, [seen[-1], *guesses], 1 + len(guesses))
             seconds = time.perf_counter() - begun
     return False

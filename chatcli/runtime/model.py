@@ -56,7 +56,7 @@ class CausalModel:
         most_tokens_per_second: the decode rate that the memory's bandwidth bounds; 0 where it is not known.
         pace: how much of a prompt is read at once.
         one_row: how it computes a single token fastest.
-        few_rows: and some at once, of one text or of several.
+        some_rows: and several at once, of one text or of some.
         draft: a smaller model with the same tokens, which guesses; without one, guesses come from the text itself.
     """
 
@@ -69,7 +69,7 @@ class CausalModel:
         self.pace = Pace()
         self.draft: CausalModel | None = None
         self.one_row: Way = fastest_row(model)
-        self.few_rows: Way = AS_TORCH_DOES
+        self.some_rows: Way = AS_TORCH_DOES
         if model.device.type == "cpu":
             attend_in_groups()
         self._steps = StaticSteps(model) if can_be_recorded(model) and not self._is_shared else None
@@ -103,7 +103,7 @@ class CausalModel:
             EngineError: the model failed.
         """
         with self._explained(), self._talks.lent(ids) as cache:
-            logits = yield from prefill(self._model, cache, ids, self.pace)
+            logits = yield from prefill(self._model, cache, ids, self.pace, self.some_rows)
             cache.asked = len(ids)
             sampler = Sampler(settings, logits.device, constraint)
             self.logprobs = sampler.logprobs
@@ -138,7 +138,7 @@ class CausalModel:
                     end=end,
                     limit=limit,
                     one_row=self.one_row,
-                    few_rows=self.few_rows,
+                    some_rows=self.some_rows,
                     guesser=guesser,
                 )
             )
@@ -148,7 +148,7 @@ class CausalModel:
         if len(ids) + count > (context_length(self._model.config.to_dict()) or len(ids) + count):
             return []
         cache = self._talks.latest
-        logits = _returned(prefill(self._model, cache, ids, self.pace))
+        logits = _returned(prefill(self._model, cache, ids, self.pace, self.some_rows))
         made = [int(logits.argmax())]
         while len(made) < count:
             with self.one_row():
@@ -162,7 +162,7 @@ class CausalModel:
         """
         if self.batches:
             with self._explained(), self._talks.lent(ids) as cache:
-                yield from prefill(self._model, cache, ids, self.pace)
+                yield from prefill(self._model, cache, ids, self.pace, self.some_rows)
 
     @property
     def module(self) -> Any:
@@ -278,7 +278,7 @@ class CausalModel:
             self.draft.close()
         release(self._model)
         self._model = self._steps = None
-        self.one_row = self.few_rows = AS_TORCH_DOES
+        self.one_row = self.some_rows = AS_TORCH_DOES
         self.forget()
 
 
@@ -344,11 +344,13 @@ def _loaded(checkpoint: Checkpoint, weights: Weights, report: Report, request: L
 def _compile(model: CausalModel, report: Report, *, aloud: bool) -> None:
     """Have a few tokens computed by our own step, once that is built; where it cannot be, say so `aloud`."""
     from chatcli.runtime.native.build import CannotBuildError
-    from chatcli.runtime.native.row import native_ways
+    from chatcli.runtime.native.passes import native_passes
     from chatcli.runtime.native.step import NotOfThisShapeError
 
     try:
-        model.one_row, model.few_rows = native_ways(model.module, model.one_row, os.environ)
+        native = native_passes(model.module, os.environ)
     except (CannotBuildError, NotOfThisShapeError) as error:
         if aloud:
             report(Progress("loading", note=f"--compile changes nothing: {error}."))
+        return
+    model.one_row, model.some_rows = native.one_row(model.one_row), native.some_rows

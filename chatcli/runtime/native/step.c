@@ -1,5 +1,5 @@
-/* A few tokens through a model of the Llama shape, from their embeddings to the logits: one, or as many as there are
-   texts in a batch, or a few that follow each other.
+/* Some tokens through a model of the Llama shape, from their embeddings to the logits: one, or as many as there are
+   texts in a batch, or a part of a prompt.
 
    Every weight is read once for all of them. With one, all that counts is how near the reading comes to the memory's
    rate; with more, how many products a weight serves once it is here. The whole step is one parallel region: threads
@@ -23,7 +23,7 @@
 
 enum { FLOAT32, BFLOAT16, INT8, INT4 };
 enum { UNIT = 64, GROUP = 32, POSITIONS = 64, AHEAD = 8, SPINS = 4000 };
-enum { MOST_SIDE = 8, MOST_SETS = 3, PART = 32, CHUNK = 128, PACKED_CHUNK = 64, WIDE = 4096, FEW = 6, MOST_LANES = 32 };
+enum { MOST_SIDE = 8, MOST_SETS = 3, PART = 32, CHUNK = 128, PACKED_CHUNK = 64, LINE = 64, FEW = 6, MOST_LANES = 64 };
 
 /* `weight` is (rows, columns), but for INT4: codes of `block` rows side by side, as torch lays them out for its own
    kernel.
@@ -61,19 +61,21 @@ typedef struct {
     float epsilon, scaling;
 } Model;
 
-/* What is to be computed: `count` tokens in so many lanes, (width / 2 and more, lanes) rotary factors, and (wanted,
-   vocabulary) logits of the last ones. */
+/* What is to be computed: `count` tokens in so many lanes, (width, lanes) rotary factors, and (wanted, vocabulary)
+   logits of the last ones. Before each layer `given_up`, if there is one, says whether nobody wants them any more. */
 typedef struct {
     const Held *held;
     const Fed *fed;
     const float *cosines, *sines;
     float *logits;
     int64_t count, lanes, wanted;
+    int (*given_up)(int64_t layer);
 } Call;
 
 typedef struct {
     atomic_long arrived;
     atomic_long *taken;
+    atomic_int given_up;
     long threads;
 } Together;
 
@@ -238,70 +240,103 @@ static void unpack(const Matrix *m, int64_t first, int64_t begin, int64_t column
     }
 }
 
-/* Add to (rows, lanes) of `out` the products of a few rows of weights, which lie so far apart, with 8 lanes a set. */
-INLINE void multiply(int rows, int sets, const float *weight, int64_t next_row, int64_t next_column, int64_t columns,
-                     const float *x, int64_t lanes, float *out) {
+/* Where weights lie that come next: so many bytes between two rows, and so many columns in a line of a cache. */
+typedef struct {
+    const char *at;
+    int64_t row, columns;
+} Soon;
+
+/* Weights as floats, and how far two rows and two columns lie apart. */
+typedef struct {
+    const float *at;
+    int64_t row, column;
+} Wide;
+
+/* Add to (rows, lanes) of `out` the products of a few rows of weights with 8 lanes a set. */
+INLINE void multiply(int rows, int sets, Wide weight, int64_t columns, const float *x, int64_t lanes, float *out, Soon soon) {
     Floats sums[MOST_SIDE][MOST_SETS];
     for (int row = 0; row < rows; row++)
         for (int set = 0; set < sets; set++) sums[row][set] = *(const FloatsAt *)(out + row * lanes + 8 * set);
-    for (int64_t at = 0; at < columns; at++, x += lanes, weight += next_column) {
-        Floats of[MOST_SETS];
-        for (int set = 0; set < sets; set++) {
-            of[set] = *(const FloatsAt *)(x + 8 * set);
-            KEEP(of[set]);
+    for (int64_t begin = 0; begin < columns; begin += soon.columns, soon.at += LINE) {
+        int64_t end = begin + soon.columns < columns ? begin + soon.columns : columns;
+        for (int row = 0; row < rows; row++) __builtin_prefetch(soon.at + row * soon.row);
+        for (int64_t at = begin; at < end; at++, x += lanes, weight.at += weight.column) {
+            Floats of[MOST_SETS];
+            for (int set = 0; set < sets; set++) {
+                of[set] = *(const FloatsAt *)(x + 8 * set);
+                KEEP(of[set]);
+            }
+            for (int row = 0; row < rows; row++)
+                for (int set = 0; set < sets; set++) sums[row][set] += weight.at[row * weight.row] * of[set];
         }
-        for (int row = 0; row < rows; row++)
-            for (int set = 0; set < sets; set++) sums[row][set] += weight[row * next_row] * of[set];
     }
     for (int row = 0; row < rows; row++)
         for (int set = 0; set < sets; set++) *(FloatsAt *)(out + row * lanes + 8 * set) = sums[row][set];
 }
 
 /* The same of any number of rows with all lanes: as many at a time as 16 registers hold the sums of. */
-INLINE void multiply_all(int64_t rows, const float *weight, int64_t next_row, int64_t next_column, int64_t columns,
-                         const float *x, int64_t lanes, float *out) {
-    int sets = lanes == 32 ? 2 : lanes / 8;
-    for (int64_t row = 0, side; row < rows; row += side) {
-        int64_t left = rows - row;
-        side = sets == 1 ? (left < 8 ? 1 : 8) : left < 4 ? 1 : sets == 2 && left > 5 && left != 8 ? 6 : 4;
-        for (int64_t lane = 0; lane < lanes; lane += 8 * sets) {
-            const float *from = weight + row * next_row, *of = x + lane;
+INLINE void multiply_all(int64_t rows, Wide weight, int64_t columns, const float *x, int64_t lanes, float *out, Soon soon) {
+    int64_t side, width;
+    for (int64_t lane = 0; lane < lanes; lane += width) {
+        int64_t ahead = lanes - lane, sets = ahead == 8 ? 1 : ahead % 16 ? 3 : 2;
+        width = 8 * sets;
+        for (int64_t row = 0; row < rows; row += side) {
+            int64_t left = rows - row;
+            side = sets == 1 ? (left < 8 ? 1 : 8) : left < 4 ? 1 : sets == 2 && left > 5 && left != 8 ? 6 : 4;
+            Wide from = {weight.at + row * weight.row, weight.row, weight.column};
+            Soon then = {soon.at + row * soon.row, soon.row, soon.columns};
+            const float *of = x + lane;
             float *to = out + row * lanes + lane;
-            switch (8 * sets + side) {
-            case 9: multiply(1, 1, from, next_row, next_column, columns, of, lanes, to); break;
-            case 16: multiply(8, 1, from, next_row, next_column, columns, of, lanes, to); break;
-            case 17: multiply(1, 2, from, next_row, next_column, columns, of, lanes, to); break;
-            case 20: multiply(4, 2, from, next_row, next_column, columns, of, lanes, to); break;
-            case 22: multiply(6, 2, from, next_row, next_column, columns, of, lanes, to); break;
-            case 25: multiply(1, 3, from, next_row, next_column, columns, of, lanes, to); break;
-            case 28: multiply(4, 3, from, next_row, next_column, columns, of, lanes, to); break;
+            switch (width + side) {
+            case 9: multiply(1, 1, from, columns, of, lanes, to, then); break;
+            case 16: multiply(8, 1, from, columns, of, lanes, to, then); break;
+            case 17: multiply(1, 2, from, columns, of, lanes, to, then); break;
+            case 20: multiply(4, 2, from, columns, of, lanes, to, then); break;
+            case 22: multiply(6, 2, from, columns, of, lanes, to, then); break;
+            case 25: multiply(1, 3, from, columns, of, lanes, to, then); break;
+            case 28: multiply(4, 3, from, columns, of, lanes, to, then); break;
             }
         }
     }
 }
 
-/* Products of up to UNIT rows with all lanes of `x`: (rows, lanes). A part of the weights is widened at a time. */
-static void unit_of_many(const Matrix *m, int64_t first, int64_t count, const float *x, int64_t lanes, float *out) {
-    float wide[WIDE];
-    int64_t part = m->kind == INT4 ? m->block : PART;
-    int64_t chunk = m->kind == INT4 ? PACKED_CHUNK : CHUNK;
-    memset(out, 0, count * lanes * sizeof *out);
-    for (int64_t row = 0; row < count; row += part) {
-        int64_t rows = count - row < part ? count - row : part;
-        for (int64_t begin = 0; begin < m->columns; begin += chunk) {
-            int64_t columns = m->columns - begin < chunk ? m->columns - begin : chunk;
-            const float *from = wide, *of = x + begin * lanes;
-            float *into = out + row * lanes;
-            if (m->kind == INT4) {
-                unpack(m, first + row, begin, columns, wide);
-                multiply_all(rows, wide, 1, m->block, columns, of, lanes, into);
-                continue;
-            }
-            if (m->kind == BFLOAT16) widen(BFLOAT16, m, first + row, rows, begin, columns, wide);
-            else if (m->kind == INT8) widen(INT8, m, first + row, rows, begin, columns, wide);
-            else from = (const float *)m->weight + (first + row) * m->columns + begin;
-            multiply_all(rows, from, m->kind == FLOAT32 ? m->columns : CHUNK, 1, columns, of, lanes, into);
+/* Products of up to UNIT rows with all lanes of `x`, a part of the weights at a time: (rows, lanes). */
+INLINE void plain_units(int kind, const Matrix *m, int64_t first, int64_t count, const float *x, int64_t lanes, float *out) {
+    const int64_t size = kind == FLOAT32 ? 4 : kind == BFLOAT16 ? 2 : 1;
+    float wide[PART * CHUNK];
+    for (int64_t row = 0; row < count; row += PART) {
+        int64_t rows = count - row < PART ? count - row : PART;
+        for (int64_t begin = 0; begin < m->columns; begin += CHUNK) {
+            int64_t columns = m->columns - begin < CHUNK ? m->columns - begin : CHUNK, at = (first + row) * m->columns + begin;
+            int64_t then = begin + CHUNK < m->columns ? at + CHUNK : (first + row + PART) * m->columns;
+            Soon soon = {(const char *)m->weight + then * size, m->columns * size, LINE / size};
+            Wide from = {(const float *)m->weight + at, m->columns, 1}, widened_here = {wide, CHUNK, 1};
+            if (kind != FLOAT32) widen(kind, m, first + row, rows, begin, columns, wide);
+            multiply_all(rows, kind == FLOAT32 ? from : widened_here, columns, x + begin * lanes, lanes, out + row * lanes, soon);
         }
+    }
+}
+
+/* The same of INT4, a block at a time. */
+static void packed_units(const Matrix *m, int64_t first, int64_t count, const float *x, int64_t lanes, float *out) {
+    float wide[UNIT * PACKED_CHUNK];
+    Wide from = {wide, 1, m->block};
+    Soon none = {(const char *)wide, 0, PACKED_CHUNK};
+    for (int64_t row = 0; row < count; row += m->block)
+        for (int64_t begin = 0; begin < m->columns; begin += PACKED_CHUNK) {
+            int64_t columns = m->columns - begin < PACKED_CHUNK ? m->columns - begin : PACKED_CHUNK;
+            unpack(m, first + row, begin, columns, wide);
+            multiply_all(m->block, from, columns, x + begin * lanes, lanes, out + row * lanes, none);
+        }
+}
+
+static void unit_of_many(const Matrix *m, int64_t first, int64_t count, const float *x, int64_t lanes, float *out) {
+    memset(out, 0, count * lanes * sizeof *out);
+    switch (m->kind) {
+    case FLOAT32: plain_units(FLOAT32, m, first, count, x, lanes, out); break;
+    case BFLOAT16: plain_units(BFLOAT16, m, first, count, x, lanes, out); break;
+    case INT8: plain_units(INT8, m, first, count, x, lanes, out); break;
+    default: packed_units(m, first, count, x, lanes, out);
     }
     if (m->kind == INT8)
         for (int64_t row = 0; row < count; row++)
@@ -400,8 +435,9 @@ INLINE void attend(int kind, const Model *m, const Held *held, int64_t head, Fed
     for (int64_t at = 0; at < width; at++) to[at * lanes] = out[at] / sum;
 }
 
-/* The next part of the piece of work that all threads share now. */
+/* The next part of the piece of work that all threads share now; one that there is not when nobody wants it. */
 INLINE int64_t take(Thread *mine) {
+    if (atomic_load_explicit(&mine->all->given_up, memory_order_relaxed)) return INT64_MAX / UNIT;
     return atomic_fetch_add_explicit(&mine->all->taken[mine->work], 1, memory_order_relaxed);
 }
 
@@ -506,6 +542,7 @@ static void mlp(const Model *m, const Layer *layer, int64_t lanes, Thread *mine,
 /* The logits of the tokens that are wanted; where that is the last one alone, it is multiplied alone. */
 static void last(const Model *m, const Call *call, Thread *mine, float *own) {
     int64_t lanes = call->lanes, first_wanted = call->count - call->wanted;
+    if (!call->wanted) return;
     const float *normal = normalized(m, m->last_norm, lanes, mine, own);
     float some[UNIT * MOST_LANES];
     if (call->wanted == 1 && lanes > 1) {
@@ -526,7 +563,7 @@ int64_t pieces_of_work(const Model *m) { return 10 * m->depth + 2; }
 
 /* Feed the tokens whose embeddings are in `m->stream`, and whose keys and values get their places in what is held. */
 void some_tokens(const Model *m, const Call *call, int64_t threads, atomic_long *taken) {
-    Together all = {0, taken, threads};
+    Together all = {0, taken, 0, threads};
 #pragma omp parallel num_threads(threads)
     {
         Thread mine = {&all, 0, 0};
@@ -534,6 +571,7 @@ void some_tokens(const Model *m, const Call *call, int64_t threads, atomic_long 
 #pragma omp single
         all.threads = omp_get_num_threads();
         for (int64_t at = 0; at < m->depth; at++) {
+            if (call->given_up && omp_get_thread_num() == 0 && !all.given_up) all.given_up = call->given_up(at);
             attention(m, &m->layers[at], &call->held[at], call, &mine, own);
             mlp(m, &m->layers[at], call->lanes, &mine, own);
         }

@@ -1,4 +1,4 @@
-"""A model of the Llama shape computes a few tokens by `step.c` instead of by its layers.
+"""A model of the Llama shape computes its tokens by `step.c` instead of by its layers.
 
 They follow each other in one text, or each ends a text of its own in a batch. It reads the weights and the cache
 where they lie, so it can take over from the model, or leave off, between any two passes. It knows modules and
@@ -8,7 +8,7 @@ addresses; what the addresses are read for, and how, is `step.c`'s.
 from __future__ import annotations
 
 import ctypes
-from ctypes import POINTER, Structure, c_float, c_int64, c_void_p
+from ctypes import CFUNCTYPE, POINTER, Structure, c_float, c_int, c_int64, c_void_p
 from functools import cache
 from typing import Any
 
@@ -28,8 +28,8 @@ LANES = 8
 """Numbers that `step.c` takes at once: a head has a multiple of it."""
 FEW = 6
 """Tokens from which on it takes them in lanes, a multiple of that."""
-MOST = 32
-"""Tokens that it computes at once."""
+MOST = 64
+"""Tokens that it computes at once: a weight costs hardly more than its products then."""
 
 
 class _Matrix(Structure):
@@ -68,12 +68,16 @@ class _Model(Structure):
     ]
 
 
+_GIVEN_UP = CFUNCTYPE(c_int, c_int64)
+
+
 class _Call(Structure):
     _fields_ = [
         ("held", POINTER(_Held)),
         ("fed", POINTER(_Fed)),
         *((name, c_void_p) for name in ("cosines", "sines", "logits")),
         *((name, c_int64) for name in ("count", "lanes", "wanted")),
+        ("given_up", _GIVEN_UP),
     ]
 
 
@@ -86,7 +90,7 @@ class NotOfThisShapeError(Exception):
 
 
 class Step:
-    """Computes up to `MOST` tokens of `model` over any cache that it can write to.
+    """Computes tokens of `model` over any cache that it can write to.
 
     Raises:
         NotOfThisShapeError: it has something that `step.c` does not compute.
@@ -126,14 +130,17 @@ class Step:
         logits_to_keep: int = 0,
         **told: Any,
     ) -> CausalLMOutputWithPast:
-        """What the model's own forward pass of a few tokens gives, with logits in float32.
+        """What the model's own forward pass gives, with logits in float32.
 
         `input_ids` are (1, tokens) over a cache of one text, or (texts, 1) over `Columns`; logits (the same,
-        vocabulary), of the last `logits_to_keep` or all. More than `MOST`, and masks of others, are the model's.
+        vocabulary), of the last `logits_to_keep` or all. More texts than `MOST`, and masks of others, are the model's.
+
+        Raises:
+            GivenUpError: whatever a hook before a layer raises, which is asked as in the model's own pass.
         """
         layers, count = told[CACHE].layers, input_ids.numel()
         columns = layers[0].columns if type(layers[0]) is ColumnLayer else None
-        if count > MOST or (columns is None and (attention_mask is not None or len(input_ids) > 1)):
+        if count > MOST if columns else attention_mask is not None or len(input_ids) > 1:
             found: CausalLMOutputWithPast = self._own(
                 input_ids=input_ids,
                 position_ids=position_ids,
@@ -143,20 +150,25 @@ class Step:
             )
             return found
         if columns:
-            fed = [_Fed(text, columns.end - len(ids), len(ids) + 1) for text, ids in enumerate(columns.ids)]
+            fed = [(text, columns.end - len(ids), len(ids) + 1) for text, ids in enumerate(columns.ids)]
         else:
             before = told[CACHE].get_seq_length()
-            fed = [_Fed(0, 0, before + each + 1) for each in range(count)]
+            fed = [(0, 0, before + each + 1) for each in range(count)]
             self._let_in(layers, count, before + count)
         self._note(layers)
-        positions = [[each.tokens - 1] for each in fed]
-        if position_ids is not None:
-            positions = position_ids.reshape(-1, 1).tolist()
+        positions = torch.tensor([tokens - 1 for _, _, tokens in fed]) if position_ids is None else position_ids
         wanted = count if columns else logits_to_keep or count
-        logits = self._logits(input_ids.flatten(), torch.tensor(positions), fed, wanted)
-        return CausalLMOutputWithPast(logits=logits.view(len(input_ids), -1, logits.shape[-1]))
+        ids, positions = input_ids.flatten(), positions.reshape(-1, 1)
+        parts = [slice(begin, begin + MOST) for begin in range(0, count, MOST)]
+        logits = [
+            self._logits(ids[part], positions[part], fed[part], min(max(part.stop - count + wanted, 0), MOST))
+            for part in parts[:-1]
+        ]
+        part = parts[-1]
+        logits.append(self._logits(ids[part], positions[part], fed[part], min(wanted, count - part.start)))
+        return CausalLMOutputWithPast(logits=torch.cat(logits).view(len(input_ids), -1, logits[0].shape[-1]))
 
-    def _logits(self, ids: Tensor, positions: Tensor, fed: list[_Fed], wanted: int) -> Tensor:
+    def _logits(self, ids: Tensor, positions: Tensor, fed: list[tuple[int, int, int]], wanted: int) -> Tensor:
         """Logits (wanted, vocabulary) of the last of `ids`, (tokens), which have `positions`, (tokens, 1)."""
         count = len(fed)
         lanes = count if count < FEW else -(-count // LANES) * LANES
@@ -166,17 +178,41 @@ class Step:
         for turn, each in zip(turns, self._rotary(self._like, positions), strict=True):
             turn[:, :count] = each[:, 0].T
         logits = torch.empty(wanted, self._described.logits.rows)
+        errors: list[BaseException] = []
         call = _Call(
-            self._held, (_Fed * count)(*fed), *(each.data_ptr() for each in (*turns, logits)), count, lanes, wanted
+            self._held,
+            (_Fed * count)(*(_Fed(*each) for each in fed)),
+            *(each.data_ptr() for each in (*turns, logits)),
+            *(count, lanes, wanted),
+            self._asking(errors),
         )
         threads, taken = c_int64(torch.get_num_threads()), c_void_p(self._taken.zero_().data_ptr())
         self._run(ctypes.byref(self._described), ctypes.byref(call), threads, taken)
+        for error in errors:
+            raise error
         return logits
+
+    def _asking(self, errors: list[BaseException]) -> Any:
+        """What `step.c` calls before each layer: its hooks, which may want the pass to end; nothing without any."""
+        if not any(layer._forward_pre_hooks for layer in self._layers):
+            return _GIVEN_UP()
+
+        def given_up(number: int) -> bool:
+            layer = self._layers[number]
+            try:
+                for hook in list(layer._forward_pre_hooks.values()):
+                    hook(layer, ())
+            except BaseException as error:
+                errors.append(error)
+            return bool(errors)
+
+        return _GIVEN_UP(given_up)
 
     def _let_in(self, layers: Any, count: int, tokens: int) -> None:
         """Have each layer of a cache make room for so many tokens more, which makes it `tokens`."""
         for layer in layers:
-            keys, values = layer.update(self._nothing[:, :, :count], self._nothing[:, :, :count])
+            nothing = self._nothing.expand(-1, -1, count, -1)
+            keys, values = layer.update(nothing, nothing)
             if keys.shape != values.shape or keys.shape[2] != tokens:
                 raise RuntimeError(f"a layer of the cache that shows {tuple(keys.shape)} for {tokens} tokens")
 
@@ -190,7 +226,7 @@ class Step:
 
     def _describe(self, model: Any) -> _Model:
         """The model as `step.c` reads it, with room for what it works on."""
-        layers = model.model.layers
+        self._layers = layers = list(model.model.layers)
         attention = layers[0].self_attn
         config, width = model.config, attention.head_dim
         heads, shared = config.num_attention_heads, config.num_key_value_heads
@@ -198,7 +234,7 @@ class Step:
         _require(dtype in _KINDS and model.device.type == "cpu", f"{dtype} on {model.device}")
         _require(config.hidden_act == "silu" and width % LANES == 0, f"{config.hidden_act} with heads of {width}")
         self._held = (_Held * len(layers))()
-        self._nothing = torch.zeros(1, shared, MOST, width, dtype=dtype)
+        self._nothing = torch.zeros(1, shared, 1, width, dtype=dtype)
         self._like = torch.zeros(1, dtype=dtype)
         self._stream = self._room(config.hidden_size)
         return _Model(

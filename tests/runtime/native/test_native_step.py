@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import shutil
 import time
 from collections.abc import Callable, Generator
@@ -19,14 +20,15 @@ from chatcli.generation import DEFAULTS, GenerationSettings
 from chatcli.load_request import LoadRequest, Quantization
 from chatcli.models.checkpoint import open_checkpoint
 from chatcli.models.weights import weights
+from chatcli.runtime.breaking import GivenUpError, given_up, layers_of
 from chatcli.runtime.columns import Columns
-from chatcli.runtime.cpu import AS_TORCH_DOES, OneRow
+from chatcli.runtime.cpu import AS_TORCH_DOES, OneRow, Way
 from chatcli.runtime.decode import feed
 from chatcli.runtime.kv import PrefixCache
 from chatcli.runtime.model import CausalModel
 from chatcli.runtime.model import load as load_model
 from chatcli.runtime.native.build import CannotBuildError, Library, library
-from chatcli.runtime.native.row import NativeWay
+from chatcli.runtime.native.passes import NativePasses
 from chatcli.runtime.native.step import FEW, LANES, MOST, NotOfThisShapeError, Step, int4_block
 from chatcli.runtime.packing import UNPACK
 from chatcli.runtime.quantized_layers import LINEARS
@@ -176,22 +178,23 @@ def apart(found: torch.Tensor, expected: torch.Tensor) -> float:
 COUNTS = (2, 3, FEW - 1, FEW, LANES, LANES + 1, 2 * LANES, 2 * LANES + 3, 3 * LANES + 1, MOST)
 
 
-@pytest.mark.parametrize("count", [*COUNTS, MOST + 1])
-@pytest.mark.parametrize("wanted", ["last", "all"])
+@pytest.mark.parametrize("count", [*COUNTS, MOST + 1, 3 * MOST - 3])
+@pytest.mark.parametrize("wanted", ["last", "some", "all"])
 def test_some_tokens_of_a_text_give_the_models_own_logits(count: int, wanted: str, sized: Any, built: CDLL) -> None:
     """Each sees those before it, in the same pass or an earlier one; and so do those that come after."""
-    more, rows = [1 + (7 * each) % 97 for each in range(count)], 1 if wanted == "last" else count
+    more = [1 + (7 * each) % 97 for each in range(count)]
+    rows = {"last": 1, "some": count // 2 + 1, "all": count}[wanted]
     logits = []
-    for forward in (None, step_of(sized, built)):
-        cache = PrefixCache(sized.config)
-        feed(sized, cache, PROMPT)
+    for model, forward in ((sized, step_of(sized, built)), (sized, None), (copy.deepcopy(sized).double(), None)):
+        cache = PrefixCache(model.config)
+        feed(model, cache, PROMPT)
         if forward:
-            vars(sized)["forward"] = forward
-        found = feed(sized, cache, more, rows)
-        vars(sized).pop("forward", None)
-        logits.append((found, feed(sized, cache, [3])))
-    for ours, own in zip(*logits, strict=True):
-        assert apart(ours, own) < CLOSE
+            vars(model)["forward"] = forward
+        found = feed(model, cache, more, rows)
+        vars(model).pop("forward", None)
+        logits.append(torch.cat([found, feed(model, cache, [3])]))
+    ours, own, exact = logits
+    assert apart(ours, exact) < 3 * apart(own, exact)
 
 
 @pytest.mark.parametrize("count", COUNTS)
@@ -287,56 +290,95 @@ class Given:
         return self.found if self.left < 0 else None
 
 
-def row(model: Any, given: Given, tokens: int = 1) -> NativeWay:
-    return NativeWay(model, Step(model), AS_TORCH_DOES, cast(Library, given), tokens)
+def passes(model: Any, given: Given) -> NativePasses:
+    return NativePasses(model, cast(Library, given))
 
 
-def by_step(model: Any, way: NativeWay) -> bool:
+def by_step(model: Any, way: Way) -> bool:
     with way():
         return "forward" in vars(model)
 
 
-def timed(monkeypatch: pytest.MonkeyPatch, *, own: float, ours: float) -> None:
-    """A clock by which the step takes so long, which is tried first, and the model so long."""
-    takes = iter([ours, ours, own, own])
-    ticks = iter(tick for took in takes for tick in (0.0, took))
-    monkeypatch.setattr("chatcli.runtime.native.row.time.perf_counter", lambda: next(ticks))
+def timed(monkeypatch: pytest.MonkeyPatch, *took: float) -> None:
+    """A clock by which what is measured takes so long, one after the other."""
+    ticks = iter(tick for each in took for tick in (0.0, each))
+    monkeypatch.setattr("chatcli.runtime.native.passes.time.perf_counter", lambda: next(ticks))
 
 
-@pytest.mark.parametrize("tokens", [1, 8])
-def test_it_takes_over_once_it_is_built_and_proved(
-    tokens: int, llama: Any, built: CDLL, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    timed(monkeypatch, own=2, ours=1)
-    way = row(llama, Given(built, after=2), tokens)
+def test_it_takes_over_once_it_is_built_and_proved(llama: Any, built: CDLL, monkeypatch: pytest.MonkeyPatch) -> None:
+    timed(monkeypatch, 1, 1, 2, 2)
+    way = passes(llama, Given(built, after=2)).one_row(AS_TORCH_DOES)
     assert [by_step(llama, way) for _ in range(4)] == [False, False, True, True]
     assert "forward" not in vars(llama)
 
 
-def test_what_is_not_faster_is_not_taken(llama: Any, built: CDLL, monkeypatch: pytest.MonkeyPatch) -> None:
-    timed(monkeypatch, own=1, ours=2)
-    assert not by_step(llama, row(llama, Given(built)))
+def test_a_token_is_left_to_what_is_faster_for_it(llama: Any, built: CDLL, monkeypatch: pytest.MonkeyPatch) -> None:
+    timed(monkeypatch, 2, 2, 1, 1)
+    assert not by_step(llama, passes(llama, Given(built)).one_row(AS_TORCH_DOES))
 
 
-@pytest.mark.parametrize("tokens", [1, 8])
-def test_what_computes_something_else_is_not_taken(
-    tokens: int, llama: Any, built: CDLL, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_computes_something_else_is_not_taken(llama: Any, built: CDLL) -> None:
     def forgetful(model: Any, call: Any, *told: Any) -> None:
         """A step whose tokens see themselves alone."""
-        for each in call._obj.fed[:tokens]:
-            each.first, each.tokens = each.tokens - 1, 1
+        first = call._obj.fed[0]
+        first.first, first.tokens = first.tokens - 1, 1
         built.some_tokens(model, call, *told)
 
-    timed(monkeypatch, own=2, ours=1)
-    assert not by_step(llama, row(llama, Given(SimpleNamespace(some_tokens=forgetful)), tokens))
+    native = passes(llama, Given(SimpleNamespace(some_tokens=forgetful)))
+    assert not by_step(llama, native.some_rows)
+    assert not by_step(llama, native.one_row(AS_TORCH_DOES))
+
+
+@pytest.mark.parametrize(("own", "ours"), [(1.0, 2.0), (2.0, 1.0)])
+def test_several_tokens_are_left_to_what_took_less_for_as_many(
+    own: float, ours: float, llama: Any, built: CDLL, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever is faster for one token."""
+    timed(monkeypatch, 1, 1, 1, 1, *(each for part in (1, 2) for each in (ours * part, ours, own, own * part)))
+    native, cache, calls = passes(llama, Given(built)), PrefixCache(llama.config), [0]
+    by_torch = llama.model.register_forward_pre_hook(lambda *_: calls.append(calls.pop() + 1))
+    try:
+        with native.some_rows():
+            before = calls[0]
+            for count in (7, 8, 6, 8, 7, 8):  # all in as many lanes
+                feed(llama, cache, list(range(1, count + 1)))
+            assert calls[0] - before == (2 if ours < own else 4)
+            for count in (20, 20, 20, 20, 20):
+                feed(llama, cache, list(range(1, count + 1)))
+            assert calls[0] - before == (4 if ours < own else 7)
+    finally:
+        by_torch.remove()
+    whole = PrefixCache(llama.config)
+    feed(llama, whole, cache.ids)
+    torch.testing.assert_close(feed(llama, cache, [5]), feed(llama, whole, [5]), rtol=1e-4, atol=1e-4)
+
+
+def test_a_prompt_that_is_given_up_leaves_no_trace(llama: Any, built: CDLL, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before which layer, of which part of it, whoever waits has left."""
+    monkeypatch.setitem(vars(llama), "forward", step_of(llama, built))
+    cache, prompt = PrefixCache(llama.config), [1 + 7 * each % 97 for each in range(3 * MOST)]
+    feed(llama, cache, PROMPT)
+    for after in range(5):
+        left = [after]
+
+        def unwanted(left: list[int] = left) -> bool:
+            left[0] -= 1
+            return left[0] < 0
+
+        with pytest.raises(GivenUpError), given_up(layers_of(llama), unwanted):
+            feed(llama, cache, prompt)
+        assert left == [-1]
+        assert cache.ids == PROMPT
+    fresh = PrefixCache(llama.config)
+    feed(llama, fresh, PROMPT)
+    assert torch.equal(feed(llama, cache, prompt), feed(llama, fresh, prompt))
 
 
 def test_what_cannot_be_built_is_asked_for_once(llama: Any) -> None:
     given = Given(CannotBuildError("there is no C compiler"))
-    way = row(llama, given)
-    assert not by_step(llama, way)
-    assert not by_step(llama, way)
+    native = passes(llama, given)
+    assert not by_step(llama, native.one_row(AS_TORCH_DOES))
+    assert not by_step(llama, native.some_rows)
     assert given.left == -1
 
 
@@ -358,11 +400,7 @@ def test_a_model_is_loaded_with_it_unless_nobody_wants_it(
         checkpoint, weights(checkpoint), lambda progress: said.append(progress.note), LoadRequest(compile=compile_)
     )
     notes = [each for each in said if "--compile" in each]
-    assert (
-        isinstance(model.one_row, NativeWay)
-        is isinstance(model.few_rows, NativeWay)
-        is (family == "llama" and compile_ is not False)
-    )
+    assert (model.some_rows is not AS_TORCH_DOES) is (family == "llama" and compile_ is not False)
     assert bool(notes) is (family == "gemma2" and compile_ is True)
     assert all("family gemma2" in each for each in notes)
 
