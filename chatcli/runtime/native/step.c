@@ -145,6 +145,22 @@ INLINE float total(Floats sum) {
     return ((sum[0] + sum[4]) + (sum[1] + sum[5])) + ((sum[2] + sum[6]) + (sum[3] + sum[7]));
 }
 
+INLINE Floats either(Numbers which, Floats these, Floats those) {
+    return (Floats)(((Numbers)these & which) | ((Numbers)those & ~which));
+}
+
+/* e to the power of eight numbers, to the last bits of a float: of the power of two the whole part is an exponent, and the
+   rest, within half of one, a sum of seven terms (1 + r + r^2 / 2 + ...). */
+INLINE Floats exponential(Floats x) {
+    Floats least = {-87, -87, -87, -87, -87, -87, -87, -87}, most = {88, 88, 88, 88, 88, 88, 88, 88};
+    x = either(x < least, least, either(x > most, most, x));
+    Floats half = (Floats)(((Words)x & 0x80000000u) | 0x3f000000u);
+    Numbers power = __builtin_convertvector(x * 1.44269504f + half, Numbers);
+    Floats whole = __builtin_convertvector(power, Floats), rest = x - whole * 0.693359375f + whole * 2.12194440e-4f;
+    Floats sum = 1 + rest * (1 + rest * (0.5f + rest * (1 / 6.0f + rest * (1 / 24.0f + rest * (1 / 120.0f + rest * (1 / 720.0f))))));
+    return (Floats)((Numbers)sum + (power << 23));
+}
+
 /* The product of a row with `x`. Rows follow each other in memory, and one at a time is the stream that it likes. */
 INLINE float row_of(int kind, const Matrix *m, int64_t row, const float *x) {
     int64_t columns = m->columns, begin = row * columns, at = 0;
@@ -422,11 +438,14 @@ INLINE void attend(int kind, const Model *m, const Held *held, int64_t head, Fed
             scores[each] = total(products) * m->scaling;
             most = scores[each] > most ? scores[each] : most;
         }
+        for (int64_t each = count; each < POSITIONS; each++) scores[each] = -INFINITY;
+        for (int64_t each = 0; each < count; each += 8)
+            *(FloatsAt *)(scores + each) = exponential(*(const FloatsAt *)(scores + each) - most);
         float kept = expf(before - most);
         sum *= kept;
         for (int64_t at = 0; at < width; at += 8) *(FloatsAt *)(out + at) *= kept;
         for (int64_t each = 0; each < count; each++) {
-            float share = expf(scores[each] - most);
+            float share = scores[each];
             sum += share;
             for (int64_t at = 0; at < width; at += 8)
                 *(FloatsAt *)(out + at) += eight(kind, held->values, value + (begin + each) * held->value_token + at) * share;
@@ -533,7 +552,12 @@ static void mlp(const Model *m, const Layer *layer, int64_t lanes, Thread *mine,
         float *into = m->inner + first * lanes;
         unit_of(&layer->gate, first, count, normal, lanes, gates);
         unit_of(&layer->up, first, count, normal, lanes, into);
-        for (int64_t at = 0; at < count * lanes; at++) into[at] *= gates[at] / (1 + expf(-gates[at]));
+        int64_t at = 0, numbers = count * lanes;
+        for (; at + 8 <= numbers; at += 8) {
+            Floats gate = *(const FloatsAt *)(gates + at);
+            *(FloatsAt *)(into + at) *= gate / (1 + exponential(-gate));
+        }
+        for (; at < numbers; at++) into[at] *= gates[at] / (1 + expf(-gates[at]));
     }
     meet(mine);
     add_to_stream(m, &layer->down, m->inner, lanes, mine);
