@@ -19,7 +19,7 @@ from chatcli.errors import ChatcliError, OutOfMemory
 from chatcli.generation import Progress
 from chatcli.runtime.breaking import GivenUpError, given_up, layers_of
 from chatcli.runtime.columns import Columns
-from chatcli.runtime.decode import Pace, feed
+from chatcli.runtime.decode import FeedTexts, Pace, feed, require_known
 from chatcli.runtime.devices import free_bytes
 from chatcli.runtime.explain import explained_answer
 from chatcli.runtime.kv import PrefixCache
@@ -42,9 +42,6 @@ _SHARE_OF_ROWS = 2
 """The rows may take one part in so many of the memory that the model leaves free."""
 _MARGIN = 64
 """Tokens that every row is taken to grow by when another one is let in."""
-
-
-_OVER = object()
 
 
 class Continuous:
@@ -217,26 +214,85 @@ class Continuous:
         """Let rows wait for their turn, first of all; they are read again with what they have made, and go on."""
         for row in rows:
             row.left, row.steps, row.alone = len(row.seen) - self._model.talks.shared(row.seen), None, False
+            row.cache, row.chunk = None, ()
         self._waiting = sorted([*rows, *self._waiting], key=lambda row: row.number)
 
     def _read_some(self) -> None:
         """Read on: a chunk of the prompt that is next, and whole ones behind it as far as they fit into a chunk."""
-        room = self._pace.chunk
-        while (row := self._next_to_read()) and (room == self._pace.chunk or row.left <= room):
-            before = self._read_tokens
-            self._go_on(row)
-            read = self._read_tokens - before
-            for other in (*self._reading, *self._waiting):
-                other.passed += read if other is not row else 0
-            room -= read
-            if not read or room <= 0:
-                return
+        room, together, feed_texts = self._pace.chunk, list[Row](), self._model.together()
+        while (row := self._next_to_read(together)) and (room == self._pace.chunk or row.left <= room):
+            if row.takes_turns:
+                if not together:
+                    self._read_on(row)
+                break
+            if not row.chunk:
+                self._go_on(row)
+            if not row.chunk:
+                continue
+            room -= len(row.chunk)
+            together.append(row)
+            if not feed_texts:
+                self._read_together(together, self._one_text)
+                together = []
+            if room <= 0:
+                break
+        if together and feed_texts:
+            self._read_together(together, feed_texts)
 
-    def _next_to_read(self) -> Row | None:
-        """Whose prompt is read on; one that waits begins where there is room for it, and nobody overtakes it else."""
-        row = min((*self._reading, *self._waiting), key=lambda row: (row.urgency, row.number), default=None)
+    def _one_text(self, texts: Sequence[tuple[PrefixCache, Sequence[int]]]) -> torch.Tensor:
+        ((cache, ids),) = texts
+        with self._model.some_rows():
+            return feed(self._model.module, cache, ids)
+
+    def _read_on(self, row: Row) -> None:
+        """Go on with the prompt of one that takes turns."""
+        before = self._read_tokens
+        self._go_on(row)
+        self._let_pass(row, self._read_tokens - before)
+
+    def _let_pass(self, row: Row, read: int) -> None:
+        for other in (*self._reading, *self._waiting):
+            other.passed += read if other is not row else 0
+
+    def _read_together(self, rows: list[Row], feed_texts: FeedTexts) -> None:
+        """Feed what `rows` want to be read of their prompts, and have them go on with its logits."""
+        texts = [(row.cache, row.chunk) for row in rows if row.cache]
+        begun = time.perf_counter()
+        try:
+            with (
+                explained_answer(self._model.device),
+                given_up(self._layers, lambda: any(row.request.cancelled for row in rows)),
+            ):
+                logits = feed_texts(texts)
+        except GivenUpError:  # one that asked has left in the middle of it; the others are read again
+            self._drop_cancelled()
+            return
+        except ChatcliError as error:
+            for row in rows:
+                self._let_go(row)
+                if row.steps:
+                    row.steps.close()
+            if isinstance(error, OutOfMemory):
+                self._run_short(error, *rows)
+            else:
+                for row in rows:
+                    row.request.tell(error)
+            return
+        self._pace.took(sum(len(chunk) for _, chunk in texts), time.perf_counter() - begun)
+        for row, each in zip(rows, logits, strict=True):
+            read, row.chunk = len(row.chunk), ()
+            row.left -= read
+            self._read_tokens += read
+            self._let_pass(row, read)
+            self._go_on(row, each)
+
+    def _next_to_read(self, others: Sequence[Row]) -> Row | None:
+        """Whose prompt is read on beside `others`; where there is no room for one that waits, only who is read."""
+        asking = [row for row in (*self._reading, *self._waiting) if row not in others]
+        row = min(asking, key=lambda row: (row.urgency, row.number), default=None)
         if row in self._waiting and not self._may_begin(row):
-            return min(self._reading, key=lambda row: row.urgency, default=None)
+            reading = [row for row in self._reading if row not in others]
+            return min(reading, key=lambda row: row.urgency, default=None)
         if row in self._waiting:
             self._waiting.remove(row)
             self._reading.append(row)
@@ -257,13 +313,16 @@ class Continuous:
     def _fit(self, rows: int, longest: int) -> bool:
         return rows * longest * self._columns.bytes_per_token <= self._budget
 
-    def _go_on(self, row: Row) -> None:
+    def _go_on(self, row: Row, logits: torch.Tensor | None = None) -> None:
         """The next bit of a row that is being read or takes turns."""
         assert row.steps
         over = True
         try:
             with explained_answer(self._model.device):
-                over = next(row.steps, _OVER) is _OVER
+                row.steps.send(logits)
+                over = False
+        except StopIteration:
+            pass
         except OutOfMemory as error:
             self._let_go(row)
             if row.made and row.takes_turns:
@@ -281,27 +340,22 @@ class Continuous:
     def _let_go(self, row: Row) -> None:
         (self._turns if row in self._turns else self._reading).remove(row)
 
-    def _read(self, row: Row) -> Generator[None]:
-        """Read a prompt, a chunk between two yields, and have the row join the batch with its first token."""
+    def _read(self, row: Row) -> Generator[None, torch.Tensor | None]:
+        """Have a prompt read, a chunk between two yields, and have the row join the batch with its first token."""
         module, ids = self._model.module, list(row.seen)
+        require_known(module, ids)
         with self._model.talks.lent(ids) as cache:
             undivided = module.undivided(ids) if hasattr(module, "undivided") else 0
             done = cache.keep_common_prefix(ids, undivided)
-            row.left = len(ids) - done
-            logits = torch.empty(0)
+            row.left, row.cache = len(ids) - done, cache
+            logits: torch.Tensor | None = None
             while done < len(ids):
                 if not row.made:
                     row.request.tell(Progress("reading", done, len(ids), "tokens"))
-                chunk = ids[done : max(self._end_of_chunk(done, len(ids)), undivided)]
-                begun = time.perf_counter()
-                with self._model.some_rows(), given_up(self._layers, lambda: row.request.cancelled):
-                    logits = feed(module, cache, chunk)[0]
-                self._pace.took(len(chunk), time.perf_counter() - begun)
-                done += len(chunk)
-                row.left -= len(chunk)
-                self._read_tokens += len(chunk)
-                if row.left:
-                    yield
+                row.chunk = ids[done : max(self._end_of_chunk(done, len(ids)), undivided)]
+                done += len(row.chunk)
+                logits = yield
+            assert logits is not None
             cache.asked = len(ids)
             if self._may_be_alone(row):
                 yield from self._alone(row, cache, logits)
@@ -313,7 +367,7 @@ class Continuous:
             self._columns.join(cache)
             self._rows.append(row)
 
-    def _alone(self, row: Row, cache: PrefixCache, logits: torch.Tensor) -> Generator[None]:
+    def _alone(self, row: Row, cache: PrefixCache, logits: torch.Tensor) -> Generator[None, torch.Tensor | None]:
         """Answer a row that was read, a token between two yields, as `CausalModel.generate` does."""
         request = row.request
         row.alone, row.sampler = True, row.sampler or Sampler(request.settings, logits.device, request.constraint)
@@ -339,7 +393,7 @@ class Continuous:
         end = done + self._pace.chunk
         return length if length - end < self._pace.chunk // 4 else end
 
-    def _turn(self, row: Row) -> Generator[None]:
+    def _turn(self, row: Row) -> Generator[None, torch.Tensor | None]:
         """Answer a request alone, a token or a chunk of its prompt between two yields."""
         request = row.request
         steps = self._model.generate(

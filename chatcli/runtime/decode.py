@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import inspect
 import time
-from collections.abc import Collection, Generator, Sequence
+from collections.abc import Callable, Collection, Generator, Sequence
 from functools import cache, partial
 from itertools import zip_longest
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 
@@ -29,6 +29,10 @@ LEAST_CHUNK, MOST_CHUNK = 256, 512
 """Tokens of one: with fewer a processor reads its weights and its cache too often; the plan counts the most."""
 FEWEST = 64
 """Tokens of one where a single layer takes too long for more: after 50,000 tokens, or in a large model."""
+
+
+FeedTexts: TypeAlias = Callable[[Sequence[tuple[PrefixCache, Sequence[int]]]], torch.Tensor]
+"""Logits (texts, vocabulary) after new ids of several texts, each of which join its cache."""
 
 
 class Pace:

@@ -26,7 +26,7 @@ from chatcli.models.tokenizer import Tokenizer
 from chatcli.models.weights import Weights
 from chatcli.runtime.classes import serving
 from chatcli.runtime.cpu import AS_TORCH_DOES, Way, attend_in_groups, fastest_row
-from chatcli.runtime.decode import Pace, decode, feed, prefill
+from chatcli.runtime.decode import FeedTexts, Pace, decode, feed, prefill
 from chatcli.runtime.devices import devices, free_bytes, memory_bandwidth
 from chatcli.runtime.explain import explained_answer
 from chatcli.runtime.graphs import StaticSteps, can_be_recorded
@@ -57,6 +57,7 @@ class CausalModel:
         pace: how much of a prompt is read at once.
         one_row: how it computes a single token fastest.
         some_rows: and several at once, of one text or of some.
+        together: a way to feed several texts at once, where there is one by now that is faster.
         draft: a smaller model with the same tokens, which guesses; without one, guesses come from the text itself.
     """
 
@@ -70,6 +71,7 @@ class CausalModel:
         self.draft: CausalModel | None = None
         self.one_row: Way = fastest_row(model)
         self.some_rows: Way = AS_TORCH_DOES
+        self.together: Callable[[], FeedTexts | None] = lambda: None
         if model.device.type == "cpu":
             attend_in_groups()
         self._steps = StaticSteps(model) if can_be_recorded(model) and not self._is_shared else None
@@ -278,7 +280,7 @@ class CausalModel:
             self.draft.close()
         release(self._model)
         self._model = self._steps = None
-        self.one_row = self.some_rows = AS_TORCH_DOES
+        self.one_row, self.some_rows, self.together = AS_TORCH_DOES, AS_TORCH_DOES, lambda: None
         self.forget()
 
 
@@ -353,4 +355,4 @@ def _compile(model: CausalModel, report: Report, *, aloud: bool) -> None:
         if aloud:
             report(Progress("loading", note=f"--compile changes nothing: {error}."))
         return
-    model.one_row, model.some_rows = native.one_row(model.one_row), native.some_rows
+    model.one_row, model.some_rows, model.together = native.one_row(model.one_row), native.some_rows, native.together

@@ -14,7 +14,10 @@ from chatcli.errors import ChatcliError
 from chatcli.generation import GenerationSettings, Progress
 
 if TYPE_CHECKING:
+    import torch
+
     from chatcli.runtime.constrain import TokenConstraint
+    from chatcli.runtime.kv import PrefixCache
     from chatcli.runtime.sampling import Drawn, Sampler
 
 Told: TypeAlias = Progress | int | bool | BaseException
@@ -46,7 +49,8 @@ class Row:
     """A request on its way, the `number`th to come.
 
     `seen` are its prompt and its tokens, `left` is what is to be read of them yet, `passed` what was read of others
-    while it waited. `steps` does the work of one that is being read, takes turns or is answered `alone`.
+    while it waited. `steps` does the work of one that is being read, takes turns or is answered `alone`. One that is
+    being read wants `chunk` fed to `cache`, and is sent the logits (vocabulary).
     """
 
     request: Request
@@ -58,7 +62,9 @@ class Row:
     passed: int = 0
     made: int = 0
     sampler: Sampler | None = None
-    steps: Generator[None] | None = None
+    steps: Generator[None, torch.Tensor | None] | None = None
+    cache: PrefixCache | None = None
+    chunk: Sequence[int] = ()
 
     @property
     def urgency(self) -> int:

@@ -40,35 +40,36 @@ typedef struct {
     const float *before_attention, *before_mlp, *query_norm, *key_norm;
 } Layer;
 
-/* Where a layer keeps keys and values, and how many numbers lie between two texts, two heads and two tokens. */
+/* Where a layer of a cache keeps keys and values, and how many numbers lie between two texts, two heads, two tokens. */
 typedef struct {
     void *keys, *values;
     int64_t key_text, key_head, key_token, value_text, value_head, value_token;
 } Held;
 
-/* A token that is fed: the text it belongs to, where in `Held` that begins, and how many of its tokens this one sees,
-   itself the last. */
+/* A token that is fed: the cache and the text there that it belongs to, where in `Held` that begins, and how many of its
+   tokens this one sees, itself the last. */
 typedef struct {
-    int64_t text, first, tokens;
+    int64_t cache, text, first, tokens;
 } Fed;
 
 typedef struct {
     const Layer *layers;
     Matrix logits;
     const float *last_norm;
-    float *stream, *normal, *queries, *keys, *values, *attended, *inner;
+    float *stream, *normal, *last, *queries, *keys, *values, *attended, *inner;
     int64_t depth, hidden, heads, shared_heads, width, inner_width, kind;
     float epsilon, scaling;
 } Model;
 
-/* What is to be computed: `count` tokens in so many lanes, (width, lanes) rotary factors, and (wanted, vocabulary)
-   logits of the last ones. Before each layer `given_up`, if there is one, says whether nobody wants them any more. */
+/* What is to be computed: `count` tokens in so many lanes, with (width, lanes) rotary factors and keys and values in
+   (layers, caches) of `held`; and (wanted, vocabulary) logits of some lanes, in `wanted_lanes`. Before each layer `given_up`, if there is one, says whether nobody wants them any more. */
 typedef struct {
     const Held *held;
     const Fed *fed;
     const float *cosines, *sines;
+    const int64_t *which;
     float *logits;
-    int64_t count, lanes, wanted;
+    int64_t count, lanes, caches, wanted, wanted_lanes;
     int (*given_up)(int64_t layer);
 } Call;
 
@@ -421,7 +422,8 @@ static void store(int64_t kind, const float *from, int64_t size, int64_t lanes, 
 
 /* Attention of one head of one token over all that it sees, some at a time, with a softmax that is corrected as it goes
    on (Milakov and Gimelshein, arXiv 1805.02867). */
-INLINE void attend(int kind, const Model *m, const Held *held, int64_t head, Fed fed, int64_t lanes, int64_t lane) {
+INLINE void attend(int kind, const Model *m, const Held *caches, int64_t head, Fed fed, int64_t lanes, int64_t lane) {
+    const Held *held = &caches[fed.cache];
     int64_t width = m->width, shared = head / (m->heads / m->shared_heads);
     int64_t key = fed.text * held->key_text + shared * held->key_head + fed.first * held->key_token;
     int64_t value = fed.text * held->value_text + shared * held->value_head + fed.first * held->value_token;
@@ -500,7 +502,7 @@ static void add_to_stream(const Model *m, const Matrix *matrix, const float *x, 
     meet(mine);
 }
 
-static void attention(const Model *m, const Layer *layer, const Held *held, const Call *call, Thread *mine, float *own) {
+static void attention(const Model *m, const Layer *layer, const Held *caches, const Call *call, Thread *mine, float *own) {
     const Matrix *products[] = {&layer->query, &layer->key, &layer->value};
     float *into[] = {m->queries, m->keys, m->values};
     int64_t lanes = call->lanes, width = m->width;
@@ -527,6 +529,7 @@ static void attention(const Model *m, const Layer *layer, const Held *held, cons
         rotate(turned, width, lanes, call->cosines, call->sines);
         for (int64_t lane = 0; is_key && lane < call->count; lane++) {
             Fed fed = call->fed[lane];
+            const Held *held = &caches[fed.cache];
             int64_t last = fed.first + fed.tokens - 1;
             int64_t key = fed.text * held->key_text + number * held->key_head + last * held->key_token;
             int64_t value = fed.text * held->value_text + number * held->value_head + last * held->value_token;
@@ -537,8 +540,8 @@ static void attention(const Model *m, const Layer *layer, const Held *held, cons
     meet(mine);
     for (int64_t part; (part = take(mine)) < m->heads * call->count;) {
         int64_t lane = part % call->count, head = part / call->count;
-        if (m->kind == FLOAT32) attend(FLOAT32, m, held, head, call->fed[lane], lanes, lane);
-        else attend(BFLOAT16, m, held, head, call->fed[lane], lanes, lane);
+        if (m->kind == FLOAT32) attend(FLOAT32, m, caches, head, call->fed[lane], lanes, lane);
+        else attend(BFLOAT16, m, caches, head, call->fed[lane], lanes, lane);
     }
     meet(mine);
     add_to_stream(m, &layer->output, m->attended, lanes, mine);
@@ -563,27 +566,31 @@ static void mlp(const Model *m, const Layer *layer, int64_t lanes, Thread *mine,
     add_to_stream(m, &layer->down, m->inner, lanes, mine);
 }
 
-/* The logits of the tokens that are wanted; where that is the last one alone, it is multiplied alone. */
+/* The logits of the lanes that are wanted. */
 static void last(const Model *m, const Call *call, Thread *mine, float *own) {
-    int64_t lanes = call->lanes, first_wanted = call->count - call->wanted;
     if (!call->wanted) return;
-    const float *normal = normalized(m, m->last_norm, lanes, mine, own);
-    float some[UNIT * MOST_LANES];
-    if (call->wanted == 1 && lanes > 1) {
-        for (int64_t at = 0; at < m->hidden; at++) own[at] = normal[at * lanes + first_wanted];
-        normal = own, lanes = 1, first_wanted = 0;
+    int64_t lanes = call->wanted_lanes;
+    const float *normal = normalized(m, m->last_norm, call->lanes, mine, own);
+    if (call->lanes > 1) {
+        for (int64_t first; (first = take(mine) * UNIT) < m->hidden;)
+            for (int64_t at = first; at < first + UNIT && at < m->hidden; at++)
+                for (int64_t lane = 0; lane < lanes; lane++)
+                    m->last[at * lanes + lane] = lane < call->wanted ? normal[at * call->lanes + call->which[lane]] : 0;
+        meet(mine);
+        normal = m->last;
     }
+    float some[UNIT * MOST_LANES];
     for (int64_t unit; (unit = take(mine)) < units(&m->logits);) {
         int64_t first = unit * UNIT, count = in_unit(&m->logits, first);
         unit_of(&m->logits, first, count, normal, lanes, some);
         for (int64_t token = 0; token < call->wanted; token++)
             for (int64_t row = 0; row < count; row++)
-                call->logits[token * m->logits.rows + first + row] = some[row * lanes + first_wanted + token];
+                call->logits[token * m->logits.rows + first + row] = some[row * lanes + token];
     }
 }
 
 /* Pieces of work that threads share, of a step: so many counters `some_tokens` is given, all 0. */
-int64_t pieces_of_work(const Model *m) { return 10 * m->depth + 2; }
+int64_t pieces_of_work(const Model *m) { return 10 * m->depth + 3; }
 
 /* Feed the tokens whose embeddings are in `m->stream`, and whose keys and values get their places in what is held. */
 void some_tokens(const Model *m, const Call *call, int64_t threads, atomic_long *taken) {
@@ -596,7 +603,7 @@ void some_tokens(const Model *m, const Call *call, int64_t threads, atomic_long 
         all.threads = omp_get_num_threads();
         for (int64_t at = 0; at < m->depth; at++) {
             if (call->given_up && omp_get_thread_num() == 0 && !all.given_up) all.given_up = call->given_up(at);
-            attention(m, &m->layers[at], &call->held[at], call, &mine, own);
+            attention(m, &m->layers[at], &call->held[at * call->caches], call, &mine, own);
             mlp(m, &m->layers[at], call->lanes, &mine, own);
         }
         last(m, call, &mine, own);

@@ -8,9 +8,11 @@ addresses; what the addresses are read for, and how, is `step.c`'s.
 from __future__ import annotations
 
 import ctypes
-from ctypes import CFUNCTYPE, POINTER, Structure, c_float, c_int, c_int64, c_void_p
+from collections.abc import Sequence
+from ctypes import CFUNCTYPE, POINTER, Array, Structure, c_float, c_int, c_int64, c_void_p
 from functools import cache
-from typing import Any
+from itertools import accumulate
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -54,7 +56,7 @@ class _Held(Structure):
 
 
 class _Fed(Structure):
-    _fields_ = [(name, c_int64) for name in ("text", "first", "tokens")]
+    _fields_ = [(name, c_int64) for name in ("cache", "text", "first", "tokens")]
 
 
 class _Model(Structure):
@@ -62,7 +64,7 @@ class _Model(Structure):
         ("layers", POINTER(_Layer)),
         ("logits", _Matrix),
         ("last_norm", c_void_p),
-        *((name, c_void_p) for name in ("stream", "normal", "queries", "keys", "values", "attended", "inner")),
+        *((name, c_void_p) for name in ("stream", "normal", "last", "queries", "keys", "values", "attended", "inner")),
         *((name, c_int64) for name in ("depth", "hidden", "heads", "shared_heads", "width", "inner_width", "kind")),
         *((name, c_float) for name in ("epsilon", "scaling")),
     ]
@@ -75,14 +77,18 @@ class _Call(Structure):
     _fields_ = [
         ("held", POINTER(_Held)),
         ("fed", POINTER(_Fed)),
-        *((name, c_void_p) for name in ("cosines", "sines", "logits")),
-        *((name, c_int64) for name in ("count", "lanes", "wanted")),
+        *((name, c_void_p) for name in ("cosines", "sines", "which", "logits")),
+        *((name, c_int64) for name in ("count", "lanes", "caches", "wanted", "wanted_lanes")),
         ("given_up", _GIVEN_UP),
     ]
 
 
 _KINDS = {torch.float32: 0, torch.bfloat16: 1}
 _INT8, _INT4 = 2, 3
+
+
+_Place: TypeAlias = tuple[int, int, int, int]
+"""The numbers of a `_Fed`."""
 
 
 class NotOfThisShapeError(Exception):
@@ -114,7 +120,7 @@ class Step:
             self._described = self._describe(model)
         except AttributeError as error:  # an adapter lies around it, or its parts have other names by now
             raise NotOfThisShapeError(f"there is no step for a model like this ({error})") from error
-        self._taken = torch.zeros(10 * self._described.depth + 2, dtype=torch.int64)
+        self._taken = torch.zeros(10 * self._described.depth + 3, dtype=torch.int64)
 
     def link(self, library: ctypes.CDLL) -> None:
         """Compute by `library` from now on."""
@@ -150,40 +156,55 @@ class Step:
             )
             return found
         if columns:
-            fed = [(text, columns.end - len(ids), len(ids) + 1) for text, ids in enumerate(columns.ids)]
+            fed = [(0, text, columns.end - len(ids), len(ids) + 1) for text, ids in enumerate(columns.ids)]
         else:
-            before = told[CACHE].get_seq_length()
-            fed = [(0, 0, before + each + 1) for each in range(count)]
-            self._let_in(layers, count, before + count)
-        self._note(layers)
-        positions = torch.tensor([tokens - 1 for _, _, tokens in fed]) if position_ids is None else position_ids
-        wanted = count if columns else logits_to_keep or count
-        ids, positions = input_ids.flatten(), positions.reshape(-1, 1)
-        parts = [slice(begin, begin + MOST) for begin in range(0, count, MOST)]
-        logits = [
-            self._logits(ids[part], positions[part], fed[part], min(max(part.stop - count + wanted, 0), MOST))
-            for part in parts[:-1]
-        ]
-        part = parts[-1]
-        logits.append(self._logits(ids[part], positions[part], fed[part], min(wanted, count - part.start)))
-        return CausalLMOutputWithPast(logits=torch.cat(logits).view(len(input_ids), -1, logits[0].shape[-1]))
+            fed = self._let_in(layers, count)
+        ids, which = input_ids.flatten(), range(0 if columns or not logits_to_keep else count - logits_to_keep, count)
+        logits = self._logits(ids, position_ids, fed, _held([layers]), which)
+        return CausalLMOutputWithPast(logits=logits.view(len(input_ids), -1, logits.shape[-1]))
 
-    def _logits(self, ids: Tensor, positions: Tensor, fed: list[tuple[int, int, int]], wanted: int) -> Tensor:
-        """Logits (wanted, vocabulary) of the last of `ids`, (tokens), which have `positions`, (tokens, 1)."""
-        count = len(fed)
-        lanes = count if count < FEW else -(-count // LANES) * LANES
+    def texts(self, texts: Sequence[tuple[Any, Sequence[int]]]) -> Tensor:
+        """Logits (texts, vocabulary) after new ids of each text, which join its cache; in as few passes as they fit in.
+
+        Raises:
+            GivenUpError: as a pass of its own.
+        """
+        fed = [each for at, (cache, ids) in enumerate(texts) for each in self._let_in(cache.layers, len(ids), at)]
+        ends = [end - 1 for end in accumulate(len(ids) for _, ids in texts)]
+        every = torch.tensor([each for _, ids in texts for each in ids])
+        return self._logits(every, None, fed, _held([cache.layers for cache, _ in texts]), ends)
+
+    def _logits(
+        self, ids: Tensor, positions: Tensor | None, fed: Sequence[_Place], held: Array[_Held], which: Sequence[int]
+    ) -> Tensor:
+        """Logits (which, vocabulary) of some of `ids`, (tokens), at their `positions`, or behind so many others."""
+        if positions is None:
+            positions = torch.tensor([tokens - 1 for *_, tokens in fed])
+        positions = positions.reshape(-1, 1)
+        found = []
+        for begin in range(0, len(fed), MOST):
+            part = slice(begin, begin + MOST)
+            wanted = [each - begin for each in which if begin <= each < begin + MOST]
+            found.append(self._pass(ids[part], positions[part], fed[part], held, wanted))
+        return torch.cat(found)
+
+    def _pass(
+        self, ids: Tensor, positions: Tensor, fed: Sequence[_Place], held: Array[_Held], which: Sequence[int]
+    ) -> Tensor:
+        """The same of up to `MOST` tokens."""
+        count, lanes, wanted = len(fed), _lanes(len(fed)), len(which)
         stream = self._stream[: self._described.hidden * lanes].view(-1, lanes).zero_()
         stream[:, :count] = self._embedding(ids).T
         turns = torch.zeros(2, self._described.width, lanes)
         for turn, each in zip(turns, self._rotary(self._like, positions), strict=True):
             turn[:, :count] = each[:, 0].T
-        logits = torch.empty(wanted, self._described.logits.rows)
+        logits, chosen = torch.empty(wanted, self._described.logits.rows), torch.tensor(which, dtype=torch.int64)
         errors: list[BaseException] = []
         call = _Call(
-            self._held,
+            held,
             (_Fed * count)(*(_Fed(*each) for each in fed)),
-            *(each.data_ptr() for each in (*turns, logits)),
-            *(count, lanes, wanted),
+            *(each.data_ptr() for each in (*turns, chosen, logits)),
+            *(count, lanes, len(held) // self._described.depth, wanted, _lanes(wanted)),
             self._asking(errors),
         )
         threads, taken = c_int64(torch.get_num_threads()), c_void_p(self._taken.zero_().data_ptr())
@@ -191,6 +212,15 @@ class Step:
         for error in errors:
             raise error
         return logits
+
+    def _let_in(self, layers: Any, count: int, cache: int = 0) -> list[_Place]:
+        """Have each layer of a cache of one text make room for so many tokens more; returns where these are."""
+        before, nothing = layers[0].get_seq_length(), self._nothing.expand(-1, -1, count, -1)
+        for layer in layers:
+            keys, values = layer.update(nothing, nothing)
+            if keys.shape != values.shape or keys.shape[2] != before + count:
+                raise RuntimeError(f"a layer of the cache that shows {tuple(keys.shape)} for {before + count} tokens")
+        return [(cache, 0, 0, before + each + 1) for each in range(count)]
 
     def _asking(self, errors: list[BaseException]) -> Any:
         """What `step.c` calls before each layer: its hooks, which may want the pass to end; nothing without any."""
@@ -208,22 +238,6 @@ class Step:
 
         return _GIVEN_UP(given_up)
 
-    def _let_in(self, layers: Any, count: int, tokens: int) -> None:
-        """Have each layer of a cache make room for so many tokens more, which makes it `tokens`."""
-        for layer in layers:
-            nothing = self._nothing.expand(-1, -1, count, -1)
-            keys, values = layer.update(nothing, nothing)
-            if keys.shape != values.shape or keys.shape[2] != tokens:
-                raise RuntimeError(f"a layer of the cache that shows {tuple(keys.shape)} for {tokens} tokens")
-
-    def _note(self, layers: Any) -> None:
-        """Note where the keys and values of each layer are."""
-        for held, layer in zip(self._held, layers, strict=True):
-            keys, values = layer.keys, layer.values
-            held.keys, held.values = keys.data_ptr(), values.data_ptr()
-            held.key_text, held.key_head, held.key_token, _ = keys.stride()
-            held.value_text, held.value_head, held.value_token, _ = values.stride()
-
     def _describe(self, model: Any) -> _Model:
         """The model as `step.c` reads it, with room for what it works on."""
         self._layers = layers = list(model.model.layers)
@@ -233,7 +247,6 @@ class Step:
         dtype = self.dtype
         _require(dtype in _KINDS and model.device.type == "cpu", f"{dtype} on {model.device}")
         _require(config.hidden_act == "silu" and width % LANES == 0, f"{config.hidden_act} with heads of {width}")
-        self._held = (_Held * len(layers))()
         self._nothing = torch.zeros(1, shared, 1, width, dtype=dtype)
         self._like = torch.zeros(1, dtype=dtype)
         self._stream = self._room(config.hidden_size)
@@ -243,6 +256,7 @@ class Step:
             last_norm=self._floats(model.model.norm.weight),
             stream=self._stream.data_ptr(),
             normal=self._room(config.hidden_size).data_ptr(),
+            last=self._room(config.hidden_size).data_ptr(),
             queries=self._room(heads * width).data_ptr(),
             keys=self._room(shared * width).data_ptr(),
             values=self._room(shared * width).data_ptr(),
@@ -304,6 +318,22 @@ class Step:
         self._kept.append(torch.zeros(numbers * MOST))
         room: Tensor = self._kept[-1]
         return room
+
+
+def _lanes(tokens: int) -> int:
+    """In how many lanes so many tokens lie."""
+    return tokens if tokens < FEW else -(-tokens // LANES) * LANES
+
+
+def _held(caches: Sequence[Any]) -> Array[_Held]:
+    """Where the layers of each cache keep keys and values: (layers, caches)."""
+    found = (_Held * (len(caches) * len(caches[0])))()
+    for held, layer in zip(found, (layer for same in zip(*caches, strict=True) for layer in same), strict=True):
+        keys, values = layer.keys, layer.values
+        held.keys, held.values = keys.data_ptr(), values.data_ptr()
+        held.key_text, held.key_head, held.key_token, _ = keys.stride()
+        held.value_text, held.value_head, held.value_token, _ = values.stride()
+    return found
 
 
 def _require(true: object, what: str) -> None:

@@ -6,7 +6,7 @@ import copy
 import shutil
 import time
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from ctypes import CDLL
 from pathlib import Path
 from types import SimpleNamespace
@@ -41,16 +41,6 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "qwen2": {"num_key_value_heads": 4, "intermediate_size": 75},
     "qwen3": {"head_dim": 8, "tie_word_embeddings": True},
 }
-
-
-@pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> CDLL:
-    if not (compiler := shutil.which("cc")):
-        pytest.skip("there is no C compiler")
-    being_built = Library(tmp_path_factory.mktemp("compiled"), {"PATH": str(Path(compiler).parent)})
-    while not (found := being_built.loaded()):
-        time.sleep(0.05)
-    return found
 
 
 def load(make_checkpoint: Callable[..., Path], family: str, **config: Any) -> Any:
@@ -221,6 +211,26 @@ def test_texts_of_a_batch_give_the_models_own_logits(count: int, threads: int, s
                 batch.leave(1)
                 batch.join(cache)
     assert batches[0].ids == batches[1].ids
+
+
+def test_texts_that_share_passes_give_the_logits_of_each_alone(sized: Any, built: CDLL) -> None:
+    """New ones and such that go on, some of them cut by the end of a pass."""
+    step, ends = step_of(sized, built), []
+    beginnings, more = (0, 30, 0, 1, 90, 0, 7), (5, 1, MOST + 9, 2, 40, 1, 60)
+    together, alone = ([PrefixCache(sized.config) for _ in more] for _ in range(2))
+    for cache in (*together, *alone):
+        number = (together + alone).index(cache) % len(more)
+        if beginnings[number]:
+            feed(sized, cache, [1 + (3 * each + number) % 79 for each in range(beginnings[number])])
+    ids = [[1 + (number + 13 * each) % 83 for each in range(count)] for number, count in enumerate(more)]
+    with torch.inference_mode(), ExitStack() as stack:
+        texts = [(stack.enter_context(cache.feeding(new)), new) for cache, new in zip(together, ids, strict=True)]
+        found = step.texts(texts)
+    ends = [feed(sized, cache, new)[0] for cache, new in zip(alone, ids, strict=True)]
+    assert apart(found, torch.stack(ends)) < CLOSE
+    after = [torch.cat([feed(sized, cache, [5]) for cache in caches]) for caches in (together, alone)]
+    assert apart(*after) < CLOSE
+    assert [cache.ids for cache in together] == [cache.ids for cache in alone]
 
 
 @pytest.mark.parametrize("count", [2, LANES, 2 * LANES, 3 * LANES, MOST])
