@@ -1,8 +1,8 @@
 """What many streams at once cost: throughput, fairness, and a short question beside a long prompt.
 
-python benchmarks/serving_batch.py [--layers 12] [--rounds 3] [--tokens 64] [--threads N]
+python benchmarks/serving_batch.py [--layers 12] [--rounds 3] [--tokens 64] [--threads N] [--dtype float32]
 
-A random Llama of the 160M shape in float32, asked as the server asks it: each stream in a thread of its own. The
+A random Llama of the 160M shape, asked as the server asks it: each stream in a thread of its own. The
 streams of a round have prompts of 20 to 80 tokens and equal answers; all ways take turns in one run. "alone" is the
 engine without a batch, as `chatcli run` has it.
 """
@@ -168,13 +168,14 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--tokens", type=int, default=64)
     parser.add_argument("--threads", type=int, default=0)
+    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
     said = parser.parse_args()
     if said.threads:
         torch.set_num_threads(said.threads)
     words = random.Random(0)
     with tempfile.TemporaryDirectory() as name:
         checkpoint(Path(name), said.layers)
-        request = LoadRequest(dtype="float32", compile=None)  # as the server opens it
+        request = LoadRequest(dtype=said.dtype, compile=None)  # as the server opens it
         alone = open_local(open_checkpoint(Path(name)), shipped(), lambda progress: None, request)
     with closing(ConcurrentEngine(alone.another_talk())) as engine:
         throughput(engine, alone, words, said.rounds, said.tokens)

@@ -9,7 +9,7 @@ knows ids and samplers and belongs to one thread; who asks is told by a call.
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Collection, Generator, Mapping, Sequence
 from contextlib import closing
 from itertools import count
 
@@ -214,30 +214,42 @@ class Continuous:
         """Let rows wait for their turn, first of all; they are read again with what they have made, and go on."""
         for row in rows:
             row.left, row.steps, row.alone = len(row.seen) - self._model.talks.shared(row.seen), None, False
-            row.cache, row.chunk = None, ()
+            row.cache = None
         self._waiting = sorted([*rows, *self._waiting], key=lambda row: row.number)
 
     def _read_some(self) -> None:
-        """Read on: a chunk of the prompt that is next, and whole ones behind it as far as they fit into a chunk."""
-        room, together, feed_texts = self._pace.chunk, list[Row](), self._model.together()
-        while (row := self._next_to_read(together)) and (room == self._pace.chunk or row.left <= room):
+        """Read on: a chunk of the prompt that is next, and of those behind it as much as fits into one.
+
+        Where each is read in a pass of its own, only whole ones.
+        """
+        feed_texts, together = self._model.together(), dict[Row, Sequence[int]]()
+        chunk = self._pace.chunk - self._pace.chunk % LEAST_CHUNK if feed_texts else self._pace.chunk
+        room = chunk
+        while (row := self._next_to_read(together)) and (room == chunk or feed_texts or row.left <= room):
             if row.takes_turns:
-                if not together:
+                if room == chunk:
                     self._read_on(row)
                 break
-            if not row.chunk:
+            if not row.cache:
                 self._go_on(row)
-            if not row.chunk:
+            if not row.cache:  # it has come to an end before it has begun
                 continue
-            room -= len(row.chunk)
-            together.append(row)
-            if not feed_texts:
-                self._read_together(together, self._one_text)
-                together = []
+            part = self._part(row, room, whole=not feed_texts)
+            room -= len(part)
+            if feed_texts:
+                together[row] = part
+            else:
+                self._feed({row: part}, self._one_text)
             if room <= 0:
                 break
         if together and feed_texts:
-            self._read_together(together, feed_texts)
+            self._feed(together, feed_texts)
+
+    def _part(self, row: Row, room: int, *, whole: bool) -> Sequence[int]:
+        """What of a prompt is read next; its end, where that is near, costs less in the same pass than in its own."""
+        done = len(row.seen) - row.left
+        near = whole and row.left - room < self._pace.chunk // 4
+        return row.seen[done:] if near else row.seen[done : max(done + room, row.undivided)]
 
     def _one_text(self, texts: Sequence[tuple[PrefixCache, Sequence[int]]]) -> torch.Tensor:
         ((cache, ids),) = texts
@@ -254,39 +266,38 @@ class Continuous:
         for other in (*self._reading, *self._waiting):
             other.passed += read if other is not row else 0
 
-    def _read_together(self, rows: list[Row], feed_texts: FeedTexts) -> None:
-        """Feed what `rows` want to be read of their prompts, and have them go on with its logits."""
-        texts = [(row.cache, row.chunk) for row in rows if row.cache]
+    def _feed(self, parts: Mapping[Row, Sequence[int]], feed_texts: FeedTexts) -> None:
+        """Feed parts of prompts, and have their rows go on with the logits."""
+        texts = [(row.cache, ids) for row, ids in parts.items() if row.cache]
         begun = time.perf_counter()
         try:
             with (
                 explained_answer(self._model.device),
-                given_up(self._layers, lambda: any(row.request.cancelled for row in rows)),
+                given_up(self._layers, lambda: any(row.request.cancelled for row in parts)),
             ):
                 logits = feed_texts(texts)
         except GivenUpError:  # one that asked has left in the middle of it; the others are read again
             self._drop_cancelled()
             return
         except ChatcliError as error:
-            for row in rows:
+            for row in parts:
                 self._let_go(row)
                 if row.steps:
                     row.steps.close()
             if isinstance(error, OutOfMemory):
-                self._run_short(error, *rows)
+                self._run_short(error, *parts)
             else:
-                for row in rows:
+                for row in parts:
                     row.request.tell(error)
             return
-        self._pace.took(sum(len(chunk) for _, chunk in texts), time.perf_counter() - begun)
-        for row, each in zip(rows, logits, strict=True):
-            read, row.chunk = len(row.chunk), ()
-            row.left -= read
-            self._read_tokens += read
-            self._let_pass(row, read)
+        self._pace.took(sum(len(ids) for ids in parts.values()), time.perf_counter() - begun)
+        for (row, ids), each in zip(parts.items(), logits, strict=True):
+            row.left -= len(ids)
+            self._read_tokens += len(ids)
+            self._let_pass(row, len(ids))
             self._go_on(row, each)
 
-    def _next_to_read(self, others: Sequence[Row]) -> Row | None:
+    def _next_to_read(self, others: Collection[Row]) -> Row | None:
         """Whose prompt is read on beside `others`; where there is no room for one that waits, only who is read."""
         asking = [row for row in (*self._reading, *self._waiting) if row not in others]
         row = min(asking, key=lambda row: (row.urgency, row.number), default=None)
@@ -345,15 +356,12 @@ class Continuous:
         module, ids = self._model.module, list(row.seen)
         require_known(module, ids)
         with self._model.talks.lent(ids) as cache:
-            undivided = module.undivided(ids) if hasattr(module, "undivided") else 0
-            done = cache.keep_common_prefix(ids, undivided)
-            row.left, row.cache = len(ids) - done, cache
-            logits: torch.Tensor | None = None
-            while done < len(ids):
+            row.undivided = module.undivided(ids) if hasattr(module, "undivided") else 0
+            row.left = len(ids) - cache.keep_common_prefix(ids, row.undivided)
+            row.cache, logits = cache, None
+            while row.left:
                 if not row.made:
-                    row.request.tell(Progress("reading", done, len(ids), "tokens"))
-                row.chunk = ids[done : max(self._end_of_chunk(done, len(ids)), undivided)]
-                done += len(row.chunk)
+                    row.request.tell(Progress("reading", len(ids) - row.left, len(ids), "tokens"))
                 logits = yield
             assert logits is not None
             cache.asked = len(ids)
@@ -387,11 +395,6 @@ class Continuous:
                 if row.take(token):
                     return
                 yield
-
-    def _end_of_chunk(self, done: int, length: int) -> int:
-        """Where the chunk behind `done` tokens ends: a few tokens more cost less than a pass of their own."""
-        end = done + self._pace.chunk
-        return length if length - end < self._pace.chunk // 4 else end
 
     def _turn(self, row: Row) -> Generator[None, torch.Tensor | None]:
         """Answer a request alone, a token or a chunk of its prompt between two yields."""

@@ -50,7 +50,7 @@ class Row:
 
     `seen` are its prompt and its tokens, `left` is what is to be read of them yet, `passed` what was read of others
     while it waited. `steps` does the work of one that is being read, takes turns or is answered `alone`. One that is
-    being read wants `chunk` fed to `cache`, and is sent the logits (vocabulary).
+    being read wants more of `seen` in `cache`, the `undivided` first ones at once, and is sent the logits (vocabulary).
     """
 
     request: Request
@@ -64,7 +64,7 @@ class Row:
     sampler: Sampler | None = None
     steps: Generator[None, torch.Tensor | None] | None = None
     cache: PrefixCache | None = None
-    chunk: Sequence[int] = ()
+    undivided: int = 0
 
     @property
     def urgency(self) -> int:
