@@ -222,7 +222,7 @@ class EngineFacts:
     """What a toolbar or a stored conversation says of an engine. Empty or 0 where unknown.
 
     `layers` are what the model says of its own sampling, the nearest first, and `unsaid` is what holds below them.
-    `sees` says whether it can be shown pictures, None where that is not known.
+    `sees` says whether it can be shown pictures, None where that is not known; `chats` whether it answers at all.
 
     `most_tokens_per_second` is the decode rate at which the memory's bandwidth is all used up: every weight
     is read once for each token.
@@ -238,6 +238,7 @@ class EngineFacts:
     layers: tuple[Layer, ...] = ()
     sees: bool | None = None
     unsaid: Layer = UNSAID
+    chats: bool = True
 
     @property
     def defaults(self) -> GenerationSettings:

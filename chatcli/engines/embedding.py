@@ -115,6 +115,7 @@ class EmbeddingEngine:
             model.precision,
             longest(checkpoint) or _UNKNOWN_CONTEXT,
             sees=False,
+            chats=False,
         )
 
     def stream(self, conversation: Conversation, settings: GenerationSettings) -> Generator[Event]:

@@ -23,6 +23,7 @@ async def one_model(request: Request) -> Response:
 
 
 def _told(name: str, model: Served) -> Json:
-    """The object that the API has for a model; `max_model_len` is what others call the context."""
+    """The object that the API has for a model; `max_model_len` is the context, `type` what it is for, as others say."""
     facts = model.facts
-    return {"id": name, "object": "model", "created": 0, "owned_by": "chatcli", "max_model_len": facts.context or None}
+    told: Json = {"id": name, "object": "model", "created": 0, "owned_by": "chatcli"}
+    return told | {"max_model_len": facts.context or None, "type": "llm" if facts.chats else "embeddings"}

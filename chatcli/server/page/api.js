@@ -38,9 +38,10 @@ async function refusal(response) {
   return new ApiError(`The server is busy: try again ${when}.`, 429, wait);
 }
 
+// The names of those that chat.
 export async function models() {
   const found = await (await request("v1/models")).json();
-  return found.data.map((model) => model.id);
+  return found.data.filter((model) => model.type !== "embeddings").map((model) => model.id);
 }
 
 // Every chunk of the answer to `body`, as an object. Aborting `signal` frees the model at once.

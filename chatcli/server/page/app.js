@@ -148,6 +148,7 @@ function keep(which) {
 async function loadModels() {
   try {
     const ids = await models();
+    if (!ids.length) return notice("No model here chats: this server makes vectors only.");
     const chosen = [model.value, talk.model, localStorage.getItem(MODEL)].find((id) => ids.includes(id)) ?? ids[0];
     model.replaceChildren(...ids.map((id) => el("option", { value: id }, id)));
     model.value = chosen;

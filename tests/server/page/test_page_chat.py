@@ -7,7 +7,7 @@ from page_steps import answers, ask, questions, reload, say
 from playwright.sync_api import Browser, Page, expect
 
 from chatcli.errors import EngineError
-from chatcli.generation import Finished, Reasoning, Text
+from chatcli.generation import EngineFacts, Finished, Reasoning, Text
 from chatcli.server.api.guard import Guard
 from chatcli.server.api.service import Limits
 
@@ -216,6 +216,29 @@ def test_a_busy_server_is_told_of_and_asked_again(browser: Browser) -> None:
         expect(first.locator(".answer .text")).to_contain_text("The end.")
         second.click("button.retry")
         expect(second.locator(".answer .text")).to_have_text("You said: Me too")
+
+
+class Vectors(Answering):
+    """A model that chats with nobody."""
+
+    @property
+    def facts(self) -> EngineFacts:
+        return EngineFacts("vectors", chats=False)
+
+
+def test_a_model_that_makes_vectors_is_not_offered(browser: Browser) -> None:
+    served = {"vectors": Vectors(), "small": Answering()}
+    with serving_page(served) as address, browser.new_context() as context:
+        page = context.new_page()
+        page.goto(address)
+        page.wait_for_selector("#model option", state="attached")
+        assert page.locator("#model option").all_text_contents() == ["small"]
+        told = page.evaluate("fetch('v1/models').then((answer) => answer.json())")["data"]
+        assert [(each["id"], each["type"]) for each in told] == [("vectors", "embeddings"), ("small", "llm")]
+    with serving_page({"vectors": Vectors()}) as address, browser.new_context() as context:
+        page = context.new_page()
+        page.goto(address)
+        expect(page.get_by_text("No model here chats: this server makes vectors only.")).to_be_visible()
 
 
 def test_a_server_with_a_key_asks_for_it_and_keeps_it_for_the_tab_alone(browser: Browser) -> None:
