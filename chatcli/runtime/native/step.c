@@ -22,7 +22,7 @@
 #endif
 
 enum { FLOAT32, BFLOAT16, INT8, INT4 };
-enum { UNIT = 64, GROUP = 32, POSITIONS = 64, AHEAD = 8, SPINS = 4000 };
+enum { UNIT = 64, GROUP = 32, POSITIONS = 64, TOGETHER = 32, AHEAD = 8, SPINS = 4000 };
 enum { MOST_SIDE = 8, MOST_SETS = 3, PART = 32, CHUNK = 128, PACKED_CHUNK = 64, LINE = 64, FEW = 6, MOST_LANES = 64 };
 
 /* `weight` is (rows, columns), but for INT4: codes of `block` rows side by side, as torch lays them out for its own
@@ -456,6 +456,75 @@ INLINE void attend(int kind, const Model *m, const Held *caches, int64_t head, F
     for (int64_t at = 0; at < width; at++) to[at * lanes] = out[at] / sum;
 }
 
+/* Rows of keys or values as floats, so far apart: where they are if they are floats, else in `wide`, (rows, width). */
+INLINE Wide rows_of(int kind, const void *from, int64_t first, int64_t next, int64_t rows, int64_t width, float *wide) {
+    if (kind == FLOAT32) return (Wide){(const float *)from + first, next, 1};
+    for (int64_t row = 0; row < rows; row++)
+        for (int64_t at = 0; at < width; at += 8)
+            *(FloatsAt *)(wide + row * width + at) = eight(kind, from, first + row * next + at);
+    return (Wide){wide, width, 1};
+}
+
+/* The same of eight tokens that follow each other in a text, the lanes of a vector: a key or value serves all of them.
+   Of the eight so many are there; the others see what the last one does. */
+INLINE void attend_together(int kind, const Model *m, const Held *caches, int64_t head, const Fed *fed, int64_t there,
+                            int64_t lanes, int64_t lane) {
+    const Held *held = &caches[fed->cache];
+    int64_t width = m->width, shared = head / (m->heads / m->shared_heads), tokens = fed[there - 1].tokens;
+    int64_t key = fed->text * held->key_text + shared * held->key_head + fed->first * held->key_token;
+    int64_t value = fed->text * held->value_text + shared * held->value_head + fed->first * held->value_token;
+    const float *query = m->queries + head * width * lanes + lane;
+    float wide[TOGETHER * width];
+    Floats none = {-INFINITY, -INFINITY, -INFINITY, -INFINITY, -INFINITY, -INFINITY, -INFINITY, -INFINITY};
+    Floats most = none, sum = {0}, out[width];
+    Numbers sees;
+    for (int64_t each = 0; each < 8; each++) sees[each] = each < there ? fed[each].tokens : tokens;
+    memset(out, 0, sizeof out);
+    for (int64_t begin = 0; begin < tokens; begin += TOGETHER) {
+        int64_t count = tokens - begin < TOGETHER ? tokens - begin : TOGETHER;
+        Floats scores[TOGETHER], before = most;
+        Wide keys = rows_of(kind, held->keys, key + begin * held->key_token, held->key_token, count, width, wide);
+        for (int64_t each = 0; each < count; each += 4) {
+            Floats products[4] = {0};
+            int64_t rows[4];
+            for (int64_t row = 0; row < 4; row++) rows[row] = (each + row < count ? each + row : count - 1) * keys.row;
+            for (int64_t at = 0; at < width; at++) {
+                Floats of = *(const FloatsAt *)(query + at * lanes);
+                KEEP(of);
+                for (int row = 0; row < 4; row++) products[row] += keys.at[rows[row] + at] * of;
+            }
+            for (int row = 0; row < 4; row++) {
+                Numbers position = sees * 0 + (int32_t)(begin + each + row);
+                scores[each + row] = either(position < sees, products[row] * m->scaling, none);
+                most = either(scores[each + row] > most, scores[each + row], most);
+            }
+        }
+        Floats kept = exponential(before - most);
+        sum *= kept;
+        for (int64_t at = 0; at < width; at++) out[at] *= kept;
+        for (int64_t each = 0; each < count; each++) sum += scores[each] = exponential(scores[each] - most);
+        Wide values = rows_of(kind, held->values, value + begin * held->value_token, held->value_token, count, width, wide);
+        for (int64_t at = 0; at < width; at += 8) {
+            Floats sums[8];
+            memcpy(sums, out + at, sizeof sums);
+            for (int64_t each = 0; each < count; each++) {
+                Floats share = scores[each];
+                KEEP(share);
+                for (int part = 0; part < 8; part++) sums[part] += values.at[each * values.row + at + part] * share;
+            }
+            memcpy(out + at, sums, sizeof sums);
+        }
+    }
+    for (int64_t at = 0; at < width; at++) *(FloatsAt *)(m->attended + (head * width + at) * lanes + lane) = out[at] / sum;
+}
+
+/* Whether tokens follow each other in one text. */
+static int are_together(const Fed *fed, int64_t count) {
+    for (int64_t each = 1; each < count; each++)
+        if (fed[each].cache != fed->cache || fed[each].text != fed->text || fed[each].tokens != fed->tokens + each) return 0;
+    return 1;
+}
+
 /* The next part of the piece of work that all threads share now; one that there is not when nobody wants it. */
 INLINE int64_t take(Thread *mine) {
     if (atomic_load_explicit(&mine->all->given_up, memory_order_relaxed)) return INT64_MAX / UNIT;
@@ -538,10 +607,19 @@ static void attention(const Model *m, const Layer *layer, const Held *caches, co
         }
     }
     meet(mine);
-    for (int64_t part; (part = take(mine)) < m->heads * call->count;) {
-        int64_t lane = part % call->count, head = part / call->count;
-        if (m->kind == FLOAT32) attend(FLOAT32, m, caches, head, call->fed[lane], lanes, lane);
-        else attend(BFLOAT16, m, caches, head, call->fed[lane], lanes, lane);
+    int64_t some = lanes < FEW ? 1 : 8, groups = (call->count + some - 1) / some;
+    for (int64_t part; (part = take(mine)) < m->heads * groups;) {
+        int64_t first = part % groups * some, head = part / groups;
+        int64_t there = call->count - first < some ? call->count - first : some;
+        const Fed *fed = call->fed + first;
+        if (some == 8 && are_together(fed, there)) {
+            if (m->kind == FLOAT32) attend_together(FLOAT32, m, caches, head, fed, there, lanes, first);
+            else attend_together(BFLOAT16, m, caches, head, fed, there, lanes, first);
+            continue;
+        }
+        for (int64_t each = 0; each < there; each++)
+            if (m->kind == FLOAT32) attend(FLOAT32, m, caches, head, fed[each], lanes, first + each);
+            else attend(BFLOAT16, m, caches, head, fed[each], lanes, first + each);
     }
     meet(mine);
     add_to_stream(m, &layer->output, m->attended, lanes, mine);
