@@ -22,7 +22,7 @@ from chatcli.runtime.columns import Columns
 from chatcli.runtime.decode import FeedTexts, Pace, feed, require_known
 from chatcli.runtime.devices import free_bytes
 from chatcli.runtime.explain import explained_answer
-from chatcli.runtime.kv import PrefixCache
+from chatcli.runtime.kv import PrefixCache, common_prefix
 from chatcli.runtime.model import CausalModel
 from chatcli.runtime.placement import input_device
 from chatcli.runtime.requests import Request, Row
@@ -38,6 +38,8 @@ first; with fewer tokens a processor reads its weights too often."""
 PAUSE_SECONDS, NEWCOMERS = 1.0, 4
 """How long the rows of the batch may pause while others are read that will share their steps, at least one newcomer to
 so many rows: else the first of many that come at once would write nearly alone."""
+ALIKE = 16
+"""Tokens that two prompts begin with alike, and nothing that is kept does, for which the second waits for the first."""
 _SHARE_OF_ROWS = 2
 """The rows may take one part in so many of the memory that the model leaves free."""
 _MARGIN = 64
@@ -230,6 +232,8 @@ class Continuous:
                 if room == chunk:
                     self._read_on(row)
                 break
+            if not row.cache and self._gains_by_waiting(row, together):
+                break
             if not row.cache:
                 self._go_on(row)
             if not row.cache:  # it has come to an end before it has begun
@@ -244,6 +248,11 @@ class Continuous:
                 break
         if together and feed_texts:
             self._feed(together, feed_texts)
+
+    def _gains_by_waiting(self, row: Row, others: Collection[Row]) -> bool:
+        """Whether a prompt that was not begun has less to read when one of the others has been read."""
+        kept = self._model.talks.shared(row.seen)
+        return any(common_prefix(row.seen, other.seen) >= kept + ALIKE for other in others)
 
     def _part(self, row: Row, room: int, *, whole: bool) -> Sequence[int]:
         """What of a prompt is read next; its end, where that is near, costs less in the same pass than in its own."""

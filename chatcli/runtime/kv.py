@@ -54,7 +54,7 @@ class PrefixCache:
 
     def shared(self, ids: Sequence[int]) -> int:
         """How many of the first `ids` are held."""
-        return _common_prefix(self.ids, ids)
+        return common_prefix(self.ids, ids)
 
     def fork(self, length: int) -> PrefixCache | None:
         """A copy of the first `length` ids with their keys and values; None where a layer cannot be cut there."""
@@ -84,7 +84,7 @@ class PrefixCache:
         shared. Returns how many ids need not be fed again. Layers that cannot be cut (a sliding window that has
         moved on, a recurrent state) make that 0, unless nothing needs to be cut.
         """
-        shared = _common_prefix(self.ids, ids)
+        shared = common_prefix(self.ids, ids)
         length = min(shared, len(ids) - 1) if shared >= undivided else 0
         if not cut(self.layers, len(self.ids) - length):
             self.clear()
@@ -171,7 +171,8 @@ def growing_cache(config: PreTrainedConfig) -> DynamicCache:
     return cache
 
 
-def _common_prefix(a: Sequence[int], b: Sequence[int]) -> int:
+def common_prefix(a: Sequence[int], b: Sequence[int]) -> int:
+    """How many ids two sequences begin with alike."""
     for index, (left, right) in enumerate(zip(a, b, strict=False)):
         if left != right:
             return index

@@ -12,8 +12,8 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from chatcli.generation import DEFAULTS, GenerationSettings
-from chatcli.runtime.continuous import Continuous
+from chatcli.generation import DEFAULTS, GenerationSettings, Progress
+from chatcli.runtime.continuous import ALIKE, Continuous
 from chatcli.runtime.cpu import AS_TORCH_DOES
 from chatcli.runtime.model import CausalModel
 from chatcli.runtime.native.build import Library
@@ -86,6 +86,23 @@ def test_tokens_are_those_of_each_alone(always: bool, module: Any, compiled: Lib
         ids = each.request.ids
         assert each.tokens == [i for i in reference.generate(ids, GREEDY, end=(), limit=LIMIT) if type(i) is int]
     assert not always or max(shared) > 2
+
+
+def test_what_prompts_have_in_common_is_read_once(module: Any, compiled: Library) -> None:
+    model, shared = native(module, compiled, always=True)
+    system, batch = text(9, 200), Continuous(model)
+    first = ask(text(8, 5))
+    asked = [ask([*system, *text(each, 20)]) for each in range(4)]
+    for each in (first, *asked):
+        batch.add(each.request)
+        if each is first:
+            batch.advance()
+    while batch.advance():
+        pass
+    read = [told.total - told.done for each in asked if isinstance(told := each.told[0], Progress)]
+    *others, most = sorted(read)
+    assert most == 220 and max(others) <= 20 + ALIKE
+    assert 3 in shared  # what is left of the others goes together
 
 
 def test_who_leaves_in_the_middle_of_a_shared_pass_ends_it_and_the_others_are_read_again(
