@@ -102,7 +102,7 @@ def test_what_prompts_have_in_common_is_read_once(module: Any, compiled: Library
     read = [told.total - told.done for each in asked if isinstance(told := each.told[0], Progress)]
     *others, most = sorted(read)
     assert most == 220 and max(others) <= 20 + ALIKE
-    assert 3 in shared  # what is left of the others goes together
+    assert max(shared) > 2  # what is left of the others goes together
 
 
 def test_who_leaves_in_the_middle_of_a_shared_pass_ends_it_and_the_others_are_read_again(
