@@ -17,16 +17,16 @@ from chatcli.engines.deferred import DeferredEngine, Report
 from chatcli.environment import Environment
 from chatcli.errors import UsageError
 from chatcli.generation import Engine
-from chatcli.history.store import Store
 from chatcli.servers.profiles import model_and_server, model_at
-from chatcli.session import Session
 from chatcli.torchrun import processes
 
 if TYPE_CHECKING:
     from chatcli.adapters.table import Table
+    from chatcli.history.store import Store
     from chatcli.load_request import LoadRequest, Lora
     from chatcli.models.checkpoint import Checkpoint, LoraFolder
     from chatcli.server.api.served import Served
+    from chatcli.session import Session
     from chatcli.wire import Spec
 
 Opened = TypeVar("Opened")
@@ -44,6 +44,8 @@ def open_session(environment: Environment, config: Config, talk: Talk) -> Sessio
         UsageError: the conversation to pick up does not exist.
         ModelError: there is no agreement on the model's own code.
     """
+    from chatcli.session import Session
+
     store, stored_id = _opened(environment, talk.resume, keep=config.value("history") is not False)
     anew = config.said_by_flag("model") or config.said_by_flag("server")
     stored_model = store.load(stored_id).model if stored_id and not anew else ""
@@ -121,6 +123,8 @@ def _with_draft_folder(request: LoadRequest, config: Config, environment: Enviro
 
 def _opened(environment: Environment, resume: str, *, keep: bool) -> tuple[Store, str]:
     """The store that the talk is written to, and the id that `resume` means, which is then in it."""
+    from chatcli.history.store import Store
+
     path = environment.data_folder / "history.db"
     if not keep and not resume:
         return Store.in_memory(), ""
