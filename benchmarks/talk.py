@@ -10,6 +10,7 @@ word changed in every 40; its tokens are given, for random weights edit nothing,
 from __future__ import annotations
 
 import argparse
+import os
 import random
 import statistics
 import time
@@ -26,6 +27,8 @@ from chatcli.runtime.cpu import fastest_row
 from chatcli.runtime.decode import Pace, decode, feed, prefill
 from chatcli.runtime.kv import PrefixCache
 from chatcli.runtime.model import CausalModel
+from chatcli.runtime.native.build import library
+from chatcli.runtime.native.passes import NativePasses, native_passes
 from chatcli.runtime.sampling import Sampler
 from chatcli.runtime.speculate import PromptLookup
 
@@ -56,14 +59,21 @@ def to_first(model: CausalModel, ids: Sequence[int]) -> tuple[float, list[int]]:
     return first, made
 
 
-def turns(model: Any, words: random.Random, last: int) -> None:
+def opened(model: Any, native: NativePasses) -> CausalModel:
+    """The model with nothing read, which computes as `chatcli run` has it."""
+    talking = CausalModel(model)
+    talking.one_row, talking.some_rows = native.one_row(talking.one_row), native.some_rows
+    return talking
+
+
+def turns(model: Any, native: NativePasses, words: random.Random, last: int) -> None:
     """So many turns of a talk."""
-    talking, ids, kept, fresh = CausalModel(model), list[int](), {}, {}
+    talking, ids, kept, fresh = opened(model, native), list[int](), {}, {}
     for turn in range(1, last + 1):
         ids += [words.randrange(3, 32000) for _ in range(QUESTION)]
         kept[turn], made = to_first(talking, ids)
         if turn in (2, last):
-            fresh[turn], _ = to_first(CausalModel(model), ids)
+            fresh[turn], _ = to_first(opened(model, native), ids)
         ids += made + [words.randrange(3, 32000) for _ in range(50 - ANSWER)]
     print("| turn | tokens before | with the cache, s | read anew, s |\n|---|---|---|---|")
     for turn in (2, last):
@@ -71,7 +81,7 @@ def turns(model: Any, words: random.Random, last: int) -> None:
     print(f"| {last} to 2 | | {kept[last] / kept[2]:.2f} (target: at most 1.3) | {fresh[last] / fresh[2]:.2f} |\n")
 
 
-def long_prompt(model: Any, words: random.Random, rounds: int) -> None:
+def long_prompt(model: Any, native: NativePasses, words: random.Random, rounds: int) -> None:
     """A prompt of 2,048 tokens."""
     ids = [words.randrange(3, 32000) for _ in range(2048)]
     ratios, longest, pace = [], [], Pace()
@@ -81,7 +91,7 @@ def long_prompt(model: Any, words: random.Random, rounds: int) -> None:
             feed(model, PrefixCache(model.config), ids)
         whole = time.perf_counter() - begun
         stamps = [time.perf_counter()]
-        for _ in prefill(model, PrefixCache(model.config), ids, pace):
+        for _ in prefill(model, PrefixCache(model.config), ids, pace, native.some_rows):
             stamps.append(time.perf_counter())
         stamps.append(time.perf_counter())
         if turn:
@@ -93,11 +103,11 @@ def long_prompt(model: Any, words: random.Random, rounds: int) -> None:
     print(f"| tokens of a chunk at last | {pace.chunk} | |\n")
 
 
-def edit(model: Any, words: random.Random, rounds: int) -> None:
+def edit(model: Any, native: NativePasses, words: random.Random, rounds: int) -> None:
     """An answer that repeats the prompt."""
     text = [words.randrange(3, 32000) for _ in range(320)]
     answer = [each if place % 40 else words.randrange(3, 32000) for place, each in enumerate(text)]
-    row, rates = fastest_row(model), {"plain": [], "guessing": []}  # type: ignore[var-annotated]
+    row, rates = native.one_row(fastest_row(model)), {"plain": [], "guessing": []}  # type: ignore[var-annotated]
     for turn in range(rounds + 1):
         for name, guesser in (("plain", None), ("guessing", PromptLookup())):
             cache = PrefixCache(model.config)
@@ -112,6 +122,7 @@ def edit(model: Any, words: random.Random, rounds: int) -> None:
                 end=(),
                 limit=len(answer),
                 one_row=row,
+                some_rows=native.some_rows,
                 guesser=guesser,
             )
             assert list(steps) == answer
@@ -140,9 +151,12 @@ def main() -> None:
         max_position_embeddings=8192,
     )
     model, words = LlamaForCausalLM(shape).eval(), random.Random(0)
-    turns(model, words, said.turns)
-    long_prompt(model, words, said.rounds)
-    edit(model, words, said.rounds)
+    while not library(os.environ).loaded():
+        time.sleep(0.1)
+    native = native_passes(model, os.environ)
+    turns(model, native, words, said.turns)
+    long_prompt(model, native, words, said.rounds)
+    edit(model, native, words, said.rounds)
 
 
 if __name__ == "__main__":
