@@ -421,6 +421,7 @@ def test_a_model_is_loaded_with_it_unless_nobody_wants_it(
         ("gemma2", {"head_dim": 8}, "the family gemma2"),
         ("mistral", {"sliding_window": 16}, "sliding window"),
         ("llama", {"hidden_act": "gelu"}, "gelu"),
+        ("llama", {"rope_parameters": {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 1e4}}, "change with the"),
         ("llama", {"hidden_size": 48}, "heads of 12"),
     ],
 )
