@@ -38,7 +38,7 @@ async function refusal(response) {
   return new ApiError(`The server is busy: try again ${when}.`, 429, wait);
 }
 
-// The names of those that chat.
+// Those that chat.
 export async function models() {
   const found = await (await request("v1/models")).json();
   return found.data.filter((model) => model.type !== "embeddings").map((model) => model.id);
