@@ -352,8 +352,6 @@ class Continuous:
             return
         except ChatcliError as error:
             row.request.tell(error)
-        except GivenUpError:  # whoever asked has left in the middle of a chunk
-            pass
         if over:
             self._let_go(row)
 

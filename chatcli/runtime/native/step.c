@@ -667,7 +667,7 @@ static void last(const Model *m, const Call *call, Thread *mine, float *own) {
     }
 }
 
-/* Pieces of work that threads share, of a step: so many counters `some_tokens` is given, all 0. */
+/* Pieces of work that the threads of a pass share: so many counters `some_tokens` is given, all 0. */
 int64_t pieces_of_work(const Model *m) { return 10 * m->depth + 3; }
 
 /* Feed the tokens whose embeddings are in `m->stream`, and whose keys and values get their places in what is held. */

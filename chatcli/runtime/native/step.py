@@ -122,12 +122,14 @@ class Step:
             self._described = self._describe(model)
         except AttributeError as error:  # an adapter lies around it, or its parts have other names by now
             raise NotOfThisShapeError(f"there is no step for a model like this ({error})") from error
-        self._taken = torch.zeros(10 * self._described.depth + 3, dtype=torch.int64)
+        self._taken = torch.zeros(0, dtype=torch.int64)
 
     def link(self, library: ctypes.CDLL) -> None:
         """Compute by `library` from now on."""
         self._run = library.some_tokens
         self._run.restype = None
+        library.pieces_of_work.restype = c_int64
+        self._taken = torch.zeros(library.pieces_of_work(ctypes.byref(self._described)), dtype=torch.int64)
 
     def __call__(
         self,

@@ -334,7 +334,7 @@ def test_what_computes_something_else_is_not_taken(llama: Any, built: CDLL) -> N
         first.first, first.tokens = first.tokens - 1, 1
         built.some_tokens(model, call, *told)
 
-    native = passes(llama, Given(SimpleNamespace(some_tokens=forgetful)))
+    native = passes(llama, Given(SimpleNamespace(some_tokens=forgetful, pieces_of_work=built.pieces_of_work)))
     assert not by_step(llama, native.some_rows)
     assert not by_step(llama, native.one_row(AS_TORCH_DOES))
 
