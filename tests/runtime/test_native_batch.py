@@ -3,47 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 from typing import Any
 
 import pytest
 import torch
+from asking import Heard, alone, ask, text
 from transformers import AutoModelForCausalLM
 
-from chatcli.generation import DEFAULTS, GenerationSettings, Progress
+from chatcli.generation import Progress
 from chatcli.runtime.continuous import ALIKE, Continuous
 from chatcli.runtime.cpu import AS_TORCH_DOES
 from chatcli.runtime.model import CausalModel
 from chatcli.runtime.native.build import Library
 from chatcli.runtime.native.passes import NativePasses
-from chatcli.runtime.requests import Request, Told
-
-GREEDY = GenerationSettings(temperature=0.0).over(DEFAULTS)
-LIMIT = 12
-
-
-@dataclass
-class Heard:
-    """A request with all that it was told."""
-
-    request: Request
-    told: list[Told] = field(default_factory=list)
-
-    @property
-    def tokens(self) -> list[int]:
-        return [each for each in self.told if type(each) is int]
-
-
-def ask(ids: list[int]) -> Heard:
-    heard = Heard(Request(ids, GREEDY, (), LIMIT, lambda each: None))
-    heard.request.tell = heard.told.append
-    return heard
-
-
-def text(seed: int, length: int) -> list[int]:
-    return [3 + (seed * 7919 + place * 31) % 300 for place in range(length)]
 
 
 @pytest.fixture(scope="module")
@@ -83,8 +57,7 @@ def test_tokens_are_those_of_each_alone(always: bool, module: Any, compiled: Lib
             batch.add(asked[-1].request)
         batch.advance()
     for each in asked:
-        ids = each.request.ids
-        assert each.tokens == [i for i in reference.generate(ids, GREEDY, end=(), limit=LIMIT) if type(i) is int]
+        assert each.tokens == alone(reference, list(each.request.ids))
     assert not always or max(shared) > 2
 
 
@@ -124,5 +97,4 @@ def test_who_leaves_in_the_middle_of_a_shared_pass_ends_it_and_the_others_are_re
     hook.remove()
     assert 3 in shared and not leaving.tokens
     for each in (first, *staying):
-        alone = CausalModel(module).generate(each.request.ids, GREEDY, end=(), limit=LIMIT)
-        assert each.tokens == [i for i in alone if type(i) is int]
+        assert each.tokens == alone(CausalModel(module), list(each.request.ids))
