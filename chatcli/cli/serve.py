@@ -124,7 +124,7 @@ def _require_packages() -> None:
 
 def _tell_of_waiting(parallel: int, environment: Environment) -> None:
     """Say where more answers are let in than a model computes at once."""
-    from chatcli.runtime.continuous import ROWS
+    from chatcli.runtime.schedule import ROWS
 
     if parallel > ROWS:
         environment.warn(

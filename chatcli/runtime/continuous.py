@@ -3,15 +3,14 @@
 Each prompt is read alone, in chunks, going on from what was read before; then its keys and values join the batch. So
 every request comes to the tokens that it would come to alone. While there is but one, it is answered as if there were
 no batch, which is faster; a model whose rows cannot share one, and a question with pictures, takes turns with it. It
-knows ids and samplers and belongs to one thread; who asks is told by a call.
+knows ids and samplers and belongs to one thread; who asks is told by a call. Whose turn it is, `schedule` says.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Generator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing
-from itertools import count
 
 import torch
 
@@ -22,28 +21,23 @@ from chatcli.runtime.columns import Columns
 from chatcli.runtime.decode import FeedTexts, Pace, feed, require_known
 from chatcli.runtime.devices import free_bytes
 from chatcli.runtime.explain import explained_answer
-from chatcli.runtime.kv import PrefixCache, common_prefix
+from chatcli.runtime.kv import PrefixCache
 from chatcli.runtime.model import CausalModel
 from chatcli.runtime.placement import input_device
 from chatcli.runtime.requests import Request, Row
 from chatcli.runtime.sampling import Sampler, draw_rows
+from chatcli.runtime.schedule import ROWS, Schedule, part
 
-ROWS = 32
-"""Requests that are answered at once at the most."""
 TURNS = 4
-"""Of these, the ones that take turns: each has a cache of its own and computes alone."""
+"""Requests that take turns at the most: each has a cache of its own and computes alone."""
 CHUNK_SECONDS, LEAST_CHUNK = 0.1, 64
 """What of the prompts is read between two steps: the others wait so long for their next token, and a newcomer for its
 first; with fewer tokens a processor reads its weights too often."""
 PAUSE_SECONDS, NEWCOMERS = 1.0, 4
 """How long the rows of the batch may pause while others are read that will share their steps, at least one newcomer to
 so many rows: else the first of many that come at once would write nearly alone."""
-ALIKE = 16
-"""Tokens that two prompts begin with alike, and nothing that is kept does, for which the second waits for the first."""
 _SHARE_OF_ROWS = 2
 """The rows may take one part in so many of the memory that the model leaves free."""
-_MARGIN = 64
-"""Tokens that every row is taken to grow by when another one is let in."""
 
 
 class Continuous:
@@ -56,29 +50,27 @@ class Continuous:
         self._budget = free_bytes(input_device(model.module)) // _SHARE_OF_ROWS if budget is None else budget
         self._columns = Columns(model.module)
         self._layers = layers_of(model.module)
-        self._most = ROWS
-        self._numbers = count()
         self._read_tokens = self._read_before_step = self._read_last = 0
-        self._rows: list[Row] = []
-        self._turns: list[Row] = []
-        self._reading: list[Row] = []
-        self._waiting: list[Row] = []
+        self._schedule = Schedule(model.talks.shared, self._fit, TURNS if model.interleaves else 1)
 
     @property
     def running(self) -> int:
         """Requests that are being read or answered."""
-        return len(self._rows) + len(self._turns) + len(self._reading)
+        return self._schedule.running
 
     @property
     def waiting(self) -> int:
         """Requests that nothing was done for yet, or that had to make room."""
-        return len(self._waiting)
+        return len(self._schedule.waiting)
+
+    @property
+    def _rows(self) -> list[Row]:
+        """Those of the batch, each at the place of its column."""
+        return self._schedule.rows
 
     def add(self, request: Request) -> None:
         """Let a request wait until there is room for it."""
-        turns = bool(request.images) or not self._model.batches
-        left = len(request.ids) - self._model.talks.shared(request.ids)
-        self._waiting.append(Row(request, next(self._numbers), list(request.ids), left, turns))
+        self._schedule.add(request, takes_turns=bool(request.images) or not self._model.batches)
 
     def advance(self) -> bool:
         """A step of every row, and a chunk of a prompt or some short ones; False where there is nothing to do."""
@@ -88,7 +80,7 @@ class Continuous:
         if self._rows and not self._pauses():
             self._step()
             self._read_before_step = self._read_tokens
-        for turn in list(self._turns):
+        for turn in list(self._schedule.turns):
             self._go_on(turn)
         before = self._read_tokens
         self._read_some()
@@ -97,10 +89,8 @@ class Continuous:
 
     def fail(self, error: BaseException) -> None:
         """Tell everybody that it has come to an end, and forget them."""
-        everybody = [*self._rows, *self._turns, *self._reading, *self._waiting]
-        self._rows, self._turns, self._reading, self._waiting = [], [], [], []
         self._columns.clear()
-        for row in everybody:
+        for row in self._schedule.forget_all():
             row.request.tell(error)
             if row.steps:
                 row.steps.close()
@@ -109,7 +99,7 @@ class Continuous:
         for place in range(len(self._rows) - 1, -1, -1):
             if self._rows[place].request.cancelled:
                 self._leave(place)
-        for group in (self._turns, self._reading, self._waiting):
+        for group in (self._schedule.turns, self._schedule.reading, self._schedule.waiting):
             for row in [each for each in group if each.request.cancelled]:
                 group.remove(row)
                 if row.steps:
@@ -118,27 +108,27 @@ class Continuous:
     def _pauses(self) -> bool:
         """Whether the rows let newcomers be read first: a step of more rows costs hardly more."""
         room = self._model.pace.rate * PAUSE_SECONDS - (self._read_tokens - self._read_before_step)
-        soon = sum(each.left <= room for each in (*self._reading, *self._waiting))
+        soon = sum(each.left <= room for each in (*self._schedule.reading, *self._schedule.waiting))
         return self._read_last > 0 and NEWCOMERS * soon >= len(self._rows)
 
     def _regroup(self) -> None:
         """Bring who was alone into the batch when others come, and have the last one of it go on alone."""
-        if self._waiting:
-            for row in [each for each in self._turns if each.alone]:
+        if self._schedule.waiting:
+            for row in [each for each in self._schedule.turns if each.alone]:
                 if row.steps:
                     row.steps.close()
-                self._let_go(row)
-                self._wait_again([row])
+                self._schedule.let_go(row)
+                self._schedule.wait_again([row])
         elif self.running == len(self._rows) == 1 and self._may_be_alone(self._rows[0]):
             row = self._rows[0]
             self._leave(0)
-            self._wait_again([row])
+            self._schedule.wait_again([row])
 
     def _may_be_alone(self, row: Row) -> bool:
         """Whether nobody else is there, and who may come finds the random numbers where the row's tokens are."""
         settings = row.request.settings
         repeats = settings.seed is not None and settings.temperature
-        return self.running == 1 and not self._waiting and (self._model.interleaves or not repeats)
+        return self._schedule.only_one and (self._model.interleaves or not repeats)
 
     def _step(self) -> None:
         """Feed every row its last token and draw the next."""
@@ -184,7 +174,7 @@ class Continuous:
         self._rows.pop()
         if not self._rows:
             self._columns.clear()
-            self._most = ROWS
+            self._schedule.most = ROWS
 
     def _make_room(self) -> None:
         """Have the rows that came last wait again while all together take more than they may."""
@@ -192,32 +182,26 @@ class Continuous:
             place = max(range(len(self._rows)), key=lambda place: self._rows[place].number)
             row = self._rows[place]
             self._leave(place)
-            self._wait_again([row])
+            self._schedule.wait_again([row])
 
     def _run_short(self, error: OutOfMemory, *reading: Row) -> None:
         """Go on with fewer rows and nothing kept; one that is alone cannot be helped."""
         self._model.forget()
-        if not self._turns and len(self._rows) + len(reading) + len(self._reading) == 1:
+        if not self._schedule.turns and len(self._rows) + len(reading) + len(self._schedule.reading) == 1:
             for row in (*self._rows, *reading):
                 row.request.tell(error)
-            self._rows = []
+            self._rows.clear()
             self._columns.clear()
             return
-        self._most = max((self.running + len(reading)) // 2, 1)
+        self._schedule.most = max((self.running + len(reading)) // 2, 1)
         self._put_back_all()
-        self._wait_again(list(reading))
+        self._schedule.wait_again(list(reading))
 
     def _put_back_all(self) -> None:
-        rows, self._rows = self._rows, []
+        rows = self._rows.copy()
+        self._rows.clear()
         self._columns.clear()
-        self._wait_again(rows)
-
-    def _wait_again(self, rows: list[Row]) -> None:
-        """Let rows wait for their turn, first of all; they are read again with what they have made, and go on."""
-        for row in rows:
-            row.left, row.steps, row.alone = len(row.seen) - self._model.talks.shared(row.seen), None, False
-            row.cache = None
-        self._waiting = sorted([*rows, *self._waiting], key=lambda row: row.number)
+        self._schedule.wait_again(rows)
 
     def _read_some(self) -> None:
         """Read on: a chunk of the prompt that is next, and of those behind it as much as fits into one.
@@ -227,38 +211,30 @@ class Continuous:
         feed_texts, together = self._model.together(), dict[Row, Sequence[int]]()
         chunk = self._pace.chunk - self._pace.chunk % LEAST_CHUNK if feed_texts else self._pace.chunk
         room = chunk
-        while (row := self._next_to_read(together)) and (room == chunk or feed_texts or row.left <= room):
+        while row := self._schedule.next_to_read(beside=together):
+            if not feed_texts and room < chunk and room < row.left:
+                break
+            row.steps = row.steps or (self._turn(row) if row.takes_turns else self._read(row))
             if row.takes_turns:
                 if room == chunk:
                     self._read_on(row)
                 break
-            if not row.cache and self._gains_by_waiting(row, together):
+            if not row.cache and self._schedule.gains_by_waiting(row, together):
                 break
             if not row.cache:
                 self._go_on(row)
             if not row.cache:  # it has come to an end before it has begun
                 continue
-            part = self._part(row, room, whole=not feed_texts)
-            room -= len(part)
+            ids = part(row, room, end=0 if feed_texts else self._pace.chunk // 4)
+            room -= len(ids)
             if feed_texts:
-                together[row] = part
+                together[row] = ids
             else:
-                self._feed({row: part}, self._one_text)
+                self._feed({row: ids}, self._one_text)
             if room <= 0:
                 break
         if together and feed_texts:
             self._feed(together, feed_texts)
-
-    def _gains_by_waiting(self, row: Row, others: Collection[Row]) -> bool:
-        """Whether a prompt that was not begun has less to read when one of the others has been read."""
-        kept = self._model.talks.shared(row.seen)
-        return any(common_prefix(row.seen, other.seen) >= kept + ALIKE for other in others)
-
-    def _part(self, row: Row, room: int, *, whole: bool) -> Sequence[int]:
-        """What of a prompt is read next; its end, where that is near, costs less in the same pass than in its own."""
-        done = len(row.seen) - row.left
-        near = whole and row.left - room < self._pace.chunk // 4
-        return row.seen[done:] if near else row.seen[done : max(done + room, row.undivided)]
 
     def _one_text(self, texts: Sequence[tuple[PrefixCache, Sequence[int]]]) -> torch.Tensor:
         ((cache, ids),) = texts
@@ -269,11 +245,7 @@ class Continuous:
         """Go on with the prompt of one that takes turns."""
         before = self._read_tokens
         self._go_on(row)
-        self._let_pass(row, self._read_tokens - before)
-
-    def _let_pass(self, row: Row, read: int) -> None:
-        for other in (*self._reading, *self._waiting):
-            other.passed += read if other is not row else 0
+        self._schedule.has_read(row, self._read_tokens - before)
 
     def _feed(self, parts: Mapping[Row, Sequence[int]], feed_texts: FeedTexts) -> None:
         """Feed parts of prompts, and have their rows go on with the logits."""
@@ -290,7 +262,7 @@ class Continuous:
             return
         except ChatcliError as error:
             for row in parts:
-                self._let_go(row)
+                self._schedule.let_go(row)
                 if row.steps:
                     row.steps.close()
             if isinstance(error, OutOfMemory):
@@ -303,32 +275,8 @@ class Continuous:
         for (row, ids), each in zip(parts.items(), logits, strict=True):
             row.left -= len(ids)
             self._read_tokens += len(ids)
-            self._let_pass(row, len(ids))
+            self._schedule.has_read(row, len(ids))
             self._go_on(row, each)
-
-    def _next_to_read(self, others: Collection[Row]) -> Row | None:
-        """Whose prompt is read on beside `others`; where there is no room for one that waits, only who is read."""
-        asking = [row for row in (*self._reading, *self._waiting) if row not in others]
-        row = min(asking, key=lambda row: (row.urgency, row.number), default=None)
-        if row in self._waiting and not self._may_begin(row):
-            reading = [row for row in self._reading if row not in others]
-            return min(reading, key=lambda row: row.urgency, default=None)
-        if row in self._waiting:
-            self._waiting.remove(row)
-            self._reading.append(row)
-            row.steps = self._turn(row) if row.takes_turns else self._read(row)
-        return row
-
-    def _may_begin(self, row: Row) -> bool:
-        if not self.running:
-            return True
-        if self.running >= self._most:
-            return False
-        if row.takes_turns:
-            others = sum(each.takes_turns for each in (*self._turns, *self._reading))
-            return others < (TURNS if self._model.interleaves else 1)
-        rows = [*self._rows, *self._reading, row]
-        return self._fit(len(rows), max(len(each.seen) for each in rows) + _MARGIN)
 
     def _fit(self, rows: int, longest: int) -> bool:
         return rows * longest * self._columns.bytes_per_token <= self._budget
@@ -344,7 +292,7 @@ class Continuous:
         except StopIteration:
             pass
         except OutOfMemory as error:
-            self._let_go(row)
+            self._schedule.let_go(row)
             if row.made and row.takes_turns:
                 row.request.tell(error)
             else:
@@ -353,10 +301,7 @@ class Continuous:
         except ChatcliError as error:
             row.request.tell(error)
         if over:
-            self._let_go(row)
-
-    def _let_go(self, row: Row) -> None:
-        (self._turns if row in self._turns else self._reading).remove(row)
+            self._schedule.let_go(row)
 
     def _read(self, row: Row) -> Generator[None, torch.Tensor | None]:
         """Have a prompt read, a chunk between two yields, and have the row join the batch with its first token."""
@@ -387,8 +332,8 @@ class Continuous:
         request = row.request
         row.alone, row.sampler = True, row.sampler or Sampler(request.settings, logits.device, request.constraint)
         request.logprobs = row.sampler.logprobs
-        self._reading.remove(row)
-        self._turns.append(row)
+        self._schedule.reading.remove(row)
+        self._schedule.turns.append(row)
         left = request.limit - row.made
         steps = self._model.decode(cache, list(row.seen), logits, row.sampler, end=request.end, limit=left)
         with closing(steps):
@@ -433,8 +378,8 @@ class Continuous:
                     request.logprobs = self._model.logprobs  # before others begin to draw
                     self._read_tokens += row.left
                     row.left = 0
-                    self._reading.remove(row)
-                    self._turns.append(row)
+                    self._schedule.reading.remove(row)
+                    self._schedule.turns.append(row)
                 told = item
                 row.made += isinstance(item, int)
                 request.tell(item)

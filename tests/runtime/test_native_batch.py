@@ -13,11 +13,12 @@ from asking import Heard, alone, ask, text
 from transformers import AutoModelForCausalLM
 
 from chatcli.generation import Progress
-from chatcli.runtime.continuous import ALIKE, Continuous
+from chatcli.runtime.continuous import Continuous
 from chatcli.runtime.cpu import AS_TORCH_DOES
 from chatcli.runtime.model import CausalModel
 from chatcli.runtime.native.build import Library
 from chatcli.runtime.native.passes import NativePasses
+from chatcli.runtime.schedule import ALIKE
 
 
 @pytest.fixture(scope="module")
