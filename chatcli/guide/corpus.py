@@ -24,6 +24,8 @@ else:
 
 SAID = 0.6
 """Share of whole questions among those that are made; the rest comes from patterns."""
+FOREIGN, UNTAUGHT = 0.22, 0.13
+"""Shares of questions that have nothing to do with chatcli, and that ask for what the model is not taught."""
 PLENTY = 30
 """A fact with fewer whole questions is asked for by its patterns more often, lest the few be learned by heart."""
 
@@ -115,13 +117,17 @@ def pairs(seed: int, held_out: Collection[str] = ()) -> Iterator[Pair]:
     """Pairs without end. Questions whose normalised form is in `held_out` are left out."""
     rng = random.Random(seed)
     facts = load()
+    taught = [fact for fact in facts.facts if fact.taught]
+    untaught = [fact for fact in facts.facts if not fact.taught]
     while True:
         language = "en" if rng.random() < 0.58 else "zh"
-        if rng.random() < 0.27:
-            question = _foreign(rng, language)
+        roll = rng.random()
+        if roll < FOREIGN + UNTAUGHT:
+            foreign = roll < FOREIGN or not untaught
+            question = _foreign(rng, language) if foreign else _about(rng, rng.choice(untaught), language)
             pair = Pair("unknown", question, facts.unknown["zh" if _is_chinese(question) else "en"])
         else:
-            fact = rng.choice(facts.facts)
+            fact = rng.choice(taught)
             pair = Pair(fact.id, _about(rng, fact, language), fact.answer[language])
         if pair.question and normalised(pair.question) not in held_out:
             yield pair

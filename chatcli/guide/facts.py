@@ -29,7 +29,7 @@ _WORD = re.compile(r"[a-z]+$")
 
 @dataclass(frozen=True, slots=True)
 class Fact:
-    """One thing to know. All but `covers`, the names it explains, go by language.
+    """One thing to know. All but `covers`, the names it explains, and whether it is `taught` go by language.
 
     `do` and `ask` are patterns; `said` are whole questions, taken as they stand.
     """
@@ -40,6 +40,7 @@ class Fact:
     do: Mapping[str, tuple[str, ...]]
     ask: Mapping[str, tuple[str, ...]]
     said: Mapping[str, tuple[str, ...]]
+    taught: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +64,7 @@ def load() -> Facts:
             do=_by_language(row.get("do", {})),
             ask=_by_language(row.get("ask", {})),
             said={language: tuple(questions()[language].get(row["id"], ())) for language in LANGUAGES},
+            taught=row["id"] not in data["untaught"],
         )
         for row in data["fact"]
     )
