@@ -1,4 +1,4 @@
-"""Decoding on a GPU: ours with the recorded step, the same without, and `generate()`, on a random 7B Llama shape.
+"""Decoding on a GPU: ours with the recorded step, compiled, as it is and without, and `generate()`; a random 7B Llama.
 
 python benchmarks/decode_gpu.py [--rounds 5] [--prompt 64] [--tokens 256] [--layers 32]
 
@@ -23,6 +23,7 @@ SHAPE = {
     "vocab_size": 32000,
     "max_position_embeddings": 4096,
 }
+WAYS = ("chatcli, recorded, `--compile`", "chatcli, recorded", "chatcli, not recorded", "generate() with a streamer")
 
 
 def random_model(layers: int) -> Any:
@@ -54,8 +55,8 @@ def main() -> None:
     if not torch.cuda.is_available():
         raise SystemExit("There is no GPU here.")
     module = random_model(said.layers)
-    recorded, plain = CausalModel(module), CausalModel(module)
-    plain._steps = None
+    compiled, recorded, plain = (CausalModel(module) for _ in range(3))
+    plain.steps = None
     ids = list(range(100, 100 + said.prompt))
     ours_once(plain, ids, 8)
     firsts = []
@@ -63,22 +64,26 @@ def main() -> None:
         begun = time.perf_counter()
         ours_once(recorded, ids, said.tokens)
         firsts.append(time.perf_counter() - begun)
-    rows: list[tuple[float, float, float]] = []
+    begun = time.perf_counter()
+    can_compile = compiled.steps is not None and compiled.steps.compile()
+    compiling = time.perf_counter() - begun
+    rows: list[tuple[float, ...]] = []
     rates = []
     for number in range(said.rounds + 1):
         beside = plain_once(module, ids, said.tokens)
         assert beside
-        found = (ours_once(recorded, ids, said.tokens).decode, ours_once(plain, ids, said.tokens).decode, beside.decode)
+        found = *(ours_once(each, ids, said.tokens).decode for each in (compiled, recorded, plain)), beside.decode
         if number:
             rows.append(found)
             rates.append(bandwidth(module))
     rate, read = statistics.median(rates), bytes_per_token(module)
     print(f"{torch.cuda.get_device_name()}, copy {rate / 1e9:.0f} GB/s, {read / 1e9:.2f} GB a token")
-    print(f"recording adds {firsts[0] - firsts[1]:.2f} s to the first reply\n")
+    print(f"recording adds {firsts[0] - firsts[1]:.2f} s to the first reply")
+    print(f"compiling {'took' if can_compile else 'failed after'} {compiling:.0f} s\n")
     print("| way | tokens/s | share of the copy's rate | times generate() |\n|---|---|---|---|")
-    for at, name in enumerate(("chatcli, recorded", "chatcli, not recorded", "generate() with a streamer")):
+    for at, name in enumerate(WAYS):
         decode = statistics.median(row[at] for row in rows)
-        ratio = statistics.median(row[at] / row[2] for row in rows)
+        ratio = statistics.median(row[at] / row[-1] for row in rows)
         print(f"| {name} | {decode:.1f} | {decode * read / rate:.2f} | {ratio:.2f} |")
 
 

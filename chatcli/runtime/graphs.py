@@ -11,6 +11,7 @@ never taken.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Generator, Sequence
+from functools import partial
 from typing import Any, TypeAlias
 
 import torch
@@ -23,11 +24,15 @@ from chatcli.runtime.kv import CACHE, PrefixCache
 from chatcli.runtime.placement import input_device
 from chatcli.runtime.sampling import NOT_NUMBERS, Sampler, draw_at, filter_logits
 
+Forward: TypeAlias = Callable[..., Any]
 Run: TypeAlias = Callable[[], None]
 Record: TypeAlias = Callable[[Run], Run]
 
+LIKELIEST = GenerationSettings(temperature=0.0)
 LEAST_ROOM = 1024
 """Tokens of the smallest cache; each next one has twice the room, for attention reads all of it."""
+CLOSE = 0.05
+"""How far the logits of a step may lie from the model's own, as a share of them: kernels round at different places."""
 AHEAD = 256
 """Tokens of a reply that a cache is chosen to have room for, before a larger one takes over."""
 
@@ -86,16 +91,16 @@ def recorded(run: Run) -> Run:
 
 
 class StaticStep:
-    """One decoding step of a model over a cache of `room` tokens.
+    """One decoding step of a model over a cache of `room` tokens, computed by `forward`.
 
     The step reads `_token` and leaves there what it drew; `_told` is the same for the host, -1 where the logits were
     no numbers.
     """
 
-    def __init__(self, model: Any, room: int, record: Record) -> None:
+    def __init__(self, model: Any, forward: Forward, room: int, record: Record) -> None:
         self.room = room
         self._record = record
-        self._model = model
+        self._own = model
         device = input_device(model)
         self._cache = StaticCache(config=model.config, max_cache_len=room)
         self._layers = [FixedLayer(room) for _ in self._cache.layers]
@@ -106,8 +111,8 @@ class StaticStep:
         # Two, for the next step is under way before the last one's token is read.
         self._read = _Read(device), _Read(device)
         with torch.inference_mode():
-            self._logits = self._computed().clone()
-            self._forward = record(self._compute)
+            self._logits = self._computed(model).clone()
+            self._compute = record(partial(self._keep, forward))
             self._check()
         self._draws: dict[tuple[object, ...], Run] = {}
 
@@ -123,7 +128,7 @@ class StaticStep:
     def advance(self, sampler: Sampler) -> _Read:
         """Feed the last token drawn and draw the next, as `sampler` would; waits for nothing."""
         with torch.inference_mode():
-            self._forward()
+            self._compute()
             self._uniform.copy_(sampler.uniform())
             self.drawing(sampler.settings)()
             self._read = self._read[::-1]
@@ -146,24 +151,25 @@ class StaticStep:
         return self._draws[key]
 
     def _check(self) -> None:
-        """Raise RuntimeError where what was recorded computes something else than it does unrecorded."""
+        """Raise RuntimeError where what was recorded computes something else than the model does."""
         found: list[torch.Tensor] = []
         self._token.fill_(len(self._logits) // 2)
-        for run in (self._compute, self._forward):
+        for run in (partial(self._keep, self._own), self._compute):
             self._logits.zero_()
             for layer in self._layers:
                 layer.cumulative_length.fill_(0)
             run()
-            found.append(self._logits.clone())
-        if not torch.allclose(found[0], found[1], rtol=0.01, atol=0.01, equal_nan=True):
+            found.append(self._logits.float().nan_to_num())
+        own, ours = found
+        if (ours - own).norm() > CLOSE * own.norm():
             raise RuntimeError("the recorded step computes something else")
 
-    def _compute(self) -> None:
-        self._logits.copy_(self._computed())
+    def _keep(self, forward: Forward) -> None:
+        self._logits.copy_(self._computed(forward))
 
-    def _computed(self) -> torch.Tensor:
+    def _computed(self, forward: Forward) -> torch.Tensor:
         """Logits (vocabulary,) after `_token`."""
-        out = self._model(input_ids=self._token, **{CACHE: self._cache}, use_cache=True)
+        out = forward(input_ids=self._token, **{CACHE: self._cache}, use_cache=True)
         logits: torch.Tensor = out.logits[0, -1]
         return logits
 
@@ -210,24 +216,36 @@ class StaticSteps:
     """The steps of a model, by their room; made when a reply first needs them."""
 
     def __init__(self, model: Any, record: Record = recorded, least: int = LEAST_ROOM) -> None:
-        self._model = model
+        self._model = self._forward = model
         self._record = record
         self._least = least
         self._steps: dict[int, StaticStep] = {}
         self._impossible = False
+
+    def compile(self) -> bool:
+        """Have torch's compiler fuse what a step computes, which takes a minute unless it did so before.
+
+        Returns whether it could; else the step stays as it was.
+        """
+        self.forget()
+        self._forward = torch.compile(self._model.forward)
+        return bool(self.holding(self._least, LIKELIEST)) and self._forward is not self._model
 
     def holding(self, tokens: int, settings: GenerationSettings) -> StaticStep | None:
         """A step with room for so many, ready to draw; None where it cannot be recorded or its cache does not fit."""
         room = max(self._least, 1 << (tokens - 1).bit_length())
         if not self._impossible:
             try:
-                step = self._steps.get(room) or StaticStep(self._model, room, self._record)
+                step = self._steps.get(room) or StaticStep(self._model, self._forward, room, self._record)
                 step.drawing(settings)
                 self._steps[room] = step
                 return step
             except torch.OutOfMemoryError:
                 torch.cuda.empty_cache()
             except (RuntimeError, ValueError, TypeError, AttributeError, IndexError):
+                if self._forward is not self._model:
+                    self._forward = self._model
+                    return self.holding(tokens, settings)
                 self._impossible = True  # such as a mixture of experts that asks the host which of them it needs
         return None
 

@@ -58,6 +58,7 @@ class CausalModel:
         one_row: how it computes a single token fastest.
         some_rows: and several at once, of one text or of some.
         together: a way to feed several texts at once, where there is one by now that is faster.
+        steps: what decodes by steps that are recorded on a GPU; None where that cannot be.
         draft: a smaller model with the same tokens, which guesses; without one, guesses come from the text itself.
     """
 
@@ -74,7 +75,7 @@ class CausalModel:
         self.together: Callable[[], FeedTexts | None] = lambda: None
         if model.device.type == "cpu":
             attend_in_groups()
-        self._steps = StaticSteps(model) if can_be_recorded(model) and not self._is_shared else None
+        self.steps = StaticSteps(model) if can_be_recorded(model) and not self._is_shared else None
         self.device = str(input_device(model))
         self.precision = precision(model)
         read = bytes_per_token(model)
@@ -127,8 +128,8 @@ class CausalModel:
             OutOfMemory, EngineError: as `generate`.
         """
         with self._explained():
-            if self._steps and sampler.plain:
-                return (yield from self._steps.decode(cache, ids, logits, sampler, end=end, limit=limit))
+            if self.steps and sampler.plain and not self.draft:
+                return (yield from self.steps.decode(cache, ids, logits, sampler, end=end, limit=limit))
             guesser = Draft(self.draft.likeliest) if self.draft else PromptLookup()
             return (
                 yield from decode(
@@ -188,7 +189,7 @@ class CausalModel:
         Not where all of them share a cache: that of the other processes, or the buffers of a recorded step, which
         also draws a token ahead of what was told.
         """
-        return not self._is_shared and self._steps is None
+        return not self._is_shared and self.steps is None
 
     def pictures(self, tokenizer: Tokenizer) -> Pictures | None:
         """How it is shown pictures; None for a model that reads text only."""
@@ -261,8 +262,8 @@ class CausalModel:
             with explained_answer(self.device):
                 yield
         except ChatcliError as error:
-            if self._steps and isinstance(error, OutOfMemory):
-                self._steps.forget()
+            if self.steps and isinstance(error, OutOfMemory):
+                self.steps.forget()
             self.forget()
             raise
 
@@ -279,7 +280,7 @@ class CausalModel:
         if self.draft:
             self.draft.close()
         release(self._model)
-        self._model = self._steps = None
+        self._model = self.steps = None
         self.one_row, self.some_rows, self.together = AS_TORCH_DOES, AS_TORCH_DOES, lambda: None
         self.forget()
 
@@ -344,11 +345,20 @@ def _loaded(checkpoint: Checkpoint, weights: Weights, report: Report, request: L
 
 
 def _compile(model: CausalModel, report: Report, *, aloud: bool) -> None:
-    """Have a few tokens computed by our own step, once that is built; where it cannot be, say so `aloud`."""
-    from chatcli.runtime.native.build import CannotBuildError
+    """Have a few tokens computed by our own step, once that is built; where it cannot be, say so `aloud`.
+
+    A step that is recorded on a GPU is torch's to compile, which takes a minute: only if that was asked for aloud.
+    """
+    from chatcli.runtime.native.build import CannotBuildError, cache_folder
     from chatcli.runtime.native.passes import native_passes
     from chatcli.runtime.native.step import NotOfThisShapeError
 
+    if model.steps and aloud:
+        os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_folder(os.environ) / "inductor"))
+        report(Progress("loading", note="--compile: torch compiles the step; that takes a minute the first time."))
+        if not model.steps.compile():
+            report(Progress("loading", note="--compile changes nothing: torch cannot compile this model's step."))
+        return
     try:
         native = native_passes(model.module, os.environ)
     except (CannotBuildError, NotOfThisShapeError) as error:

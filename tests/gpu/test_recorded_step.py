@@ -45,11 +45,22 @@ def answer(talking: CausalModel, ids: list[int], settings: GenerationSettings) -
 @pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS)
 def test_recorded_tokens_are_those_of_the_plain_loop(model: Any, settings: GenerationSettings) -> None:
     plain, fast = CausalModel(model), CausalModel(model)
-    plain._steps = None
+    plain.steps = None
     first = answer(plain, PROMPT, settings)
     assert answer(fast, PROMPT, settings) == first
     longer = [*PROMPT, *first, 8, 9]
     assert answer(fast, longer, settings) == answer(plain, longer, settings)
+
+
+def test_compiled_tokens_are_those_of_the_plain_loop(make_checkpoint: Callable[..., Path]) -> None:
+    folder = make_checkpoint("llama", seed=5)
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval().to("cuda")
+    plain, fast = CausalModel(model), CausalModel(model)
+    plain.steps = None
+    assert fast.steps
+    assert fast.steps.compile()
+    for settings in SETTINGS.values():
+        assert answer(fast, PROMPT, settings) == answer(plain, PROMPT, settings)
 
 
 def test_a_llama_is_recorded_and_a_sliding_window_is_not(make_checkpoint: Callable[..., Path]) -> None:

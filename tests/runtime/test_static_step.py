@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
@@ -145,10 +146,10 @@ def test_models_with_other_layers_are_left_alone(family: str, make_checkpoint: C
 
 def test_a_full_device_gets_the_fixed_buffers_back(llama: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     shared = CausalModel(llama)
-    shared._steps = StaticSteps(llama, unrecorded, least=64)
+    shared.steps = StaticSteps(llama, unrecorded, least=64)
     settings = GREEDY.over(DEFAULTS)
     list(shared.generate(PROMPT, settings, end=(), limit=4))
-    assert shared._steps._steps
+    assert shared.steps._steps
 
     def full(*_: Any, **__: Any) -> Any:
         raise torch.OutOfMemoryError("CUDA out of memory")
@@ -156,7 +157,7 @@ def test_a_full_device_gets_the_fixed_buffers_back(llama: Any, monkeypatch: pyte
     monkeypatch.setattr(llama, "forward", full)
     with pytest.raises(OutOfMemory):
         list(shared.generate([3, 4, 5], settings, end=(), limit=4))
-    assert not shared._steps._steps
+    assert not shared.steps._steps
 
 
 @pytest.mark.parametrize("error", [RuntimeError, torch.OutOfMemoryError])
@@ -193,6 +194,51 @@ def test_a_recording_that_computes_something_else_is_not_used(llama: Any) -> Non
     steps = StaticSteps(llama, lambda run: lambda: None, least=32)
     assert steps.holding(10, GREEDY.over(DEFAULTS)) is None
     assert Talk(llama, steps).answer(PROMPT) == Talk(llama).answer(PROMPT)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not shutil.which("g++"), reason="torch's compiler wants g++ on a CPU")
+def test_a_compiled_step_gives_the_tokens_of_the_plain_loop(
+    make_checkpoint: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    llama = load(make_checkpoint, "llama", {"num_hidden_layers": 1})
+    steps = StaticSteps(llama, unrecorded, least=128)
+    assert steps.compile()
+    for settings in SETTINGS.values():
+        assert Talk(llama, steps).answer(PROMPT, settings) == Talk(llama).answer(PROMPT, settings)
+
+
+def test_what_cannot_be_compiled_is_recorded_as_it_was(llama: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: Any, **__: Any) -> Any:
+        raise RuntimeError("Failed to find a C compiler")
+
+    monkeypatch.setattr(torch, "compile", lambda forward: fails)
+    steps = StaticSteps(llama, unrecorded, least=32)
+    assert not steps.compile()
+    assert steps.holding(10, GREEDY.over(DEFAULTS))
+    assert Talk(llama, steps).answer(PROMPT) == Talk(llama).answer(PROMPT)
+
+
+def test_a_step_that_is_compiled_wrongly_is_not_used(llama: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def wrong(**told: Any) -> Any:
+        out = llama(**told)
+        out.logits = out.logits.flip(-1)
+        return out
+
+    monkeypatch.setattr(torch, "compile", lambda forward: wrong)
+    steps = StaticSteps(llama, unrecorded, least=32)
+    assert not steps.compile()
+    assert Talk(llama, steps).answer(PROMPT) == Talk(llama).answer(PROMPT)
+
+
+def test_who_asks_for_a_draft_model_gets_its_guesses(llama: Any) -> None:
+    drafted, plain = CausalModel(llama), CausalModel(llama)
+    drafted.steps, drafted.draft = StaticSteps(llama, unrecorded, least=32), CausalModel(llama)
+    settings = GREEDY.over(DEFAULTS)
+    made, told = (list(each.generate(PROMPT, settings, end=(), limit=40)) for each in (drafted, plain))
+    assert made == told
+    assert drafted.draft.talks.latest.ids[: len(PROMPT)] == PROMPT
 
 
 def test_logits_that_are_no_numbers_are_an_error_and_leave_no_token(llama: Any) -> None:
