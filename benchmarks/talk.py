@@ -1,10 +1,11 @@
 """What a long talk, a long prompt and text that repeats cost.
 
-python benchmarks/talk.py [--layers 12] [--turns 20] [--rounds 3]
+python benchmarks/talk.py [--shape 160M] [--turns 20] [--rounds 3] [--only turns]
 
-A random Llama of the 160M shape in float32. Turns: 20 of equal length, the time to the first token with the cache and
-without. A long prompt: in chunks, as it is read, and in one pass. An edit: the answer is a text of the prompt with a
-word changed in every 40; its tokens are given, for random weights edit nothing, and cost what any others do.
+A random Llama in float32, of 160M parameters or in the shape of Llama 3.2 1B. Turns: 20 of equal length, the time to
+the first token with the cache and without. A long prompt: in chunks, as it is read, and in one pass. An edit: the
+answer is a text of the prompt with a word changed in every 40; its tokens are given, for random weights edit nothing,
+and cost what any others do.
 """
 
 from __future__ import annotations
@@ -34,6 +35,22 @@ from chatcli.runtime.speculate import PromptLookup
 
 GREEDY = GenerationSettings(temperature=0.0).over(DEFAULTS)
 QUESTION, ANSWER = 150, 8
+SHAPES = {
+    "160M": {
+        "hidden_size": 768,
+        "intermediate_size": 3072,
+        "num_hidden_layers": 12,
+        "num_attention_heads": 12,
+        "num_key_value_heads": 4,
+    },
+    "1B": {
+        "hidden_size": 2048,
+        "intermediate_size": 8192,
+        "num_hidden_layers": 16,
+        "num_attention_heads": 32,
+        "num_key_value_heads": 8,
+    },
+}
 
 
 class Given(Sampler):
@@ -134,27 +151,23 @@ def edit(model: Any, native: NativePasses, words: random.Random, rounds: int) ->
 
 
 def main() -> None:
-    """Print the three tables."""
+    """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--layers", type=int, default=12)
+    parser.add_argument("--shape", choices=SHAPES, default="160M")
     parser.add_argument("--turns", type=int, default=20)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--only", choices=["turns"])
     said = parser.parse_args()
     torch.manual_seed(0)
-    shape = LlamaConfig(
-        hidden_size=768,
-        intermediate_size=3072,
-        num_hidden_layers=said.layers,
-        num_attention_heads=12,
-        num_key_value_heads=4,
-        vocab_size=32000,
-        max_position_embeddings=8192,
-    )
+    shape = LlamaConfig(**SHAPES[said.shape], vocab_size=32000, max_position_embeddings=8192)
     model, words = LlamaForCausalLM(shape).eval(), random.Random(0)
-    while not library(os.environ).loaded():
+    built = library(os.environ)
+    while not built.loaded():
         time.sleep(0.1)
     native = native_passes(model, os.environ)
     turns(model, native, words, said.turns)
+    if said.only:
+        return
     long_prompt(model, native, words, said.rounds)
     edit(model, native, words, said.rounds)
 

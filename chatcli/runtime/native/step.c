@@ -62,7 +62,8 @@ typedef struct {
 } Model;
 
 /* What is to be computed: `count` tokens in so many lanes, with (width, lanes) rotary factors and keys and values in
-   (layers, caches) of `held`; and (wanted, vocabulary) logits of some lanes, in `wanted_lanes`. Before each layer `given_up`, if there is one, says whether nobody wants them any more. */
+   (layers, caches) of `held`; and (wanted, vocabulary) logits of some lanes, in `wanted_lanes`. Before each layer
+   `given_up`, if there is one, says whether nobody wants them any more. */
 typedef struct {
     const Held *held;
     const Fed *fed;
