@@ -1,8 +1,8 @@
 """Quantise a checkpoint's weights one by one on their way to the device, so that it never holds the whole of them.
 
 transformers has a door for it: a quantizer says which parameters it wants and gets each one as soon as it is read.
-Linear layers and experts are packed; embeddings, routers and what a family keeps in float32 stay as they are, and the
-output head but on a CPU. How weights are packed is `quantized_layers`' to know.
+Linear layers and experts are packed; embeddings, routers and what a family keeps in float32 stay as they are, and but
+on a CPU the output head, and the embedding that is one. How weights are packed is `quantized_layers`' to know.
 """
 
 from __future__ import annotations
@@ -20,10 +20,17 @@ from transformers.utils.quantization_config import QuantizationConfigMixin
 from chatcli.errors import UsageError
 from chatcli.load_request import Quantization
 from chatcli.models.plan import LoadPlan
-from chatcli.models.plan.weighing import head_packing
+from chatcli.models.plan.weighing import head_packing, packs_table
 from chatcli.runtime.packing import GROUP
 from chatcli.runtime.quantized_files import FilesConfig, taken_over
-from chatcli.runtime.quantized_layers import LINEARS, QuantizedExperts, QuantizedLinear, has_kernel
+from chatcli.runtime.quantized_layers import (
+    LINEARS,
+    Int8Embedding,
+    Int8Linear,
+    QuantizedExperts,
+    QuantizedLinear,
+    has_kernel,
+)
 
 _METHOD = "chatcli"
 _WITH_KERNELS = ("fp8", "mxfp8", "mxfp4")
@@ -106,7 +113,15 @@ class _Quantizer(HfQuantizer):
         config: Any = self.quantization_config
         config.full_bytes = model_bytes(model)
         kept = self.get_modules_to_not_convert(model, None, model._keep_in_fp32_modules)
-        head = None if model.config.get_text_config().tie_word_embeddings else model.get_output_embeddings()
+        head, table = model.get_output_embeddings(), model.get_input_embeddings()
+        tied = bool(model.config.get_text_config().tie_word_embeddings)
+        if tied and config.head == "int8" and type(head) is nn.Linear and _is_table(model.config, table):
+            names = {module: name for name, module in model.named_modules()}
+            with torch.device("meta"):
+                packed_head = Int8Linear(head.in_features, head.out_features, bias=False, dtype=head.weight.dtype)
+                model.set_submodule(names[head], packed_head)
+                model.set_submodule(names[table], Int8Embedding(packed_head))
+        head = None if tied else head
         for name, module in list(model.named_modules()):
             if type(module) is not nn.Linear:
                 continue
@@ -123,7 +138,7 @@ class _Quantizer(HfQuantizer):
     def param_needs_quantization(self, model: Any, param_name: str, **kwargs: Any) -> bool:
         path, _, name = param_name.rpartition(".")
         module = model.get_submodule(path)
-        if isinstance(module, QuantizedLinear):
+        if isinstance(module, QuantizedLinear | Int8Embedding):
             return name == "weight"
         return _is_of_experts(module, name) and _in_groups(getattr(module, name), self.quantization)
 
@@ -176,7 +191,7 @@ class _Pack(ConversionOps):
         module = model.get_submodule(path)
         if weight.shape != getattr(module, name).shape:
             raise ValueError(f"{full_name} has the shape {tuple(weight.shape)}")
-        if isinstance(module, QuantizedLinear):
+        if isinstance(module, QuantizedLinear | Int8Embedding):
             module.take(weight)
             packed: nn.Module = module
         else:
@@ -191,6 +206,10 @@ def _may_be_packed(name: str, layer: nn.Linear, kept: list[str], quantization: Q
     # A router picks experts: a wrong pick costs more than its few bytes.
     apart = name.rpartition(".")[2] in ("gate", "router", "shared_expert_gate")
     return not apart and _in_groups(layer.weight, quantization) and not any(_names(each, name) for each in kept)
+
+
+def _is_table(config: Any, embedding: Any) -> bool:
+    return type(embedding) is nn.Embedding and packs_table(config.to_dict())
 
 
 def _names(kept: str, name: str) -> bool:

@@ -64,6 +64,34 @@ class Int8Linear(QuantizedLinear):
         return functional.linear(exact, self.weight.to(rows.dtype)) * self.scale[:, 0].to(rows.dtype)
 
 
+class Int8Embedding(nn.Module):
+    """The embedding whose weight is the output head's, too: it `take`s the weight once, for both.
+
+    `weight` holds the codes and `scale` (words, 1) is in the dtype of what it gives.
+    """
+
+    quantization: ClassVar[Quantization] = "int8"
+    weight: Tensor
+    scale: Tensor
+
+    def __init__(self, head: Int8Linear) -> None:
+        super().__init__()
+        self.num_embeddings, self.embedding_dim = head.out_features, head.in_features
+        self.weight = head.weight
+        self._head = (head,)  # no part of this one
+
+    def take(self, weight: Tensor) -> None:
+        """Pack `weight` (words, width) on the device it is on."""
+        (head,) = self._head
+        head.take(weight)
+        self.scale = nn.Parameter(head.scale.to(weight.dtype), requires_grad=False)
+        self.weight = head.weight
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """The rows (..., width) of `ids` (...,)."""
+        return self.weight[ids].to(self.scale.dtype) * self.scale[ids]
+
+
 class Int4Linear(QuantizedLinear):
     """int4 in groups; laid out as the device's kernel reads it, where it has one."""
 

@@ -22,7 +22,7 @@ from chatcli.runtime.load import load_model
 from chatcli.runtime.model import CausalModel, load
 from chatcli.runtime.packing import UNPACK, pack
 from chatcli.runtime.quantize import model_bytes
-from chatcli.runtime.quantized_layers import Int8Linear, QuantizedExperts, QuantizedLinear
+from chatcli.runtime.quantized_layers import Int8Embedding, Int8Linear, QuantizedExperts, QuantizedLinear
 
 GREEDY = GenerationSettings(temperature=0.0).over(DEFAULTS)
 CHATGLM = Path(__file__).parent.parent / "golden" / "chatglm"
@@ -96,15 +96,31 @@ def away(found: torch.Tensor, exact: torch.Tensor) -> float:
     return float(((found - exact).norm(dim=-1) / exact.norm(dim=-1)).median())
 
 
-def test_embeddings_stay_as_they_are_and_a_head_of_its_own_is_int8(folder: Path) -> None:
+def test_a_head_is_int8_and_so_is_the_embedding_if_it_is_one(folder: Path) -> None:
     plain, model = opened(folder, "none")._model, opened(folder, "int4")._model
+    head, after = plain.get_output_embeddings(), model.get_output_embeddings()
+    table, found = plain.get_input_embeddings(), model.get_input_embeddings()
+    assert type(after) is Int8Linear
+    codes, scale = pack(head.weight, "int8")
+    assert torch.equal(after.weight, codes)
+    if head.weight is not table.weight:
+        assert torch.equal(table.weight, found.weight)
+        return
+    assert type(found) is Int8Embedding
+    assert found.weight is after.weight
+    ids = torch.tensor([[3, 0], [7, 3]])
+    assert torch.equal(found(ids), (codes.float() * scale.float())[ids])
+    assert model.dtype == found(ids).dtype == plain.dtype
+
+
+@pytest.mark.parametrize("quantization", ["int8", "int4"])
+def test_an_embedding_that_scales_what_it_gives_stays_as_it_is(
+    make_checkpoint: Callable[..., Path], quantization: Quantization
+) -> None:
+    folder = make_checkpoint("gemma2", seed=3, head_dim=8)
+    plain, model = opened(folder, "none")._model, opened(folder, quantization)._model
+    assert model.get_output_embeddings().weight is model.get_input_embeddings().weight
     assert torch.equal(plain.get_input_embeddings().weight, model.get_input_embeddings().weight)
-    before, after = plain.get_output_embeddings(), model.get_output_embeddings()
-    if before.weight is plain.get_input_embeddings().weight:
-        assert after.weight is model.get_input_embeddings().weight
-    else:
-        assert type(after) is Int8Linear
-        assert torch.equal(after.weight, pack(before.weight, "int8")[0])
 
 
 @pytest.mark.parametrize("quantization", ["int8", "int4"])

@@ -2,9 +2,10 @@
 
 What is assumed of packing to int8, int4 and fp8 is in `packed_bytes` and `is_packed` alone, so that who packs and who
 plans agree: weights only, those of linear layers and of experts; with a scale for each row, of two bytes in int8 and of
-four in fp8; in int4 with a scale and a zero of two bytes for each group of 32. An output head of its own becomes int8
-on a CPU, where a token would spend a third of its time on it (`head_packing`). Embeddings, norms and routers stay in
-the dtype. Files of GPTQ and AWQ become the same int4 or int8 layers.
+four in fp8; in int4 with a scale and a zero of two bytes for each group of 32. An output head becomes int8 on a CPU,
+where a token would spend a third of its time on it (`head_packing`), and so does one that is the embedding, too
+(`packs_table`). Other embeddings, norms and routers stay in the dtype. Files of GPTQ and AWQ become the same int4 or
+int8 layers.
 """
 
 from __future__ import annotations
@@ -71,8 +72,15 @@ def is_packed(config: Mapping[str, Any], name: str, tensor: Tensor) -> bool:
 
 
 def head_packing(quantization: Quantization, kind: str) -> Quantization:
-    """What an output head that is no embedding is packed to on a kind of device, where linear layers are packed so."""
+    """What an output head is packed to on a kind of device, where linear layers are packed so."""
     return "int8" if kind == "cpu" and quantization in ("int8", "int4") else "none"
+
+
+def packs_table(config: Mapping[str, Any]) -> bool:
+    """Whether an embedding that is the output head, too, is packed with it: in models that write, unless it scales."""
+    writes = any(name.endswith(("ForCausalLM", "LMHeadModel")) for name in config.get("architectures") or ())
+    scales = str(config.get("model_type", "")).startswith("gemma")
+    return writes and not scales and not config.get("is_encoder_decoder")
 
 
 def packed_bytes(numbers: int, rows: int, grouped: int, quantization: Quantization, dtype: str) -> int:
@@ -92,13 +100,14 @@ def packed_bytes(numbers: int, rows: int, grouped: int, quantization: Quantizati
 class Block:
     """The tensors of one layer, or one that is in none, by what loading does to them.
 
-    `linear`, `head` and `floating` are numbers that are cast, the first two packed where that is wanted; `kept` are
-    bytes that stay as the files have them; `numbers` are the model's, packed or not. `widest` are those of its largest
-    matrix.
+    `linear`, `head` and `floating` are numbers that are cast, the first two packed where that is wanted, and `words`
+    the rows of a head that is the embedding, too, whose scales are there in the dtype as well; `kept` are bytes that
+    stay as the files have them; `numbers` are the model's, packed or not. `widest` are those of its largest matrix.
     """
 
     linear: int = 0
     head: int = 0
+    words: int = 0
     rows: int = 0
     grouped: int = 0
     floating: int = 0
@@ -113,7 +122,8 @@ class Block:
         rows = 0 if self.head else self.rows
         packed = packed_bytes(self.linear, rows, self.grouped, quantization, dtype)
         packed += packed_bytes(self.head, self.rows - rows, 0, head, dtype)
-        return packed + self.floating * BYTES[dtype] + self.kept
+        scales = 0 if head == "none" else self.words
+        return packed + (self.floating + scales) * BYTES[dtype] + self.kept
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,10 +156,11 @@ class Weighed:
             return size
         part = text_config(self.config)
         words, wide = number(part, "vocab_size", "padded_vocab_size"), number(part, "hidden_size", "n_embd") or 1
-        last = 0 if part.get("tie_word_embeddings") else words * wide
-        linear = max(size // BYTES[dtype] - words * wide - last, 0)
+        tied = bool(part.get("tie_word_embeddings"))
+        linear = max(size // BYTES[dtype] - words * wide * (1 if tied else 2), 0)
+        last = 0 if tied and (head == "none" or not packs_table(self.config)) else words * wide
         packed = packed_bytes(linear, linear // wide, linear, quantization, dtype)
-        packed += packed_bytes(last, words, 0, head, dtype)
+        packed += packed_bytes(last, words, 0, head, dtype) + (words * BYTES[dtype] if tied and last else 0)
         return size - (linear + last) * BYTES[dtype] + packed
 
     def unpacked_for_a_moment(self, quantization: Quantization, dtype: str) -> int:
@@ -173,7 +184,11 @@ def weigh(config: Mapping[str, Any], tensors: Mapping[str, Tensor], stored_bytes
     blocks: dict[str, Block] = {}
     method, bits = quant_method(config), _bits(config)
     floating: Counter[str] = Counter()
-    for name, tensor in loaded(config, tensors).items():
+    there = loaded(config, tensors)
+    part = text_config(config)
+    words = number(part, "vocab_size", "padded_vocab_size")
+    tied = packs_table(config) and not any(_HEAD.search(name) for name in there)
+    for name, tensor in there.items():
         found = _BLOCK.match(name)
         block = blocks.setdefault(found[1] if found else name, Block())
         count, told = math.prod(tensor.shape), bool(method and _OF_A_PACKING.search(name))
@@ -195,6 +210,10 @@ def weigh(config: Mapping[str, Any], tensors: Mapping[str, Tensor], stored_bytes
         elif len(tensor.shape) == 2 and _HEAD.search(name):
             block.head += count
             block.rows += tensor.shape[0]
+        elif tied and len(tensor.shape) == 2 and tensor.shape[0] == words and _EMBEDDING.search(name):
+            block.head += count
+            block.rows += words
+            block.words += words
         else:
             block.floating += count
     most = floating.most_common(1)[0][0] if floating else ""

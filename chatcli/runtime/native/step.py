@@ -118,7 +118,7 @@ class Step:
             self._embedding, self._rotary = model.get_input_embeddings(), model.model.rotary_emb
             # What a pass of several texts, or a part of a prompt, would tell them is not what each is told alone.
             _require(self._rotary.rope_type not in ("dynamic", "longrope"), "positions that change with the length")
-            self.dtype = self._embedding.weight.dtype
+            self.dtype = model.dtype
             self._described = self._describe(model)
         except AttributeError as error:  # an adapter lies around it, or its parts have other names by now
             raise NotOfThisShapeError(f"there is no step for a model like this ({error})") from error

@@ -44,15 +44,19 @@ def test_int8_and_int4_pack_linear_layers_and_nothing_else() -> None:
     assert model.unpacked_for_a_moment("none", "bfloat16") == 0
 
 
-def test_a_head_of_its_own_is_int8_on_a_cpu_and_a_tied_one_is_the_embedding() -> None:
+def test_a_head_is_int8_on_a_cpu_and_so_is_the_embedding_if_it_is_one() -> None:
     words = 128256 * 4096
-    model, small = weigh(*MODELS["Llama-3.1-8B"]), weigh(*MODELS["Qwen2.5-0.5B"])
+    config, tensors = MODELS["Qwen2.5-0.5B"]
+    model, small = weigh(*MODELS["Llama-3.1-8B"]), weigh({**config, "architectures": ["Qwen2ForCausalLM"]}, tensors)
+    scaling = weigh({**config, "architectures": ["Gemma3ForCausalLM"], "model_type": "gemma3_text"}, tensors)
     for quantization in ("int8", "int4"):
         head = head_packing(quantization, "cpu")
         assert head == "int8"
         saved = model.bytes("bfloat16", quantization) - model.bytes("bfloat16", quantization, head=head)
         assert saved == words - 2 * 128256
-        assert small.bytes("bfloat16", quantization) == small.bytes("bfloat16", quantization, head=head)
+        saved = small.bytes("bfloat16", quantization) - small.bytes("bfloat16", quantization, head=head)
+        assert saved == 151936 * 896 - 2 * 151936 - 2 * 151936  # its scales are there twice
+        assert scaling.bytes("bfloat16", quantization) == scaling.bytes("bfloat16", quantization, head=head)
         assert head_packing(quantization, "cuda") == "none"
     assert head_packing("none", "cpu") == head_packing("fp8", "cpu") == "none"
 
