@@ -19,6 +19,7 @@ from collections.abc import Mapping
 from contextlib import redirect_stdout, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 import psutil
@@ -111,8 +112,12 @@ def join(address: str, variables: Mapping[str, str]) -> Cluster:
     return Cluster(None)
 
 
-def stop(cluster: Cluster) -> None:
-    """Leave, and end what was started: no process and no file of it stays."""
+def stop(cluster: Cluster, asking: Lock | None = None) -> None:
+    """Leave, and end what was started: no process and no file of it stays.
+
+    Who holds `asking` asks Ray for something, and is given some seconds to hear that it ends: Ray itself ends a
+    process, with exit code 1, in which something is asked of it after its end.
+    """
     started = _processes(cluster.folder) if cluster.folder else []
     with suppress(ImportError), redirect_stdout(io.StringIO()):  # Ray reports there that it is being ended
         import ray
@@ -122,6 +127,8 @@ def stop(cluster: Cluster) -> None:
             with suppress(Exception):  # it may be gone already
                 serve.shutdown()  # type: ignore[no-untyped-call]  # Ray's own
         _end_asking()
+        if asking and asking.acquire(timeout=_END_SECONDS):
+            asking.release()
         ray.shutdown()
     for each in started:  # some outlive Ray for seconds, all of them a start that was broken off
         with suppress(psutil.Error):
@@ -134,8 +141,7 @@ def stop(cluster: Cluster) -> None:
 def _end_asking() -> None:
     """Stop the loop in a thread in which Ray Serve's routers ask for what has changed, whether anybody listens or not.
 
-    Ray itself ends a process, with exit code 1, in which something is asked of it after its end. Serve has no public
-    way to end that loop; the next router makes itself another.
+    Serve has no public way to end that loop; the next router makes itself another.
     """
     with suppress(ImportError, AttributeError):  # another Ray
         from ray.serve._private.router import SingletonThreadRouter as Routers

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from threading import Lock
 from typing import Any
 
 from chatcli.errors import ChatcliError, EngineError
@@ -31,6 +32,7 @@ class Fleet:
         self._layout = layout
         self._app = f"chatcli-{name_of(repr(layout))}"
         self._loop = Loop()
+        self._updating, self._closing = Lock(), False
         self._found = self._running()
         self._handle: Any = None
         try:
@@ -48,12 +50,19 @@ class Fleet:
         Raises:
             ChatcliError: the new ones cannot open a model; the old ones that were not replaced yet answer still.
         """
-        self._deploy()
+        with self._updating:
+            try:
+                self._deploy()
+            except Exception as error:
+                if self._closing:  # Ray is ended under it
+                    raise EngineError("the server ends.") from error
+                raise
 
     def close(self) -> None:
         """End the replicas, and Ray where it was started for them."""
+        self._closing = True
         self._withdraw()
-        cluster.stop(self._place)
+        cluster.stop(self._place, self._updating)
 
     def _withdraw(self) -> None:
         """End what was begun here; a cluster of our own ends with all that is in it."""

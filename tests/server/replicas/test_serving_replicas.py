@@ -202,7 +202,10 @@ def test_an_update_replaces_every_replica_while_they_answer(server: Server) -> N
 
 
 def test_a_signal_ends_all_of_it(server: Server) -> None:
-    """The last test of the module."""
+    """Also in the middle of an update, which asks Ray for something all the time; the last test of the module."""
+    before = server.replicas()
+    server.process.send_signal(signal.SIGUSR1)
+    until(lambda: server.replicas() != before)
     tree = server.tree()
     raylet = next(each for each in tree if each.name() == "raylet")
     folder = next(part for part in _name(raylet).split("/") if part.startswith("chatcli-ray-"))
