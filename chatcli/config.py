@@ -12,7 +12,7 @@ import re
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal
@@ -122,17 +122,8 @@ OF_LOADING = (
     "draft",
     "compile",
 )
-NOT_OF_GENERATION = (
-    "model",
-    "server",
-    "system",
-    "history",
-    "plain",
-    "editing_mode",
-    "keep_alive",
-    "model_folders",
-    *OF_LOADING,
-)
+_OF_GENERATION = {field.name for field in fields(GenerationSettings)}
+NOT_OF_GENERATION = tuple(key for key in KINDS if FIELDS.get(key, key) not in _OF_GENERATION)
 KEEP_ALIVE = "5m"
 _SWITCHES = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
 _ALIAS = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")

@@ -275,8 +275,7 @@ def _here(
     """What `opened` makes of the model's files; idle models in other processes leave where it needs their room."""
     from chatcli.adapters.table import load_table
     from chatcli.cli.consent import commit_note
-    from chatcli.engines.local import fits
-    from chatcli.engines.resident import make_room
+    from chatcli.engines.resident import fits, make_room
 
     table = load_table(environment.config_folder)
     checkpoint = find_checkpoint(

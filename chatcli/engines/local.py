@@ -28,7 +28,7 @@ from chatcli.engines.generates import Generates
 from chatcli.engines.overflow import fit
 from chatcli.engines.reply import NOTHING, Reply
 from chatcli.engines.together import Answer, answer_together
-from chatcli.errors import ChatcliError, ContextOverflow, OutOfMemory, UsageError
+from chatcli.errors import ChatcliError, ContextOverflow, UsageError
 from chatcli.generation import (
     DEFAULTS,
     EngineFacts,
@@ -359,17 +359,6 @@ def _keep(memory: dict[Key, Value], key: Key, value: Value) -> None:
         del memory[next(iter(memory))]
 
 
-def fits(checkpoint: Checkpoint, request: LoadRequest) -> bool:
-    """Whether the memory that is free now holds the model as `request` says, with nothing given up."""
-    from chatcli.runtime.model import planned
-
-    try:
-        planned(checkpoint, read_weights(checkpoint), replace(request, fit="strict"))
-    except OutOfMemory:
-        return False
-    return True
-
-
 def open_local(
     checkpoint: Checkpoint, table: Table, report: Report, request: LoadRequest = NOTHING_SAID
 ) -> LocalEngine:
@@ -398,6 +387,10 @@ def open_local(
         if request.draft:
             draft = open_draft(Path(request.draft), checkpoint, chat.tokenizer)
             model.draft = load(
-                draft, read_weights(draft), report, LoadRequest(device=request.device, compile=request.compile)
+                # One that guesses decodes by no recorded step, for which `--compile` would take a minute.
+                draft,
+                read_weights(draft),
+                report,
+                LoadRequest(device=request.device, compile=request.compile and None),
             )
     return LocalEngine(checkpoint, chat, model)

@@ -17,7 +17,7 @@ from typing import Any
 
 from chatcli import __version__, sockets
 from chatcli.conversation import Conversation
-from chatcli.errors import EngineError
+from chatcli.errors import EngineError, OutOfMemory
 from chatcli.generation import EngineFacts, Event, Finished, GenerationSettings, Progress, Reasoning, Text, ToolCalled
 from chatcli.load_request import LoadRequest
 from chatcli.models.checkpoint import Checkpoint, LoraFolder, open_checkpoint
@@ -284,6 +284,18 @@ def statuses(place: Path) -> list[tuple[Path, Status]]:
         if isinstance(status, Status):
             found.append((path, status))
     return found
+
+
+def fits(checkpoint: Checkpoint, request: LoadRequest) -> bool:
+    """Whether the memory that is free now holds the model as `request` says, with nothing given up."""
+    from chatcli.models.weights import weights
+    from chatcli.runtime.model import planned
+
+    try:
+        planned(checkpoint, weights(checkpoint), replace(request, fit="strict"))
+    except OutOfMemory:
+        return False
+    return True
 
 
 def make_room(place: Path, fits: Callable[[], bool], name: str, but: Path | None = None) -> None:

@@ -1,8 +1,8 @@
 """Quantise a checkpoint's weights one by one on their way to the device, so that it never holds the whole of them.
 
 transformers has a door for it: a quantizer says which parameters it wants and gets each one as soon as it is read.
-Linear layers and experts are packed; embeddings, routers and what a family keeps in float32 stay as they are, and but
-on a CPU the output head, and the embedding that is one. How weights are packed is `quantized_layers`' to know.
+Linear layers and experts are packed; embeddings, routers and what a family keeps in float32 stay as they are. The
+output head, and the embedding that is one, are packed on a CPU alone. How weights are packed, `quantized_layers` knows.
 """
 
 from __future__ import annotations
@@ -118,7 +118,9 @@ class _Quantizer(HfQuantizer):
         if tied and config.head == "int8" and type(head) is nn.Linear and _is_table(model.config, table):
             names = {module: name for name, module in model.named_modules()}
             with torch.device("meta"):
-                packed_head = Int8Linear(head.in_features, head.out_features, bias=False, dtype=head.weight.dtype)
+                packed_head = Int8Linear(
+                    head.in_features, head.out_features, head.bias is not None, dtype=head.weight.dtype
+                )
                 model.set_submodule(names[head], packed_head)
                 model.set_submodule(names[table], Int8Embedding(packed_head))
         head = None if tied else head

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from chatcli import sockets
-from chatcli.engines.resident import make_room, specified
+from chatcli.engines.resident import fits, make_room, specified
 from chatcli.errors import ChatcliError, EngineError
 from chatcli.generation import Engine, Progress
 from chatcli.server.connection import Connection
@@ -254,7 +254,7 @@ def _memory_is_short() -> bool:
 def _open(spec: Spec, path: Path, report: Report) -> LocalEngine:
     """Open the model; others that nobody is using leave where it does not fit beside them."""
     from chatcli.adapters.table import load_table
-    from chatcli.engines.local import fits, open_local
+    from chatcli.engines.local import open_local
     from chatcli.environment import real_environment
 
     table = load_table(real_environment().config_folder)
